@@ -1,0 +1,123 @@
+"""The console: ``p2o run``, ``p2o stage``, ``p2o table``, ``p2o ui``. Thin; heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from flows.settings import MLFLOW_PORT, PREFECT_PORT, prepare_environment
+from p2o_core.schemas import BadInput
+
+app = typer.Typer(help="P²O Lab: joint policy and prompt optimisation.", no_args_is_help=True, pretty_exceptions_enable=False)
+
+Workspace = Annotated[Path, typer.Option(help="Folder with params.yaml and dvc.yaml.")]
+
+
+@app.command()
+def run(
+    workspace: Workspace = Path("."),
+    recipe: Annotated[Path | None, typer.Option(help="Start from this params.yaml instead of the workspace's.")] = None,
+    arm: Annotated[str | None, typer.Option(help="p2o or grpo (recipes/arms.yaml).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all training randomness.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Stop after this many.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="rollout.samples=4; repeatable.")] = None,
+    run_cache: Annotated[bool, typer.Option(help="Let DVC restore what was computed before.")] = True,
+) -> None:
+    """Train. Another arm, seed or setting than params.yaml's gets a workspace of its own under experiments/."""
+    prepare_environment(workspace)
+    from flows.display import console, print_iterations
+    from flows.train import train
+    from flows.workspace import open_workspace
+    from tasks.experiment import load_experiment
+    from tasks.layout import Layout
+
+    root = open_workspace(
+        workspace, recipe=recipe, arm=arm, seed=seed, iterations=iterations, overrides=parse_settings(set_ or [])
+    )
+    train(str(root), iterations, run_cache)
+    experiment = load_experiment(root / "params.yaml")
+    print_iterations(Layout(root, experiment.experiment), experiment.last_iteration)
+    console.print(
+        f"Workspace {root}. Pages: `p2o ui` serves MLflow on http://127.0.0.1:{MLFLOW_PORT} (experiment "
+        f"{experiment.tracking.project!r}) and Prefect on http://127.0.0.1:{PREFECT_PORT} until you press Ctrl-C. "
+        "Numbers: `dvc metrics show`, `dvc plots show`."
+    )
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(help="prepare, init, rollout, verify, mine, evolve, distill, evaluate or report.")],
+    iteration: Annotated[int, typer.Option("--iteration", "-i", help="Iteration, from 1; 0 is before training.")] = 0,
+    workspace: Workspace = Path("."),
+) -> None:
+    """Run one stage as dvc.yaml does."""
+    prepare_environment(workspace)
+    from tasks.experiment import load_experiment
+    from tasks.layout import Layout
+    from tasks.registry import STAGES
+    from tasks.runner import run_stage
+    from tasks.runtime import Runtime
+
+    if name not in STAGES:
+        raise BadInput(f"stage: no stage {name!r}. Mend: one of {', '.join(STAGES)}.")
+    root = workspace.resolve()
+    experiment = load_experiment(root / "params.yaml")
+    layout = Layout(root, experiment.experiment)
+    with Runtime() as runtime:
+        seconds = run_stage(STAGES[name], experiment, layout, iteration, runtime)
+    if name in ("evaluate", "report"):
+        from tasks.tracking import Tracker
+
+        Tracker(experiment, layout).log_finished()
+    typer.echo(f"{name} of iteration {iteration}: {seconds:.1f} s")
+
+
+@app.command()
+def table(workspace: Workspace = Path(".")) -> None:
+    """Print the table of iterations of a workspace."""
+    from flows.display import print_iterations
+    from tasks.experiment import load_experiment
+    from tasks.layout import Layout
+
+    experiment = load_experiment(workspace / "params.yaml")
+    print_iterations(Layout(workspace.resolve(), experiment.experiment), experiment.last_iteration)
+
+
+@app.command()
+def ui(workspace: Workspace = Path(".")) -> None:
+    """Serve the Prefect and MLflow pages on loopback until Ctrl-C."""
+    prepare_environment(workspace)
+    from flows.pages import serve
+
+    serve(workspace)
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """``["rollout.samples=4"]`` to a dictionary; values are read as YAML."""
+    settings = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise BadInput(f"--set {pair}: no '='. Mend: --set section.name=value.")
+        settings[name] = yaml.safe_load(value)
+    return settings
+
+
+def main() -> None:
+    """Console entry: bad input ends with its message and status 2, not with a traceback."""
+    # a console script started from a virtual environment that was not activated still finds its tools (dvc, mlflow)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    try:
+        app()
+    except BadInput as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

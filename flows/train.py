@@ -1,0 +1,81 @@
+"""The training flow: every stage of every iteration, skipping what DVC says is up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.display import console, stage_progress, table_rows
+from flows.versioning import Versions, node
+from p2o_core.schemas import BadInput, read_json
+from tasks.experiment import Experiment, load_experiment
+from tasks.layout import Layout
+from tasks.registry import STAGES, plan
+from tasks.runner import run_stage
+from tasks.runtime import Runtime
+from tasks.tracking import Tracker
+
+
+@task(task_run_name="{name}-{iteration}", cache_policy=NO_CACHE, persist_result=False)
+def stage_task(name: str, iteration: int, experiment: Experiment, layout: Layout, runtime: Runtime) -> float:
+    """One stage in this process, with the warm policy. Returns the seconds it took."""
+    with stage_progress(f"iteration {iteration} · {name}") as progress:
+        return run_stage(STAGES[name], experiment, layout, iteration, runtime, progress)
+
+
+@flow(name="train", log_prints=False)
+def train(workspace: str = ".", iterations: int | None = None, run_cache: bool = True) -> None:
+    """Run an experiment to iteration ``iterations`` (all of params.yaml by default).
+
+    Args:
+        workspace: folder with params.yaml and dvc.yaml.
+        run_cache: let DVC's run cache restore outputs that were computed before; off to prove reproduction.
+    """
+    root = Path(workspace).resolve()
+    experiment = load_experiment(root / "params.yaml")
+    last = experiment.last_iteration if iterations is None else iterations
+    if not 1 <= last <= experiment.last_iteration:
+        raise BadInput(
+            f"{root / 'params.yaml'}: field 'iterations' has 1 to {experiment.last_iteration}, {last} was asked for. "
+            "Mend: ask for fewer, or extend the field."
+        )
+    layout, versions, log = Layout(root, experiment.experiment), Versions(root), get_run_logger()
+    tracker = Tracker(experiment, layout)
+    steps = [step for step in plan(experiment.last_iteration) if step[1] <= last]
+    if last < experiment.last_iteration:
+        steps = [step for step in steps if step[0].name != "report"]  # it waits for the whole experiment
+    with Runtime() as runtime:
+        for stage, iteration in steps:
+            name = node(stage, iteration)
+            if versions.is_up_to_date(name):
+                console.print(f"[dim]{name}: up to date[/]")
+            elif run_cache and versions.restore(name):
+                console.print(f"[dim]{name}: restored from DVC's run cache[/]")
+            else:
+                seconds = stage_task(stage.name, iteration, experiment, layout, runtime)
+                versions.commit(name)
+                console.print(f"{name}: {seconds:.1f} s")
+            if stage.name == "distill" and _learnt_nothing(layout, iteration):
+                log.warning("iteration %d: no group carried a signal, the policy did not change", iteration)
+            if stage.name == "evaluate":
+                tracker.log_finished()
+                _publish_iteration(layout, iteration)
+    tracker.log_finished()
+
+
+def _learnt_nothing(layout: Layout, iteration: int) -> bool:
+    return read_json(layout.iteration(iteration) / "update.json")["status"] == "no_signal"
+
+
+def _publish_iteration(layout: Layout, iteration: int) -> None:
+    """The iteration's row as a Prefect artefact: solve rates, hard set, templates found, accuracy."""
+    row = table_rows(layout, iteration)[iteration]
+    shown = {name: value for name, value in row.items() if not isinstance(value, dict)}
+    create_table_artifact(
+        key=f"{layout.experiment}-iteration-{iteration}".replace("_", "-").replace(".", "-"),
+        table=[{"what": name, "value": value} for name, value in shown.items()],
+        description=f"Iteration {iteration} of {layout.experiment}",
+    )

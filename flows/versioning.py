@@ -1,0 +1,58 @@
+"""DVC from inside a process: what is up to date, and recording what was made."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+os.environ.setdefault("DVC_NO_ANALYTICS", "true")
+
+from dvc.repo import Repo
+from dvc.stage.cache import RunCacheNotFoundError
+
+from p2o_core.schemas import BadInput
+from tasks.stage import Stage
+
+
+def node(stage: Stage, iteration: int) -> str:
+    """The stage's name in dvc.yaml."""
+    if stage.name == "evaluate" and iteration == 0:
+        return "baseline"
+    return f"{stage.name}@{iteration}" if stage.per_iteration else stage.name
+
+
+class Versions:
+    """The DVC side of a workspace. Every call opens the repository anew, since dvc.yaml, params.yaml and the
+    outputs change between calls; a lock held by another process is waited for."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.workspace = workspace
+        logging.getLogger("dvc").setLevel(logging.ERROR)
+        if not (workspace / ".dvc").exists():
+            raise BadInput(f"{workspace}: no DVC repository. Mend: `dvc init` there, or name another --workspace.")
+
+    def _open(self) -> Repo:
+        return Repo(str(self.workspace), _wait_for_lock=True)
+
+    def is_up_to_date(self, name: str) -> bool:
+        """Outputs exist and match dvc.lock, and neither dependencies nor parameters changed since."""
+        with self._open() as repo:
+            return not repo.status(targets=[name])
+
+    def restore(self, name: str) -> bool:
+        """Fetch the outputs from DVC's run cache, where this very command ran on these very inputs before."""
+        with self._open() as repo:
+            (stage,) = repo.stage.collect(name)
+            with repo.lock:
+                try:
+                    repo.stage_cache.restore(stage)
+                except RunCacheNotFoundError:
+                    return False
+            repo.commit(name, force=True)
+        return True
+
+    def commit(self, name: str) -> None:
+        """Record dependencies, parameters and outputs as they are on disk."""
+        with self._open() as repo:
+            repo.commit(name, force=True)

@@ -1,0 +1,107 @@
+"""Workspaces: a folder with params.yaml, dvc.yaml and data/. The repository's root is the default one.
+
+Overrides (another arm, another seed) never rewrite the params.yaml they start from: they make a workspace of
+their own under experiments/, with its own DVC repository and the shared cache, so that DVC's run cache hands it
+what was computed before (the base policy first of all).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dvc.repo import Repo
+
+from p2o_core.schemas import BadInput
+from tasks.experiment import PARAMS_FILE, chain, load_experiment
+from tasks.layout import home
+
+
+def open_workspace(
+    start: Path,
+    *,
+    recipe: Path | None = None,
+    arm: str | None = None,
+    seed: int | None = None,
+    iterations: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Path:
+    """The workspace for these settings: ``start`` itself when nothing differs from its params.yaml, otherwise
+    ``experiments/<name>`` under the repository, created or found again.
+
+    Raises:
+        BadInput: an unknown arm or parameter, or more iterations than the root's params.yaml lists.
+    """
+    start = start.resolve()
+    source = recipe or start / PARAMS_FILE
+    base = load_experiment(source)
+    content = yaml.safe_load(source.read_text())
+    changes = dict(overrides or {})
+    if arm is not None and arm != base.arm:
+        changes |= {"arm": arm, **arm_settings(arm, start)}
+    if seed is not None and seed != base.seed:
+        changes["seed"] = seed
+    if not changes and recipe is None:
+        if iterations is not None and iterations > base.last_iteration:
+            raise BadInput(
+                f"{source}: field 'iterations' ends at {base.last_iteration}, {iterations} were asked for. "
+                f"Mend: write iterations: {json.dumps(chain(iterations))}"
+            )
+        return start
+    for name, value in changes.items():
+        _assign(content, name, value)
+    content["iterations"] = chain(iterations or base.last_iteration)
+    content["experiment"] = _name(base.experiment, changes)
+    return _derive(home(start), start, content)
+
+
+def arm_settings(arm: str, start: Path) -> dict[str, Any]:
+    """The parameters an arm sets, from recipes/arms.yaml."""
+    path = home(start) / "recipes" / "arms.yaml"
+    arms = yaml.safe_load(path.read_text())
+    if arm not in arms:
+        raise BadInput(f"{path}: no arm {arm!r}. Mend: one of {', '.join(arms)}, or add it there.")
+    return arms[arm]
+
+
+def _assign(content: dict[str, Any], dotted: str, value: Any) -> None:
+    *path, last = dotted.split(".")
+    for part in path:
+        content = content.setdefault(part, {})
+    content[last] = value
+
+
+def _name(base: str, changes: Mapping[str, Any]) -> str:
+    """``microworld-grpo-s1``; settings beyond arm and seed add a digest."""
+    name = base
+    if "arm" in changes:
+        name += f"-{changes['arm']}"
+    if "seed" in changes:
+        name += f"-s{changes['seed']}"
+    others = {key: value for key, value in changes.items() if key not in ("arm", "seed") and "arm" not in changes}
+    if others:
+        name += "-" + hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()[:6]
+    return name.lower()
+
+
+def _derive(root: Path, start: Path, content: dict[str, Any]) -> Path:
+    workspace = root / "experiments" / content["experiment"]
+    workspace.mkdir(parents=True, exist_ok=True)
+    params = workspace / PARAMS_FILE
+    draft = params.with_suffix(".draft")
+    draft.write_text(yaml.safe_dump(content, sort_keys=False))
+    load_experiment(draft)  # refuses unknown or wrong parameters before anything of the workspace changes
+    draft.replace(params)
+    pipeline = start / "dvc.yaml"
+    shutil.copyfile(pipeline if pipeline.exists() else root / "dvc.yaml", workspace / "dvc.yaml")
+    if not (workspace / ".dvc").exists():
+        Repo.init(str(workspace), no_scm=True).close()
+        cache = root / ".dvc" / "cache"
+        with (workspace / ".dvc" / "config").open("a") as config:
+            config.write(f"    analytics = false\n[cache]\n    dir = {cache}\n")
+    return workspace

@@ -1,0 +1,58 @@
+"""The preconditions of the phenomenon, measured on the base policy before any experiment starts.
+
+The base must be competent under fitting sentences (or no template can be found), incapable without them (or there
+is nothing to rescue) and good at easy problems. A base that is not fails here, loudly, not ten minutes later.
+"""
+
+from __future__ import annotations
+
+import random
+
+from microworld.problems import FAMILIES, random_chain
+from microworld.sentences import fitting
+from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.seeding import derive_seed
+
+CHAINS = 64
+"""Chains a cell of the table: a standard error of at most 0.06."""
+
+
+class IncompetentBase(RuntimeError):
+    """The pre-trained base lacks a precondition; the message says which and what to change."""
+
+
+def measure(engine: RolloutEngine, lengths: tuple[int, ...], *, max_new_tokens: int, seed: int) -> dict[str, dict]:
+    """``{family: {length: {"bare" | "fitting": solve rate}}}`` at temperature 1."""
+    rng = random.Random(derive_seed(seed, "competence"))
+    table: dict[str, dict] = {}
+    for family in sorted(FAMILIES):
+        templates = {"bare": "", "fitting": " ".join(sentence.text for sentence in fitting(family))}
+        for length in lengths:
+            chains = [random_chain(rng, family, length) for _ in range(CHAINS)]
+            for name, template in templates.items():
+                requests = [
+                    RolloutRequest(f"{family}-{length}-{index}", chain.question, template, (0,), seed)
+                    for index, chain in enumerate(chains)
+                ]
+                completions = engine.generate(requests, Sampling(1.0, max_new_tokens))
+                solved = [
+                    completion.text.endswith(f"\\boxed{{ {chain.values[-1]} }}")
+                    for completion, chain in zip(completions, chains, strict=True)
+                ]
+                table.setdefault(family, {}).setdefault(str(length), {})[name] = sum(solved) / CHAINS
+    return table
+
+
+def check(table: dict[str, dict], *, easy_length: int, hard_length: int) -> None:
+    """Raises IncompetentBase unless easy >= 0.9 bare, hard <= 0.02 bare and >= 0.4 under fitting sentences."""
+    for family, by_length in table.items():
+        easy, hard = by_length[str(easy_length)], by_length[str(hard_length)]
+        for holds, what in (
+            (easy["bare"] >= 0.9, f"solves only {easy['bare']:.2f} of the easy {family} chains bare (0.9 needed)"),
+            (hard["bare"] <= 0.02, f"solves {hard['bare']:.2f} of the hard {family} chains bare (at most 0.02)"),
+            (hard["fitting"] >= 0.4, f"solves {hard['fitting']:.2f} of the hard {family} chains when told how (0.4)"),
+        ):
+            if not holds:
+                raise IncompetentBase(
+                    f"the pre-trained base {what}. Mend: more prepare.pretrain_steps, or a shorter prepare.hard_length."
+                )

@@ -1,0 +1,77 @@
+"""Chains of arithmetic steps modulo 100, in two families, and their splits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from p2o_core.types import Problem
+
+MODULUS = 100
+LABELS = "abcdefghij"
+FAMILIES: dict[str, tuple[str, ...]] = {"sum": ("+2", "+5", "+8"), "product": ("*3", "*7", "*9")}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """``start`` followed by ``steps``; ``values[k]`` is the value after step k.
+
+    Example: ``Chain("sum", 47, ("+5", "+2"))`` reads ``sum 47 a+5 b+2 ?`` and ends in 54.
+    """
+
+    family: str
+    start: int
+    steps: tuple[str, ...]
+
+    @property
+    def values(self) -> list[int]:
+        values, value = [], self.start
+        for step in self.steps:
+            operand = int(step[1:])
+            value = (value + operand if step[0] == "+" else value * operand) % MODULUS
+            values.append(value)
+        return values
+
+    @property
+    def question(self) -> str:
+        steps = " ".join(f"{label}{step}" for label, step in zip(LABELS, self.steps, strict=False))
+        return f"{self.family} {self.start} {steps} ?"
+
+    @property
+    def has_lucky_stop(self) -> bool:
+        """The answer occurs on the way: stopping early would score without the work."""
+        *earlier, answer = [self.start, *self.values]
+        return answer in earlier
+
+
+def random_chain(rng: random.Random, family: str, length: int) -> Chain:
+    """A chain without a lucky stop, drawn uniformly."""
+    while True:
+        chain = Chain(family, rng.randrange(MODULUS), tuple(rng.choices(FAMILIES[family], k=length)))
+        if not chain.has_lucky_stop:
+            return chain
+
+
+def draw_split(
+    rng: random.Random, split: str, tiers: Sequence[tuple[str, int, int]], taken: set[str]
+) -> Iterator[Problem]:
+    """``count`` distinct problems for each ``(difficulty, length, count)``, families in turn; none in ``taken``.
+
+    Problems are added to ``taken``, so no question occurs in two splits.
+    """
+    families = sorted(FAMILIES)
+    for difficulty, length, count in tiers:
+        for index in range(count):
+            family = families[index % len(families)]
+            chain = random_chain(rng, family, length)
+            while chain.question in taken:
+                chain = random_chain(rng, family, length)
+            taken.add(chain.question)
+            yield Problem(
+                id=f"{split}-{family}-{length}-{index:04d}",
+                question=chain.question,
+                answer=str(chain.values[-1]),
+                difficulty=difficulty,
+                split=split,
+            )

@@ -1,0 +1,37 @@
+"""A word-level tokenizer for the micro-world, saved like any other Hugging Face tokenizer."""
+
+from __future__ import annotations
+
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import PreTrainedTokenizerFast
+
+from microworld.problems import FAMILIES, LABELS, MODULUS
+from microworld.sentences import SENTENCES
+
+SPECIAL = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<user>", "eos_token": "<end>"}
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<user> {{ message['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %} <assistant> {% endif %}"
+)
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Numbers, steps, labels and words are one token each; anything else is ``<unk>``."""
+    words = [*SPECIAL.values(), "<assistant>", "?", "\\boxed{", "}", *LABELS, *FAMILIES]
+    steps = [step for family in FAMILIES.values() for step in family]
+    words += steps + [f"{label}{step}" for label in LABELS for step in steps]
+    words += [str(number) for number in range(MODULUS)]
+    words += sorted({word for sentence in SENTENCES for word in sentence.text.split()})
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
+    backend = Tokenizer(WordLevel(vocabulary, unk_token=SPECIAL["unk_token"]))
+    backend.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        additional_special_tokens=["<assistant>"],
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE,
+        **SPECIAL,
+    )

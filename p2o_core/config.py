@@ -1,0 +1,119 @@
+"""Settings of the algorithm, one section a stage. Every field says its unit and where its default comes from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Frozen, and strict about unknown keys: a misspelt parameter is an error, never a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PolicySection(Section):
+    """What full fine-tuning and LoRA share."""
+
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="weights and arithmetic")
+    device: str = Field("cpu", description="torch device; cuda:0 for a GPU")
+    attention: Literal["sdpa", "eager"] = Field("sdpa", description="transformers attention implementation")
+
+
+class FullPolicy(PolicySection):
+    """All weights are trained."""
+
+    type: Literal["full"] = "full"
+
+
+class LoraPolicy(PolicySection):
+    """A LoRA adapter (arXiv 2106.09685) on the frozen base policy."""
+
+    type: Literal["lora"] = "lora"
+    rank: PositiveInt = Field(16, description="rank of A and B")
+    alpha: PositiveFloat = Field(32, description="scale alpha / rank; twice the rank is common practice")
+    dropout: Share = Field(0.0, description="0: old and new log-probs must come from the same function")
+    target_modules: str = Field("all-linear", description="peft's target_modules")
+
+
+PolicyConfig = FullPolicy | LoraPolicy
+AnyPolicy = Annotated[PolicyConfig, Field(discriminator="type")]
+
+
+class RolloutConfig(Section):
+    """Bare rollouts of an iteration's problems."""
+
+    problems: PositiveInt = Field(..., description="problems an iteration, drawn from the train split")
+    samples: PositiveInt = Field(6, description="rollouts a problem (n); the paper's n")
+    temperature: PositiveFloat = Field(0.6, description="sampling temperature; the paper's")
+    max_new_tokens: PositiveInt = Field(..., description="tokens a completion at most")
+    rows_per_batch: PositiveInt = Field(512, description="completions decoded side by side; part of what decides the bytes")
+
+
+class VerifyConfig(Section):
+    """The pool of killable verifier processes."""
+
+    workers: PositiveInt = Field(2, description="processes")
+    timeout_s: PositiveFloat = Field(5.0, description="seconds an answer may take; math-verify's own default")
+
+
+class MineConfig(Section):
+    """Which problems are hard."""
+
+    near_hard: bool = Field(True, description="also those with exactly one success; on in the official code")
+
+
+class PhraseReflector(Section):
+    """Proposes from a pool of phrases: add, drop, replace, reorder, cross. Works offline."""
+
+    type: Literal["phrases"] = "phrases"
+    max_phrases: PositiveInt = Field(5, description="phrases a template at most")
+
+
+class EvolveConfig(Section):
+    """GEPA over templates, then cover and assignment."""
+
+    enabled: bool = Field(True, description="off: plain GRPO")
+    every: PositiveInt = Field(1, description="iterations between searches; in between the last templates stay")
+    min_hard: PositiveInt = Field(100, description="hard samples needed for a search; the paper's gate")
+    dev_size: PositiveInt = Field(300, description="dev instances; half the hard set when it is below 1.5 times this")
+    minibatch: PositiveInt = Field(3, description="train hard samples a proposal; the paper's")
+    parents: PositiveInt = Field(16, description="distinct parents a step at most; the paper's")
+    samples_per_score: PositiveInt = Field(1, description="rollouts a score (k); the paper's is 1")
+    solved_at: Share = Field(1.0, description="a template solves a dev instance when its score reaches this")
+    max_metric_calls: PositiveInt = Field(11_040, description="scores (problem under template) a search may take; the paper's heavy_4 at dev = 300")
+    one_template_per_group: bool = Field(False, description="all templated rollouts of a problem share a template; off in the official scripts")
+    reflector: PhraseReflector = Field(default_factory=PhraseReflector)
+
+
+class DistillConfig(Section):
+    """Templated rollouts of the hard problems, then the clipped update at the bare prompt."""
+
+    templated_samples: PositiveInt = Field(6, description="templated rollouts a hard problem, beside its bare ones")
+    groups_per_minibatch: PositiveInt = Field(64, description="groups with signal an optimiser step; the paper's mini-batch")
+    tokens_per_microbatch: PositiveInt = Field(16_384, description="padded tokens a forward pass at most")
+    learning_rate: PositiveFloat = Field(1e-6, description="AdamW's peak; the paper's, for full fine-tuning of 4 B parameters")
+    warmup_steps: int = Field(0, ge=0, description="optimiser steps of linear warm-up, counted over all iterations")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's")
+    max_grad_norm: PositiveFloat = Field(1.0, description="gradients are scaled down to this norm")
+    clip_low: Share = Field(0.2, description="policy ratio's lower clip; the paper's")
+    clip_high: PositiveFloat = Field(0.2, description="policy ratio's upper clip; the paper's")
+    dual_clip: float | None = Field(3.0, gt=1, description="bound for negative advantages; the paper's")
+    aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"] = Field("token-mean", description="the paper's")
+    normalize_std: bool = Field(True, description="divide advantages by the group's standard deviation; off = Dr.GRPO")
+    template_mask: Literal["hard", "soft", "off"] = Field("hard", description="template-ratio mask; the paper's")
+    template_ratio_low: PositiveFloat = Field(0.01, description="mask's lower bound; the paper's")
+    template_ratio_high: PositiveFloat = Field(10.0, description="mask's upper bound; the paper's")
+    context: Literal["bare", "templated"] = Field("bare", description="prompt of the gradient; templated switches context distillation off")
+
+
+class EvaluateConfig(Section):
+    """The bare policy on held-out problems."""
+
+    samples: PositiveInt = Field(4, description="completions a problem (k of avg@k)")
+    pass_k: tuple[PositiveInt, ...] = Field((1, 4), description="k of pass@k, each at most ``samples``")
+    temperature: float = Field(1.0, ge=0, description="0 is greedy")
+    max_new_tokens: PositiveInt = Field(..., description="tokens a completion at most")

@@ -1,0 +1,78 @@
+"""The template set Z and which rollout gets which template."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from p2o_core.types import Assignment, Template
+
+WEIGHT_FLOOR = 1e-6
+"""Smallest drawing weight of a template in Z (official code), so that none is excluded for a mean score of 0."""
+
+
+def greedy_cover(solved: Sequence[Sequence[bool]]) -> list[int]:
+    """Greedy set cover over dev instances.
+
+    Args:
+        solved: ``[candidate][dev instance]``, True where the candidate solves the instance.
+
+    Returns:
+        Candidate indices in order of choice: each solves the most instances not yet covered (the lowest index
+        on a tie), until none adds anything. Empty when nothing is solved.
+
+    Raises:
+        ValueError: rows of unequal length.
+
+    >>> greedy_cover([[True, False, False], [False, True, True]])
+    [1, 0]
+    """
+    if len({len(row) for row in solved}) > 1:
+        raise ValueError(f"every candidate needs a verdict for every dev instance, got {[len(row) for row in solved]}")
+    wins = [{instance for instance, won in enumerate(row) if won} for row in solved]
+    covered: set[int] = set()
+    chosen: list[int] = []
+    while wins:
+        best = max(range(len(wins)), key=lambda candidate: (len(wins[candidate] - covered), -candidate))
+        if not wins[best] - covered:
+            break
+        covered |= wins[best]
+        chosen.append(best)
+    return chosen
+
+
+def assign_templates(
+    hard_ids: Sequence[str],
+    templates: Sequence[Template],
+    solved_by: Mapping[str, Sequence[int]],
+    *,
+    rollouts: int,
+    one_per_group: bool,
+    rng: random.Random,
+) -> list[Assignment]:
+    """Draw a template for every templated rollout of every hard problem.
+
+    A dev problem that some template in Z solves draws among those that solve it; any other draws among all of
+    Z. Weights are the templates' mean dev scores, floored at :data:`WEIGHT_FLOOR`.
+
+    Args:
+        templates: the set Z.
+        solved_by: problem id to the ``index`` of the templates in Z that solve it.
+        rollouts: templated rollouts a problem.
+        one_per_group: all rollouts of a problem share one draw (a switch of the official code, off there).
+
+    Returns:
+        ``rollouts`` assignments a hard problem, in input order; none when Z is empty.
+    """
+    if not templates:
+        return []
+    by_index = {template.index: template for template in templates}
+    assignments = []
+    for problem_id in hard_ids:
+        pool = [by_index[index] for index in solved_by.get(problem_id, ())] or list(templates)
+        weights = [max(template.mean_score, WEIGHT_FLOOR) for template in pool]
+        drawn = rng.choices(pool, weights, k=1) * rollouts if one_per_group else rng.choices(pool, weights, k=rollouts)
+        assignments += [
+            Assignment(problem_id, sample, template.index, template.text) for sample, template in enumerate(drawn)
+        ]
+    return assignments

@@ -1,0 +1,151 @@
+"""The embedded engine: transformers in this process, batched, on CPU or one GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.policy import Policy, positions
+from p2o_core.seeding import uniforms
+from p2o_core.types import Completion
+
+COMPACT_BELOW = 0.75
+"""Rows are dropped from the batch once fewer than this share of them is still writing: dropping copies the
+key-value cache, so it is not worth it for every finished row."""
+
+
+@dataclass
+class _Row:
+    """One completion being written."""
+
+    request: RolloutRequest
+    sample: int
+    token_ids: list[int] = field(default_factory=list)
+    logps: list[float] = field(default_factory=list)
+
+
+class EmbeddedEngine:
+    """Prefills each prompt once, shares the prefill among its n completions, drops finished rows as it goes.
+
+    Every completion draws from its own stream of uniforms (inverse-CDF sampling), so the same request list
+    gives the same completions, whatever came before it.
+    """
+
+    def __init__(self, policy: Policy, *, rows_per_batch: int, on_rows: Callable[[int], None] | None = None) -> None:
+        self.policy = policy
+        self.rows_per_batch = rows_per_batch
+        self.on_rows = on_rows
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
+        """See :class:`p2o_core.engines.base.RolloutEngine`."""
+        finished: dict[tuple[int, int], Completion] = {}
+        for chunk in self._chunks(requests):
+            rows = [(index, _Row(requests[index], sample)) for index in chunk for sample in requests[index].samples]
+            self._write([row for _, row in rows], sampling)
+            for index, row in rows:
+                finished[index, row.sample] = self._completion(row)
+            if self.on_rows:
+                self.on_rows(len(rows))
+        return [finished[index, sample] for index, request in enumerate(requests) for sample in request.samples]
+
+    def _chunks(self, requests: Sequence[RolloutRequest]) -> Iterator[list[int]]:
+        """Request indices by batch; prompts of like length share one, so little is padded."""
+        lengths = [len(self.policy.encode_prompt(r.question, r.template)) for r in requests]
+        chunk: list[int] = []
+        rows = 0
+        for index in sorted(range(len(requests)), key=lambda index: lengths[index]):
+            samples = len(requests[index].samples)
+            if chunk and rows + samples > self.rows_per_batch:
+                yield chunk
+                chunk, rows = [], 0
+            chunk.append(index)
+            rows += samples
+        if chunk:
+            yield chunk
+
+    def _prefill(self, rows: Sequence[_Row]) -> tuple[DynamicCache, Tensor, Tensor]:
+        """Cache, last logits [rows, V] and attention mask [rows, P]; each distinct prompt is computed once."""
+        prompts = [self.policy.encode_prompt(row.request.question, row.request.template) for row in rows]
+        distinct = list(dict.fromkeys(prompts))
+        width = max(map(len, distinct))
+        pad = self.policy.pad_id
+        input_ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in distinct], device=self.policy.device)
+        mask = torch.tensor(
+            [[0] * (width - len(p)) + [1] * len(p) for p in distinct], device=self.policy.device
+        )
+        cache = DynamicCache(config=self.policy.model.config)
+        logits = self.policy.model(
+            input_ids=input_ids,
+            attention_mask=mask,
+            position_ids=positions(mask),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        where = {prompt: index for index, prompt in enumerate(distinct)}
+        spread = torch.tensor([where[prompt] for prompt in prompts], device=self.policy.device)
+        cache.batch_select_indices(spread)
+        return cache, logits[spread], mask[spread]
+
+    def _write(self, rows: list[_Row], sampling: Sampling) -> None:
+        """Decode until every row has ended or reached ``max_new_tokens``."""
+        draws = np.stack([uniforms(row.request.seed(row.sample), sampling.max_new_tokens) for row in rows])
+        cache, logits, mask = self._prefill(rows)
+        position = mask.sum(dim=1, keepdim=True)
+        active = list(range(len(rows)))  # rows of the batch tensors, as indices into ``rows``
+        writing = [True] * len(rows)
+        for step in range(sampling.max_new_tokens):
+            tokens, logps = _sample(logits, draws[active, step], sampling.temperature)
+            for row, token, logp in zip(active, tokens.tolist(), logps.tolist(), strict=True):
+                if writing[row]:
+                    rows[row].token_ids.append(token)
+                    rows[row].logps.append(logp)
+                    writing[row] = token != self.policy.eos_id
+            keep = [index for index, row in enumerate(active) if writing[row]]
+            if not keep or step + 1 == sampling.max_new_tokens:
+                return
+            if len(keep) < COMPACT_BELOW * len(active):
+                selected = torch.tensor(keep, device=mask.device)
+                cache.batch_select_indices(selected)
+                tokens, mask, position = tokens[selected], mask[selected], position[selected]
+                active = [active[index] for index in keep]
+            mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+            logits = self.policy.model(
+                input_ids=tokens.unsqueeze(1),
+                attention_mask=mask,
+                position_ids=position,
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]
+            position = position + 1
+
+    def _completion(self, row: _Row) -> Completion:
+        return Completion(
+            problem_id=row.request.problem_id,
+            sample=row.sample,
+            template=row.request.template,
+            text=self.policy.decode(row.token_ids),
+            token_ids=tuple(row.token_ids),
+            logps=tuple(row.logps),
+            truncated=row.token_ids[-1] != self.policy.eos_id,
+        )
+
+
+def _sample(logits: Tensor, draws: np.ndarray, temperature: float) -> tuple[Tensor, Tensor]:
+    """Tokens [R] and their log-probs [R] by inverse CDF; the cumulative sum is float64, or rare tokens would
+    be lost at the far end of a large vocabulary."""
+    if temperature == 0:
+        tokens = logits.argmax(dim=-1)
+        return tokens, torch.zeros(len(tokens), device=logits.device)
+    logps = torch.log_softmax(logits.float() / temperature, dim=-1)
+    cumulative = logps.double().exp().cumsum(dim=-1)
+    thresholds = torch.from_numpy(draws).to(logits.device).unsqueeze(1) * cumulative[:, -1:]
+    tokens = torch.searchsorted(cumulative, thresholds, right=True).clamp(max=logits.shape[-1] - 1).squeeze(1)
+    return tokens, logps.gather(1, tokens.unsqueeze(1)).squeeze(1)

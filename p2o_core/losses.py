@@ -1,0 +1,137 @@
+"""The clipped policy loss and the template-ratio mask. Pure functions; metrics are returned, never logged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Aggregation = Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"]
+MAX_LOG_RATIO = 20.0
+"""Log-ratios are clamped to ±20 before ``exp`` (as verl does), so that one wild token cannot make the loss infinite."""
+
+
+@dataclass(frozen=True)
+class LossOutputs:
+    """A scalar loss to minimise and what there is to say about it."""
+
+    loss: Tensor
+    metrics: dict[str, float]
+
+
+def template_ratio_mask(
+    logp_bare: Tensor,
+    logp_templated: Tensor,
+    *,
+    low: float = 0.01,
+    high: float = 10.0,
+    mode: Literal["hard", "soft"] = "hard",
+) -> Tensor:
+    """Filter for tokens that the bare prompt and the template see too differently (P²O, context distillation).
+
+    ``r = exp(logp_bare - logp_templated)`` for each token. ``hard``: 1 where ``low <= r <= high``, else 0.
+    ``soft``: 1 inside, ``high / r`` above and ``low / r`` below, i.e. ``clamp(r, low, high) / r``; mind that
+    the weight *exceeds* 1 below ``low``, exactly as the method states it.
+
+    Args:
+        logp_bare: [B, T] log-probs of the completion tokens under the bare prompt.
+        logp_templated: [B, T] the same tokens under the prompt they were sampled from.
+
+    Returns:
+        [B, T] float weights without gradient; they multiply the per-token loss. ``r`` is a filter, not an
+        importance weight: the policy ratio compares bare with bare and starts at 1.
+    """
+    if not 0 < low < high:
+        raise ValueError(f"template ratio bounds must satisfy 0 < low < high, got low={low}, high={high}")
+    log_ratio = (logp_bare - logp_templated).detach().float()
+    clamped = log_ratio.clamp(math.log(low), math.log(high))
+    if mode == "soft":
+        return torch.exp(clamped - log_ratio)
+    if mode == "hard":
+        ratio = torch.exp(log_ratio)
+        return ((ratio >= low) & (ratio <= high)).float()
+    raise ValueError(f"mode must be 'hard' or 'soft', got {mode!r}")
+
+
+def aggregate(per_token: Tensor, completion_mask: Tensor, aggregation: Aggregation, normalizer: float | None) -> Tensor:
+    """One number from [B, T] per-token values.
+
+    ``normalizer`` replaces the natural denominator (tokens for token-mean, sequences for the seq-mean kinds)
+    when the batch at hand is a part of a larger mini-batch, so that the parts' losses add up to the whole's.
+    """
+    masked = per_token * completion_mask
+    if aggregation == "token-mean":
+        return masked.sum() / (normalizer or completion_mask.sum().clamp(min=1))
+    if aggregation == "seq-mean-token-sum":
+        return masked.sum() / (normalizer or completion_mask.shape[0])
+    if aggregation == "seq-mean-token-mean":
+        per_sequence = masked.sum(dim=1) / completion_mask.sum(dim=1).clamp(min=1)
+        return per_sequence.sum() / (normalizer or completion_mask.shape[0])
+    raise ValueError(
+        f"aggregation must be token-mean, seq-mean-token-sum or seq-mean-token-mean, got {aggregation!r}"
+    )
+
+
+def policy_loss(
+    logp: Tensor,
+    old_logp: Tensor,
+    advantages: Tensor,
+    completion_mask: Tensor,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    dual_clip: float | None = 3.0,
+    template_mask: Tensor | None = None,
+    aggregation: Aggregation = "token-mean",
+    normalizer: float | None = None,
+) -> LossOutputs:
+    """PPO's clipped surrogate with dual clip (arXiv 1912.09729), as GRPO and the official P²O code use it.
+
+    Args:
+        logp: [B, T] log-probs under the policy being trained, bare prompt; carries the gradient.
+        old_logp: [B, T] the same at the start of the update.
+        advantages: [B], one a sequence.
+        completion_mask: [B, T], 1 where a completion token counts.
+        clip_low, clip_high: the policy ratio is clipped to [1 - clip_low, 1 + clip_high].
+        dual_clip: for negative advantages the per-token loss is at most ``dual_clip * |A|``; None for no bound.
+        template_mask: [B, T] from :func:`template_ratio_mask`, or None. It multiplies the per-token loss;
+            the denominator still counts every completion token.
+        aggregation: see :func:`aggregate`.
+        normalizer: see :func:`aggregate`.
+
+    Returns:
+        The loss and ``clip_fraction``, ``dual_clip_fraction``, ``approx_kl`` (k1, old against new),
+        ``policy_ratio_mean`` and ``template_masked_fraction``, each over completion tokens.
+    """
+    if dual_clip is not None and dual_clip <= 1:
+        raise ValueError(f"dual_clip must be greater than 1, got {dual_clip}")
+    log_ratio = (logp - old_logp).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    policy_ratio = torch.exp(log_ratio)
+    advantage = advantages.unsqueeze(1)
+    unclipped = -advantage * policy_ratio
+    clipped = -advantage * policy_ratio.clamp(1 - clip_low, 1 + clip_high)
+    per_token = torch.maximum(unclipped, clipped)
+    dual_clipped = torch.zeros_like(per_token, dtype=torch.bool)
+    if dual_clip is not None:
+        bound = -advantage * dual_clip
+        dual_clipped = (advantage < 0) & (per_token > bound)
+        per_token = torch.where(advantage < 0, torch.minimum(per_token, bound), per_token)
+    if template_mask is not None:
+        per_token = per_token * template_mask
+
+    def share(values: Tensor) -> float:
+        return float((values.detach().float() * completion_mask).sum() / completion_mask.sum().clamp(min=1))
+
+    return LossOutputs(
+        loss=aggregate(per_token, completion_mask, aggregation, normalizer),
+        metrics={
+            "clip_fraction": share(clipped > unclipped),
+            "dual_clip_fraction": share(dual_clipped),
+            "approx_kl": share(-log_ratio),
+            "policy_ratio_mean": share(policy_ratio),
+            "template_masked_fraction": share(template_mask == 0) if template_mask is not None else 0.0,
+        },
+    )

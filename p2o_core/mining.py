@@ -1,0 +1,55 @@
+"""Which problems are hard, and how much signal the groups carry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+
+def _checked(problem_id: str, rewards: Sequence[float]) -> Sequence[float]:
+    if len(rewards) == 0:
+        raise ValueError(f"problem {problem_id!r} has no rewards: every problem needs at least one rollout")
+    if not all(math.isfinite(reward) for reward in rewards):
+        raise ValueError(f"problem {problem_id!r} has a reward that is NaN or infinite: {list(rewards)}")
+    return rewards
+
+
+def is_near_hard(rewards: Sequence[float]) -> bool:
+    """Exactly one of several rollouts has a non-zero reward."""
+    return len(rewards) > 1 and sum(reward != 0 for reward in rewards) == 1
+
+
+def mine_hard(rewards: Mapping[str, Sequence[float]], *, near_hard: bool = True) -> list[str]:
+    """Ids of the problems the policy fails: all n rewards zero or, with ``near_hard``, exactly one not.
+
+    Source: the official P²O code. Ids come in input order. A single rollout that succeeded is no near-hard
+    sample: it solved its problem.
+
+    Raises:
+        ValueError: a problem without rewards, or a reward that is not finite.
+
+    >>> mine_hard({"a": [0, 0], "b": [1, 1], "c": [0, 1]})
+    ['a', 'c']
+    """
+    return [
+        problem_id
+        for problem_id, values in rewards.items()
+        if not any(_checked(problem_id, values)) or (near_hard and is_near_hard(values))
+    ]
+
+
+def signal_statistics(rewards: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Shares over groups: ``all_fail``, ``all_pass``, ``zero_signal`` (no variance) and the mean ``solve_rate``."""
+    groups = [_checked(problem_id, values) for problem_id, values in rewards.items()]
+    if not groups:
+        raise ValueError("no groups to mine: the rollout stage produced nothing")
+
+    def share(condition: list[bool]) -> float:
+        return sum(condition) / len(condition)
+
+    return {
+        "solve_rate": sum(sum(group) / len(group) for group in groups) / len(groups),
+        "all_fail": share([not any(group) for group in groups]),
+        "all_pass": share([all(reward == 1 for reward in group) for group in groups]),
+        "zero_signal": share([len(set(group)) == 1 for group in groups]),
+    }

@@ -1,0 +1,76 @@
+"""AdamW whose state travels from iteration to iteration as safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from p2o_core.config import DistillConfig
+from p2o_core.policy import Policy
+
+STATE_FILE = "optimizer.safetensors"
+
+
+class PolicyOptimizer:
+    """AdamW with linear warm-up; ``steps_done`` counts over all iterations and drives the schedule."""
+
+    def __init__(self, policy: Policy, config: DistillConfig) -> None:
+        self.parameters = policy.trainable_parameters()
+        self.config = config
+        self.steps_done = 0
+        self.adamw = torch.optim.AdamW(
+            self.parameters.values(),
+            lr=config.learning_rate,
+            betas=(0.9, 0.999),
+            eps=1e-8,
+            weight_decay=config.weight_decay,
+        )
+
+    def step(self) -> float:
+        """Clip the gradient, step, clear the gradient. Returns the gradient's norm before clipping.
+
+        Raises:
+            FloatingPointError: the gradient is NaN or infinite; the weights are as they were.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.max_grad_norm)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"gradient norm is {norm.item()} at optimiser step {self.steps_done + 1}; the weights were not changed. "
+                "Mend: lower distill.learning_rate, or look for rewards or log-probs out of range."
+            )
+        warmup = self.config.warmup_steps
+        scale = min(1.0, (self.steps_done + 1) / warmup) if warmup else 1.0
+        self.adamw.param_groups[0]["lr"] = self.config.learning_rate * scale
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+        self.steps_done += 1
+        return float(norm)
+
+    def save(self, folder: Path) -> None:
+        """Moments and step counts by parameter name."""
+        tensors = {"steps_done": torch.tensor(self.steps_done)}
+        for name, parameter in self.parameters.items():
+            for key, value in self.adamw.state.get(parameter, {}).items():
+                tensors[f"{key}/{name}"] = value
+        save_file(tensors, folder / STATE_FILE)
+
+    def load(self, folder: Path) -> None:
+        """Continue from :meth:`save`; a folder without state is iteration 0.
+
+        Raises:
+            ValueError: the state belongs to other parameters.
+        """
+        path = folder / STATE_FILE
+        if not path.exists():
+            return
+        tensors = load_file(path, device="cpu")
+        self.steps_done = int(tensors.pop("steps_done"))
+        unknown = {key.split("/", 1)[1] for key in tensors} - set(self.parameters)
+        if unknown:
+            raise ValueError(f"{path}: state for parameters the policy does not train: {sorted(unknown)[:3]}")
+        for key, value in tensors.items():
+            entry, name = key.split("/", 1)
+            parameter = self.parameters[name]
+            self.adamw.state[parameter][entry] = value if entry == "step" else value.to(parameter.device)

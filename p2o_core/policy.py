@@ -1,0 +1,166 @@
+"""The policy: weights, tokenizer and LoRA adapter, and the log-probs of completions under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from p2o_core.config import LoraPolicy, PolicyConfig
+from p2o_core.templates import apply_template
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B rows of prompt and completion, completions aligned: the first completion token of every row stands in
+    column P, so that one slice holds them all.
+
+    ``input_ids`` [B, P + T] (prompts left padded, completions right padded), ``attention_mask`` [B, P + T],
+    ``completion_mask`` [B, T], 1 on completion tokens.
+
+    >>> Batch.collate([[5, 6], [7]], [[1], [2, 3]], pad=0).input_ids.tolist()
+    [[5, 6, 1, 0], [0, 7, 2, 3]]
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    completion_mask: Tensor
+
+    @classmethod
+    def collate(cls, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad: int) -> Batch:
+        """Pad and stack; ``prompts`` and ``completions`` run in parallel."""
+        prompt_width, completion_width = max(map(len, prompts)), max(map(len, completions))
+        ids, attention, mask = [], [], []
+        for prompt, completion in zip(prompts, completions, strict=True):
+            left, right = prompt_width - len(prompt), completion_width - len(completion)
+            ids.append([pad] * left + [*prompt, *completion] + [pad] * right)
+            attention.append([0] * left + [1] * (len(prompt) + len(completion)) + [0] * right)
+            mask.append([1] * len(completion) + [0] * right)
+        return cls(torch.tensor(ids), torch.tensor(attention), torch.tensor(mask, dtype=torch.float32))
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.completion_mask.to(device))
+
+
+def positions(attention_mask: Tensor) -> Tensor:
+    """Position of each token counted from its row's first real token: left padding takes no positions."""
+    return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
+
+
+class Policy:
+    """A causal language model with its tokenizer, all weights trainable or a LoRA adapter only."""
+
+    def __init__(self, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self._encoded: dict[tuple[str, str], tuple[int, ...]] = {}
+
+    @classmethod
+    def create(cls, base: Path, config: PolicyConfig, *, seed: int) -> Policy:
+        """Iteration 0: the base policy, with a new adapter for LoRA.
+
+        LoRA's A matrices are random, so they are seeded here and iteration 0 saves them.
+        """
+        policy = cls(_load_model(base, config), _load_tokenizer(base))
+        if isinstance(config, LoraPolicy):
+            torch.manual_seed(seed)
+            policy.model = get_peft_model(
+                policy.model,
+                LoraConfig(
+                    r=config.rank,
+                    lora_alpha=config.alpha,
+                    lora_dropout=config.dropout,
+                    target_modules=config.target_modules,
+                    task_type="CAUSAL_LM",
+                ),
+            ).eval()
+        return policy
+
+    @classmethod
+    def load(cls, folder: Path, base: Path, config: PolicyConfig) -> Policy:
+        """A folder written by :meth:`save`; an adapter is put on top of ``base``."""
+        if (folder / ADAPTER_CONFIG).exists():
+            model = PeftModel.from_pretrained(_load_model(base, config), str(folder), is_trainable=True)
+            return cls(model, _load_tokenizer(base))
+        return cls(_load_model(folder, config), _load_tokenizer(folder))
+
+    def save(self, folder: Path) -> None:
+        """Write safetensors and config (for LoRA the adapter alone) and, for full weights, the tokenizer."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save_pretrained(folder, safe_serialization=True)
+        if isinstance(self.model, PeftModel):
+            (folder / "README.md").unlink(missing_ok=True)  # peft's model card names paths of this machine
+        else:
+            self.tokenizer.save_pretrained(folder)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def pad_id(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return pad if pad is not None else self.tokenizer.eos_token_id
+
+    @property
+    def eos_id(self) -> int:
+        return self.tokenizer.eos_token_id
+
+    def trainable_parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Name to parameter, in the model's order."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def encode_prompt(self, question: str, template: str = "") -> tuple[int, ...]:
+        """Token ids of the chat prompt with T(x, z) as its user message, thinking off."""
+        key = (question, template)
+        if key not in self._encoded:
+            text = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": apply_template(template, question)}],
+                add_generation_prompt=True,
+                tokenize=False,
+                enable_thinking=False,  # ignored by chat templates that do not know it
+            )
+            self._encoded[key] = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self._encoded[key]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(token_ids, skip_special_tokens=True)
+
+    def completion_logps(self, batch: Batch, temperature: float) -> Tensor:
+        """[B, T] log-probs of the completion tokens at ``temperature``, 0 where ``completion_mask`` is 0.
+
+        Only the T + 1 last positions go through the output layer.
+        """
+        width = batch.completion_mask.shape[1]
+        logits = self.model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=positions(batch.attention_mask),
+            use_cache=False,
+            logits_to_keep=width + 1,
+        ).logits[:, :-1]
+        targets = batch.input_ids[:, -width:].unsqueeze(-1)
+        scaled = logits.float() / temperature
+        logps = scaled.gather(-1, targets).squeeze(-1) - scaled.logsumexp(dim=-1)
+        return logps * batch.completion_mask
+
+
+def _load_model(folder: Path, config: PolicyConfig) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        dtype=getattr(torch, config.dtype),
+        attn_implementation=config.attention,
+        use_safetensors=True,
+        trust_remote_code=False,
+    ).to(config.device)
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(str(folder), padding_side="left", trust_remote_code=False)

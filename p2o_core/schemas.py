@@ -1,0 +1,137 @@
+"""Parquet and JSON forms of the data contract, and the checks bad input meets before any work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from p2o_core.types import Problem
+
+Row = TypeVar("Row")
+
+_ARROW_TYPES: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    tuple[int, ...]: pa.list_(pa.int64()),
+    tuple[float, ...]: pa.list_(pa.float64()),
+}
+
+
+class BadInput(ValueError):
+    """Input that is refused before any work; the message names file, line or field, and the mend."""
+
+
+def arrow_schema(row_type: type) -> pa.Schema:
+    """The parquet schema of a dataclass of :mod:`p2o_core.types`; enums are stored as their string values."""
+    hints = get_type_hints(row_type)
+
+    def arrow_type(hint: Any) -> pa.DataType:
+        is_enum = isinstance(hint, type) and issubclass(hint, Enum)
+        return pa.string() if is_enum else _ARROW_TYPES[hint]
+
+    return pa.schema([pa.field(f.name, arrow_type(hints[f.name]), nullable=False) for f in fields(row_type)])
+
+
+def write_rows(path: Path, rows: Iterable[Any], row_type: type) -> int:
+    """Write dataclass rows to parquet; the same rows give the same bytes. Returns the row count."""
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=arrow_schema(row_type))
+    pq.write_table(table, path, compression="zstd")
+    return table.num_rows
+
+
+def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
+    """Read parquet rows into dataclasses.
+
+    Raises:
+        BadInput: the file is missing or unreadable, or lacks a column of ``row_type``.
+    """
+    table = _read_table(path)
+    hints = get_type_hints(row_type)
+    for field in fields(row_type):  # type: ignore[arg-type]
+        if field.name not in table.column_names:
+            raise BadInput(
+                f"{path}: column {field.name!r} is missing (found {table.column_names}). "
+                f"Mend: write it, or map another column to it."
+            )
+    casts = {
+        name: (tuple if hint not in (str, int, float, bool) and not isinstance(hint, type) else hint)
+        for name, hint in hints.items()
+    }
+    names = [field.name for field in fields(row_type)]  # type: ignore[arg-type]
+    return [
+        row_type(**{name: casts[name](record[name]) for name in names})
+        for record in table.select(names).to_pylist()
+    ]
+
+
+def _read_table(path: Path) -> pa.Table:
+    if not path.exists():
+        raise BadInput(f"{path}: no such file. Mend: run the stage that writes it (see `p2o stage --help`).")
+    try:
+        return pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise BadInput(f"{path}: not a readable parquet file ({error}). Mend: delete it and run its stage again.") from error
+
+
+def check_problems(problems: Sequence[Problem], source: Path) -> None:
+    """Refuse duplicate ids and blank fields.
+
+    Raises:
+        BadInput: naming the row (counted from 1), the field and the mend.
+    """
+    first_row: dict[str, int] = {}
+    for row, problem in enumerate(problems, start=1):
+        for name in ("id", "question", "answer"):
+            if not getattr(problem, name).strip():
+                raise BadInput(
+                    f"{source}: row {row} (id {problem.id!r}): field {name!r} is empty. Mend: fill it or drop the row."
+                )
+        if problem.id in first_row:
+            raise BadInput(
+                f"{source}: row {row}: id {problem.id!r} was used before in row {first_row[problem.id]}. "
+                "Mend: give every problem an id of its own."
+            )
+        first_row[problem.id] = row
+    if not problems:
+        raise BadInput(f"{source}: no problems. Mend: write at least one row.")
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """Read and check a problem file. Raises BadInput."""
+    problems = _read_null_checked(path)
+    check_problems(problems, path)
+    return problems
+
+
+def _read_null_checked(path: Path) -> list[Problem]:
+    table = _read_table(path)
+    for name in table.column_names:
+        nulls = table.column(name).null_count
+        if nulls:
+            row = table.column(name).to_pylist().index(None) + 1
+            raise BadInput(f"{path}: row {row}: field {name!r} is empty. Mend: fill it or drop the row.")
+    return read_rows(path, Problem)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Canonical JSON: sorted keys, two spaces, newline at the end, no NaN."""
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file. Raises BadInput naming the line."""
+    if not path.exists():
+        raise BadInput(f"{path}: no such file. Mend: run the stage that writes it (see `p2o stage --help`).")
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path}: line {error.lineno}: {error.msg}. Mend: delete it and run its stage again.") from error

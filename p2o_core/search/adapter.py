@@ -1,0 +1,106 @@
+"""The gepa adapter: a candidate's score on a problem is the mean reward of k rollouts under its template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gepa.core.adapter import EvaluationBatch
+
+from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.seeding import derive_seed
+from p2o_core.types import Completion, Problem, Verdict, VerdictStatus
+from p2o_core.verify import Verifier
+
+COMPONENT = "template"
+"""The one component of a candidate: ``{"template": text}``."""
+
+Candidate = dict[str, str]
+Trace = dict[str, str]
+FORMAT_HINT = "No answer could be read: the final answer must stand within \\boxed{}."
+
+
+class TemplateAdapter:
+    """Rolls problems out under templates and verifies them; all pairs of one gepa step in one engine call.
+
+    ``completions`` and ``tokens`` count everything generated, rejected candidates included: this is what the
+    search costs.
+    """
+
+    propose_new_texts = None  # proposals come from the reflector
+
+    def __init__(
+        self, engine: RolloutEngine, verifier: Verifier, sampling: Sampling, *, samples: int, seed: int
+    ) -> None:
+        self.engine = engine
+        self.verifier = verifier
+        self.sampling = sampling
+        self.samples = samples
+        self.seed = seed
+        self.calls = 0
+        self.completions = 0
+        self.tokens = 0
+        self.statuses = dict.fromkeys(VerdictStatus, 0)
+
+    def evaluate(
+        self, batch: list[Problem], candidate: Candidate, capture_traces: bool = False
+    ) -> EvaluationBatch[Trace, str]:
+        """gepa's single form; the engine only sees :meth:`batch_evaluate`."""
+        return self.batch_evaluate([(candidate, batch)])[0]
+
+    def batch_evaluate(self, items: list[tuple[Candidate, list[Problem]]]) -> list[EvaluationBatch[Trace, str]]:
+        """One result for each (candidate, problems); every call draws fresh rollouts."""
+        self.calls += 1
+        requests, golds = [], []
+        for index, (candidate, problems) in enumerate(items):
+            for problem in problems:
+                stream = derive_seed(self.seed, self.calls, index)
+                samples = tuple(range(self.samples))
+                requests.append(
+                    RolloutRequest(problem.id, problem.question, candidate[COMPONENT], samples, stream)
+                )
+                golds += [problem.answer] * self.samples
+        completions = self.engine.generate(requests, self.sampling)
+        verdicts = self.verifier.verify([(c.text, gold) for c, gold in zip(completions, golds, strict=True)])
+        self.completions += len(completions)
+        self.tokens += sum(len(c.token_ids) for c in completions)
+        for verdict in verdicts:
+            self.statuses[verdict.status] += 1
+        results, first = [], 0
+        for _, problems in items:
+            last = first + len(problems) * self.samples
+            results.append(self._result(problems, completions[first:last], verdicts[first:last]))
+            first = last
+        return results
+
+    def _result(
+        self, problems: list[Problem], completions: Sequence[Completion], verdicts: Sequence[Verdict]
+    ) -> EvaluationBatch[Trace, str]:
+        outputs, scores, traces = [], [], []
+        for index, problem in enumerate(problems):
+            span = slice(index * self.samples, (index + 1) * self.samples)
+            rewards = [verdict.reward for verdict in verdicts[span]]
+            worst = min(range(self.samples), key=lambda sample: rewards[sample])
+            text, verdict = completions[span][worst].text, verdicts[span][worst]
+            outputs.append(text)
+            scores.append(sum(rewards) / self.samples)
+            traces.append({"question": problem.question, "answer": text, "feedback": feedback(verdict, problem.answer)})
+        return EvaluationBatch(outputs=outputs, scores=scores, trajectories=traces)
+
+    def make_reflective_dataset(
+        self, candidate: Candidate, eval_batch: EvaluationBatch[Trace, str], components_to_update: list[str]
+    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """What a reflector gets to see: question, the worst answer and the feedback on it."""
+        records = [
+            {"Inputs": trace["question"], "Generated Outputs": trace["answer"], "Feedback": trace["feedback"]}
+            for trace in eval_batch.trajectories or []
+        ]
+        return {COMPONENT: records}
+
+
+def feedback(verdict: Verdict, gold: str) -> str:
+    """The verdict and the gold answer, with a format hint when no answer could be read (official code)."""
+    if verdict.status is VerdictStatus.CORRECT:
+        return f"The answer is correct: {gold}."
+    hint = f" {FORMAT_HINT}" if verdict.status is VerdictStatus.UNPARSABLE else ""
+    return f"The answer is {verdict.status.value}; the correct answer is {gold}.{hint}"

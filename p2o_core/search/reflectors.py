@@ -1,0 +1,96 @@
+"""Who proposes new templates. All speak gepa's batched reflection protocol (``BatchReflectionLM``)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from gepa.proposer.reflective_mutation.reflection_lm import ReflectionJob, ReflectionProposal
+
+from p2o_core.search.adapter import COMPONENT
+
+Phrases = tuple[str, ...]
+PROPOSAL_TRIES = 20
+"""Draws for a template that was not proposed before; a repeated one would waste its metric calls."""
+
+
+class PhraseReflector:
+    """The offline reflector: mutates templates made of phrases by add, drop, replace, reorder and cross.
+
+    It knows the pool's texts and nothing about which of them help; it does not read the feedback. Everything
+    it learns about a phrase comes from gepa keeping or dropping the templates it is in.
+    """
+
+    def __init__(self, pool: Sequence[str], *, max_phrases: int, rng: random.Random) -> None:
+        if len(set(pool)) < 2:
+            raise ValueError(f"the phrase pool needs at least two different phrases, got {list(pool)}")
+        self.pool = tuple(dict.fromkeys(phrase.strip() for phrase in pool))
+        self.max_phrases = max_phrases
+        self.rng = rng
+        self.proposed: set[Phrases] = {()}
+        self.mates: list[Phrases] = []
+
+    def split(self, template: str) -> Phrases:
+        """The phrases of a template this reflector wrote; one phrase a line."""
+        return tuple(line for line in template.splitlines() if line)
+
+    def reflect_many(self, jobs: list[ReflectionJob]) -> list[tuple[ReflectionProposal, PhraseReflector]]:
+        """One new template for each parent."""
+        for candidate, _, _ in jobs:
+            phrases = self.split(candidate[COMPONENT])
+            if phrases and phrases not in self.mates:
+                self.mates.append(phrases)
+        return [(ReflectionProposal({COMPONENT: self._propose(job[0][COMPONENT])}), self) for job in jobs]
+
+    def reflect(
+        self, candidate: dict[str, str], reflective_dataset: object, components_to_update: list[str]
+    ) -> tuple[ReflectionProposal, PhraseReflector]:
+        """The case of one parent."""
+        return self.reflect_many([(candidate, {}, components_to_update)])[0]
+
+    def _propose(self, template: str) -> str:
+        parent = self.split(template)
+        child = parent
+        for _ in range(PROPOSAL_TRIES):
+            child = self.rng.choice(self._moves(parent))(parent)[: self.max_phrases]
+            if child not in self.proposed:
+                break
+        self.proposed.add(child)
+        return "\n".join(child)
+
+    def _moves(self, parent: Phrases) -> list[Callable[[Phrases], Phrases]]:
+        """The operators that can change this parent."""
+        moves = []
+        if len(parent) < min(self.max_phrases, len(self.pool)):
+            moves += [self._add]
+        if parent:
+            moves += [self._replace]
+        if len(parent) > 1:
+            moves += [self._drop, self._reorder]
+        if any(mate != parent for mate in self.mates):
+            moves += [self._cross]
+        return moves
+
+    def _unused(self, phrases: Phrases) -> str:
+        return self.rng.choice([phrase for phrase in self.pool if phrase not in phrases])
+
+    def _add(self, parent: Phrases) -> Phrases:
+        where = self.rng.randint(0, len(parent))
+        return (*parent[:where], self._unused(parent), *parent[where:])
+
+    def _replace(self, parent: Phrases) -> Phrases:
+        where = self.rng.randrange(len(parent))
+        return (*parent[:where], self._unused(parent), *parent[where + 1 :])
+
+    def _drop(self, parent: Phrases) -> Phrases:
+        where = self.rng.randrange(len(parent))
+        return parent[:where] + parent[where + 1 :]
+
+    def _reorder(self, parent: Phrases) -> Phrases:
+        return tuple(self.rng.sample(parent, len(parent)))
+
+    def _cross(self, parent: Phrases) -> Phrases:
+        mate = self.rng.choice([mate for mate in self.mates if mate != parent])
+        union = tuple(dict.fromkeys(parent + mate))
+        keep = self.rng.randint(max(1, len(union) // 2), len(union))
+        return tuple(phrase for phrase in union if phrase in set(self.rng.sample(union, keep)))

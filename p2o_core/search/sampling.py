@@ -1,0 +1,47 @@
+"""Whom to mutate: distinct parents from the per-instance Pareto front."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from gepa.core.data_loader import DataLoader
+from gepa.core.state import GEPAState
+from gepa.proposer.reflective_mutation.base import CandidateSelector
+from gepa.strategies.batch_sampler import BatchSampler
+from gepa.strategies.proposal_sampling import ProposalTask
+
+
+class DistinctParentSampling:
+    """Up to ``n`` *different* candidates a step, drawn without replacement from the Pareto front with weight =
+    number of dev instances they win (official P²O code; gepa's own IndependentSampling may repeat a parent)."""
+
+    def __init__(self, n: int, rng: random.Random) -> None:
+        self.n = n
+        self.rng = rng
+
+    def sample_tasks(
+        self,
+        state: GEPAState,
+        candidate_selector: CandidateSelector,
+        batch_sampler: BatchSampler,
+        trainset: DataLoader,
+    ) -> list[ProposalTask]:
+        """One task a parent, each with a minibatch of its own. ``candidate_selector`` is not asked."""
+        wins = Counter(index for front in state.get_pareto_front_mapping().values() for index in front)
+        tasks = []
+        for parent in draw_without_replacement(wins, self.n, self.rng):
+            ids = batch_sampler.next_minibatch_ids(trainset, state)
+            tasks.append(ProposalTask(parent, state.program_candidates[parent], ids, trainset.fetch(ids)))
+        return tasks
+
+
+def draw_without_replacement(weights: Counter[int], n: int, rng: random.Random) -> list[int]:
+    """At most n distinct keys, each draw in proportion to the weights left."""
+    left = dict(sorted(weights.items()))
+    drawn = []
+    while left and len(drawn) < n:
+        (key,) = rng.choices(list(left), list(left.values()))
+        drawn.append(key)
+        del left[key]
+    return drawn

@@ -1,0 +1,133 @@
+"""The data contract: what flows between the stages. The parquet schemas in ``p2o_core.schemas`` derive from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question with its gold answer.
+
+    Invariants (checked by :func:`p2o_core.schemas.check_problems`): ids are unique; question and answer are
+    not blank.
+
+    >>> Problem("train-sum-1-0000", "sum 47 a +5 ?", "52", difficulty="easy", split="train").answer
+    '52'
+    """
+
+    id: str
+    question: str
+    answer: str
+    difficulty: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled answer.
+
+    ``token_ids`` and ``logps`` have the same length; ``logps[t]`` is the natural log-probability of
+    ``token_ids[t]`` under the distribution it was sampled from (temperature included) and under the
+    *sampling* context, i.e. with the template when ``template`` is not blank. ``token_ids`` ends with the
+    end-of-sequence token unless ``truncated``.
+
+    >>> Completion("p0", 0, "", "\\\\boxed{ 52 }", (7, 60, 8, 3), (-0.1, -0.2, 0.0, 0.0), False).sample
+    0
+    """
+
+    problem_id: str
+    sample: int
+    template: str
+    text: str
+    token_ids: tuple[int, ...]
+    logps: tuple[float, ...]
+    truncated: bool
+
+
+class VerdictStatus(StrEnum):
+    """How the verification of one answer ended. Every status but CORRECT has reward 0."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    UNPARSABLE = "unparsable"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verifier's word on one answer; ``extracted`` is the answer it read, blank when it read none.
+
+    >>> Verdict(VerdictStatus.CORRECT, 1.0, "52").reward
+    1.0
+    """
+
+    status: VerdictStatus
+    reward: float
+    extracted: str
+
+
+@dataclass(frozen=True)
+class HardSample:
+    """A problem the bare policy fails: all n rewards zero (``near`` False) or exactly one not (``near`` True).
+
+    >>> HardSample("p0", solve_rate=1 / 8, near=True).near
+    True
+    """
+
+    problem_id: str
+    solve_rate: float
+    near: bool
+
+
+@dataclass(frozen=True)
+class Template:
+    """A candidate of the search. ``scores`` holds its mean reward on each dev instance, in dev order.
+
+    ``parents`` are indices into the same search's candidates (empty for the seed); ``kept`` is true for the
+    members of the greedy cover, the template set Z.
+
+    >>> Template(1, "Do not stop early.", (0,), (1.0, 0.5), kept=True).mean_score
+    0.75
+    """
+
+    index: int
+    text: str
+    parents: tuple[int, ...]
+    scores: tuple[float, ...]
+    kept: bool
+
+    @property
+    def mean_score(self) -> float:
+        return sum(self.scores) / len(self.scores) if self.scores else 0.0
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The template under which templated rollout ``sample`` of a hard problem is drawn.
+
+    >>> Assignment("p0", 3, 1, "Do not stop early.").sample
+    3
+    """
+
+    problem_id: str
+    sample: int
+    template_index: int
+    template: str
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict with the completion it belongs to: one row of verdicts.parquet.
+
+    >>> Judged("p0", 0, VerdictStatus.WRONG, 0.0, "51").reward
+    0.0
+    """
+
+    problem_id: str
+    sample: int
+    status: VerdictStatus
+    reward: float
+    extracted: str

@@ -1,0 +1,138 @@
+"""distill: roll the hard problems out under their templates, then update the policy at the bare prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.schemas import read_problems, read_rows, write_json, write_rows
+from p2o_core.types import Assignment, Completion, Judged, Problem
+from tasks.stage import Artifact, Stage, StageIO
+from tasks.verify import gold_answers, judge
+
+if TYPE_CHECKING:
+    from p2o_core.policy import Policy
+    from p2o_core.update import Group
+
+
+def run(io: StageIO) -> None:
+    """Write ``templated.parquet`` and its verdicts, ``policy/`` with the optimiser, and ``update.json``."""
+    from dataclasses import asdict
+
+    from p2o_core.optimizer import PolicyOptimizer
+    from p2o_core.update import update_policy
+
+    experiment = io.experiment
+    problems = {problem.id: problem for problem in read_problems(io.inputs["train"])}
+    policy = io.runtime.policy(io.inputs["policy"], io.inputs["base"], experiment.policy)
+    templated = _roll_out_templated(io, policy, problems, read_rows(io.inputs["assignment"], Assignment))
+    judged = judge(io.runtime.verifier(experiment.verify), templated, gold_answers(list(problems.values())))
+    io.counts["templated"] = write_rows(io.outputs["templated"], templated, Completion)
+    write_rows(io.outputs["templated_verdicts"], judged, Judged)
+
+    groups = build_groups(
+        policy,
+        problems,
+        [*read_rows(io.inputs["rollouts"], Completion), *templated],
+        [*read_rows(io.inputs["verdicts"], Judged), *judged],
+        gradient_under_template=experiment.distill.context == "templated",
+    )
+    io.runtime.forget_policy()
+    optimizer = PolicyOptimizer(policy, experiment.distill)
+    optimizer.load(io.inputs["policy"])
+    report = update_policy(
+        policy,
+        optimizer,
+        groups,
+        experiment.distill,
+        temperature=experiment.rollout.temperature,
+        seed=io.seed("update"),
+        on_step=io.progress,
+    )
+    policy.save(io.outputs["policy"])
+    optimizer.save(io.outputs["policy"])
+    io.runtime.policy_changed(policy, io.outputs["policy"], experiment.policy)
+    solve_rate = sum(j.reward for j in judged) / len(judged) if judged else 0.0
+    tokens = sum(len(c.token_ids) for c in templated)
+    io.counts |= {"tokens": tokens, "steps": report.steps}
+    write_json(
+        io.outputs["update"],
+        asdict(report)
+        | {"optimizer_steps": optimizer.steps_done, "templated_solve_rate": solve_rate, "templated_tokens": tokens},
+    )
+
+
+def _roll_out_templated(
+    io: StageIO, policy: Policy, problems: dict[str, Problem], assignments: Sequence[Assignment]
+) -> list[Completion]:
+    """One completion an assignment; samples are numbered behind the bare ones of the same problem."""
+    rollout = io.experiment.rollout
+    requests = [
+        RolloutRequest(
+            a.problem_id, problems[a.problem_id].question, a.template, (rollout.samples + a.sample,), io.seed("templated")
+        )
+        for a in assignments
+    ]
+    engine = io.runtime.engine(policy, rollout.rows_per_batch)
+    return engine.generate(requests, Sampling(rollout.temperature, rollout.max_new_tokens))
+
+
+def build_groups(
+    policy: Policy,
+    problems: dict[str, Problem],
+    completions: Sequence[Completion],
+    judged: Sequence[Judged],
+    *,
+    gradient_under_template: bool,
+) -> list[Group]:
+    """A group a problem, bare and templated completions together: a hard problem's group has variance exactly
+    when a template works. The gradient's prompt is the bare one, unless context distillation is off."""
+    from p2o_core.update import Rollout
+
+    groups: dict[str, Group] = {}
+    for completion, verdict in zip(completions, judged, strict=True):
+        question = problems[completion.problem_id].question
+        context = completion.template if gradient_under_template else ""
+        groups.setdefault(completion.problem_id, []).append(
+            Rollout(
+                problem_id=completion.problem_id,
+                prompt_ids=policy.encode_prompt(question, context),
+                completion_ids=completion.token_ids,
+                sampling_logps=completion.logps,
+                reward=verdict.reward,
+                templated=bool(completion.template.strip()),
+            )
+        )
+    return list(groups.values())
+
+
+STAGE = Stage(
+    name="distill",
+    run=run,
+    inputs={
+        "train": Artifact("train.parquet", "base"),
+        "base": Artifact("policy", "base"),
+        "policy": Artifact("policy", "previous"),
+        "rollouts": Artifact("rollouts.parquet", "current"),
+        "verdicts": Artifact("verdicts.parquet", "current"),
+        "assignment": Artifact("assignment.parquet", "current"),
+    },
+    outputs={
+        "templated": "templated.parquet",
+        "templated_verdicts": "templated_verdicts.parquet",
+        "policy": "policy",
+        "update": "update.json",
+    },
+    params=(
+        "seed",
+        "threads",
+        "policy",
+        "rollout.samples",
+        "rollout.temperature",
+        "rollout.max_new_tokens",
+        "rollout.rows_per_batch",
+        "verify.timeout_s",
+        "distill",
+    ),
+)

@@ -1,0 +1,115 @@
+"""evolve: templates for the hard set, and which templated rollout gets which."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from p2o_core.cover import assign_templates
+from p2o_core.engines.base import Sampling
+from p2o_core.schemas import read_json, read_problems, read_rows, write_json, write_rows
+from p2o_core.types import Assignment, HardSample, Problem, Template
+from tasks.stage import Artifact, Stage, StageIO
+
+
+def run(io: StageIO) -> None:
+    """Write ``templates.json`` (every candidate with parents and scores, the kept ones marked, the cost) and
+    ``assignment.parquet``. The status says what happened: ``searched``, ``carried``, ``too_few_hard``, ``off``."""
+    settings = io.experiment.evolve
+    problems = {problem.id: problem for problem in read_problems(io.inputs["train"])}
+    hard = [problems[sample.problem_id] for sample in read_rows(io.inputs["hard"], HardSample)]
+    previous = read_json(io.inputs["previous"])
+    due = previous["searched_at"] == 0 or io.iteration - previous["searched_at"] >= settings.every
+    if not settings.enabled:
+        result = _nothing("off", 0)
+    elif not due:
+        result = previous | {"status": "carried", "cost": {}}
+    elif len(hard) < settings.min_hard:
+        result = _nothing("too_few_hard", 0)
+    else:
+        result = _search(io, hard)
+    write_json(io.outputs["templates"], result)
+
+    kept = [template for template in load_templates(result) if template.kept]
+    assignments = assign_templates(
+        [problem.id for problem in hard],
+        kept,
+        {
+            problem_id: [t.index for t in kept if t.scores[instance] >= settings.solved_at]
+            for instance, problem_id in enumerate(result["dev_ids"])
+        },
+        rollouts=io.experiment.distill.templated_samples,
+        one_per_group=settings.one_template_per_group,
+        rng=random.Random(io.seed("assignment")),
+    )
+    io.counts["assignments"] = write_rows(io.outputs["assignment"], assignments, Assignment)
+    io.counts["kept"] = len(kept)
+    io.counts["tokens"] = result["cost"].get("tokens", 0)
+
+
+def _nothing(status: str, searched_at: int) -> dict[str, Any]:
+    return {"status": status, "searched_at": searched_at, "dev_ids": [], "templates": [], "cost": {}}
+
+
+def _search(io: StageIO, hard: list[Problem]) -> dict[str, Any]:
+    from p2o_core.search import evolve_templates
+
+    experiment = io.experiment
+    policy = io.runtime.policy(io.inputs["policy"], io.inputs["base"], experiment.policy)
+    evolution = evolve_templates(
+        hard,
+        io.runtime.engine(policy, experiment.rollout.rows_per_batch),
+        io.runtime.verifier(experiment.verify),
+        read_json(io.inputs["phrases"]),
+        experiment.evolve,
+        Sampling(experiment.rollout.temperature, experiment.rollout.max_new_tokens),
+        seed=io.seed("search"),
+        on_calls=io.progress,
+    )
+    return {
+        "status": "searched",
+        "searched_at": io.iteration,
+        "dev_ids": evolution.dev_ids,
+        "templates": [asdict(t) | {"mean_score": t.mean_score} for t in evolution.templates],
+        "cost": evolution.cost.to_json(),
+    }
+
+
+def load_templates(result: dict[str, Any]) -> list[Template]:
+    """The candidates of a ``templates.json``."""
+    return [
+        Template(t["index"], t["text"], tuple(t["parents"]), tuple(t["scores"]), t["kept"]) for t in result["templates"]
+    ]
+
+
+def best_template(path: Path) -> Template | None:
+    """The candidate with the highest mean dev score, None when there is none."""
+    return max(load_templates(read_json(path)), key=lambda template: template.mean_score, default=None)
+
+
+STAGE = Stage(
+    name="evolve",
+    run=run,
+    inputs={
+        "train": Artifact("train.parquet", "base"),
+        "phrases": Artifact("phrases.json", "base"),
+        "base": Artifact("policy", "base"),
+        "policy": Artifact("policy", "previous"),
+        "previous": Artifact("templates.json", "previous"),
+        "hard": Artifact("hard.parquet", "current"),
+    },
+    outputs={"templates": "templates.json", "assignment": "assignment.parquet"},
+    params=(
+        "seed",
+        "threads",
+        "policy",
+        "rollout.temperature",
+        "rollout.max_new_tokens",
+        "rollout.rows_per_batch",
+        "verify.timeout_s",
+        "evolve",
+        "distill.templated_samples",
+    ),
+)

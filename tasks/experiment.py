@@ -1,0 +1,158 @@
+"""params.yaml as one typed object; a wrong one is refused with file, line, field and the mend."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+
+from p2o_core.config import (
+    AnyPolicy,
+    DistillConfig,
+    EvaluateConfig,
+    EvolveConfig,
+    MineConfig,
+    RolloutConfig,
+    Section,
+    VerifyConfig,
+)
+from p2o_core.schemas import BadInput
+
+PARAMS_FILE = "params.yaml"
+
+
+class MicroworldPrepare(Section):
+    """Make the embedded default: problems, phrases, and a base policy pre-trained here."""
+
+    type: Literal["microworld"] = "microworld"
+    seed: int = Field(0, ge=0, description="of problems and base policy; apart from the experiment's, so seeds share a base")
+    hidden_size: PositiveInt = Field(96, description="width of the tiny Llama")
+    layers: PositiveInt = Field(3, description="its depth")
+    heads: PositiveInt = Field(4, description="its attention heads")
+    pretrain_steps: PositiveInt = Field(600, description="optimiser steps; measured: competent from about 400 on")
+    texts_per_step: PositiveInt = Field(64, description="texts a step")
+    adamw_lr: PositiveFloat = Field(4e-3, description="peak, for embeddings and norms")
+    muon_lr: PositiveFloat = Field(0.02, description="peak, for the matrices")
+    fitting_share: float = Field(0.4, ge=0, le=1, description="share of texts worked under fitting sentences")
+    bare_share: float = Field(0.2, ge=0, le=1, description="share of texts without sentences")
+    longest: PositiveInt = Field(9, le=10, description="steps of the longest chains in the corpus")
+    easy_length: PositiveInt = Field(1, description="steps of an easy problem")
+    hard_length: PositiveInt = Field(7, description="steps of a hard problem")
+    ood_lengths: tuple[PositiveInt, ...] = Field((5, 9), description="steps of the problems never trained on")
+    train_easy: PositiveInt = Field(120, description="easy training problems")
+    train_hard: PositiveInt = Field(240, description="hard training problems")
+    heldout: PositiveInt = Field(64, description="held-out problems a difficulty")
+
+
+class FilesPrepare(Section):
+    """Bring your own problems and policy."""
+
+    type: Literal["files"] = "files"
+    train: Path = Field(..., description="parquet or JSONL with id, question, answer, difficulty")
+    heldout: Path = Field(..., description="the same, for evaluation")
+    phrases: Path = Field(..., description="JSON list of phrases for the offline reflector")
+    policy: Path = Field(..., description="Hugging Face model folder with its tokenizer")
+
+
+class TrackingConfig(Section):
+    """MLflow. The store is MLFLOW_TRACKING_URI, or mlflow.db beside the file ``mlproject``."""
+
+    project: str = Field("p2o", description="MLflow experiment that holds the runs")
+
+
+class Experiment(Section):
+    """One experiment: what params.yaml holds."""
+
+    experiment: str = Field(..., pattern=r"^[a-z0-9][a-z0-9._-]*$", description="name of the experiment and its folder")
+    arm: str = Field("p2o", description="name of the arm, for tables and tags")
+    seed: int = Field(0, ge=0, description="of all training randomness, with iteration and stage")
+    threads: PositiveInt = Field(1, description="torch threads; one beats two for tiny models; part of what decides the bytes")
+    iterations: dict[str, int] = Field(..., description="iteration to the one it starts from: {'1': 0, '2': 1, …}")
+    prepare: Annotated[MicroworldPrepare | FilesPrepare, Field(discriminator="type")]
+    policy: AnyPolicy
+    rollout: RolloutConfig
+    verify: VerifyConfig
+    mine: MineConfig
+    evolve: EvolveConfig
+    distill: DistillConfig
+    evaluate: EvaluateConfig
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+
+    @field_validator("iterations")
+    @classmethod
+    def _in_order(cls, iterations: dict[str, int]) -> dict[str, int]:
+        for position, (key, start) in enumerate(iterations.items(), start=1):
+            if key != str(position) or start != position - 1:
+                raise ValueError(
+                    f"iteration out of order: expected '{position}': {position - 1} at place {position}, got "
+                    f"'{key}': {start}; write {{'1': 0, '2': 1, …}} without gaps"
+                )
+        return iterations
+
+    @property
+    def last_iteration(self) -> int:
+        return len(self.iterations)
+
+    def digest(self) -> str:
+        """Of everything but the number of iterations: a longer experiment continues the same run."""
+        content = self.model_dump(mode="json", exclude={"iterations", "tracking"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def chain(iterations: int) -> dict[str, int]:
+    """The ``iterations`` parameter for N iterations."""
+    return {str(i): i - 1 for i in range(1, iterations + 1)}
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read and check params.yaml. Raises BadInput naming file, line, field and the mend."""
+    if not path.exists():
+        raise BadInput(f"{path}: no such file. Mend: run in a folder with params.yaml, or name one with --workspace.")
+    try:
+        node = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        raise BadInput(f"{path}:{line} not readable as YAML ({error}). Mend: correct the syntax.") from error
+    try:
+        return Experiment.model_validate(content)
+    except ValidationError as error:
+        lines = [f"{path}: line {_line(node, e['loc'])}: {_explain(e)}" for e in error.errors()]
+        raise BadInput("\n".join(lines)) from error
+
+
+def _explain(error: Any) -> str:
+    """One error of pydantic in our form; union tags are left out of the field's name."""
+    field = ".".join(str(part) for part in error["loc"] if part not in ("microworld", "files", "full", "lora"))
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(field.split(".")[-1], _known_names(), n=1)
+        mend = f"did you mean {close[0]!r}?" if close else "remove it; docs/reference.md lists all parameters."
+        return f"unknown parameter {field!r}. Mend: {mend}"
+    if error["type"] == "missing":
+        return f"parameter {field!r} is missing. Mend: add it; recipes/ has complete examples."
+    return f"parameter {field!r}: {error['msg']} (got {error['input']!r}). Mend: correct the value."
+
+
+def _known_names() -> list[str]:
+    models: list[type[Section]] = [Experiment, MicroworldPrepare, FilesPrepare, RolloutConfig, VerifyConfig]
+    models += [MineConfig, EvolveConfig, DistillConfig, EvaluateConfig, TrackingConfig]
+    return [name for model in models for name in model.model_fields]
+
+
+def _line(node: yaml.Node | None, loc: tuple[Any, ...]) -> int:
+    """Line (from 1) of the deepest key of ``loc`` that the file has."""
+    line = 1
+    for part in loc:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for key, value in node.value:
+            if key.value == str(part):
+                line, node = key.start_mark.line + 1, value
+                break
+    return line

@@ -1,0 +1,26 @@
+"""init: iteration 0. The policy to start from (for LoRA with its seeded step-0 adapter) and no templates yet."""
+
+from __future__ import annotations
+
+from p2o_core.schemas import write_json
+from tasks.stage import Artifact, Stage, StageIO
+
+
+def run(io: StageIO) -> None:
+    """Write the policy and an empty template set in the form every later iteration has them in."""
+    from p2o_core.policy import Policy
+
+    policy = Policy.create(io.inputs["base"], io.experiment.policy, seed=io.seed("adapter"))
+    policy.save(io.outputs["policy"])
+    write_json(io.outputs["templates"], {"status": "none", "searched_at": 0, "dev_ids": [], "templates": [], "cost": {}})
+
+
+STAGE = Stage(
+    name="init",
+    run=run,
+    inputs={"base": Artifact("policy", "base")},
+    outputs={"policy": "policy", "templates": "templates.json"},
+    params=("seed", "threads", "policy"),
+    where="zero",
+    per_iteration=False,
+)

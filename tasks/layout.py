@@ -1,0 +1,50 @@
+"""Where every artefact of an experiment lives, relative to its workspace (the folder with params.yaml)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one experiment. ``workspace`` holds params.yaml, dvc.yaml and data/."""
+
+    workspace: Path
+    experiment: str
+
+    @property
+    def params(self) -> Path:
+        return self.workspace / "params.yaml"
+
+    @property
+    def base(self) -> Path:
+        """What ``prepare`` makes and all experiments of the workspace share: problems, phrases, base policy."""
+        return self.workspace / "data" / "base"
+
+    @property
+    def run(self) -> Path:
+        return self.workspace / "data" / "runs" / self.experiment
+
+    @property
+    def report(self) -> Path:
+        """Curves over all iterations. Not inside ``run``, on which the report stage depends as a whole."""
+        return self.workspace / "data" / "reports" / self.experiment
+
+    @property
+    def timings(self) -> Path:
+        """Seconds each stage took; outside DVC, since two runs never take the same time."""
+        return self.workspace / "data" / "timings" / f"{self.experiment}.json"
+
+    def iteration(self, iteration: int) -> Path:
+        """Iteration 0 holds the policy and the (empty) templates the first one starts from."""
+        return self.run / str(iteration)
+
+    def relative(self, path: Path) -> str:
+        return path.relative_to(self.workspace).as_posix()
+
+
+def home(start: Path) -> Path:
+    """The nearest folder upwards with an ``mlproject``: there the MLflow and Prefect databases live."""
+    start = start.resolve()
+    return next((folder for folder in (start, *start.parents) if (folder / "mlproject").exists()), start)

@@ -1,0 +1,107 @@
+"""report: one row an iteration over the whole experiment, for tables, DVC plots and MLflow."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from p2o_core.schemas import read_json, write_json
+from tasks.evolve import best_template
+from tasks.manifests import manifest_path
+from tasks.stage import Stage, StageIO
+
+Row = dict[str, Any]
+GATHERED = (
+    "metrics.json",
+    "mining.json",
+    "templates.json",
+    "update.json",
+    *(manifest_path(Path(), stage).name for stage in ("rollout", "evaluate")),
+)
+
+
+def iteration_row(folder: Path) -> Row:
+    """What one iteration did, from its artefacts; keys are MLflow metric names. Iteration 0 has accuracy only."""
+    row: Row = {}
+    metrics = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else None
+    if metrics:
+        row |= {f"accuracy/{tier}": value for tier, value in metrics["accuracy"].items()}
+        row |= {f"pass_at_{k}/{tier}": value for k, tiers in metrics["pass_at"].items() for tier, value in tiers.items()}
+        row |= {"mean_tokens": metrics["mean_tokens"], "truncated": metrics["truncated"]}
+    if (folder / "mining.json").exists():
+        mining = read_json(folder / "mining.json")
+        row |= {f"train/{name}": mining[name] for name in ("solve_rate", "all_fail", "all_pass", "zero_signal")}
+        row |= {"hard_set": mining["hard"], "near_hard": mining["near_hard"]}
+    if (folder / "update.json").exists():
+        row |= _training_row(folder)
+    return row
+
+
+def _training_row(folder: Path) -> Row:
+    templates, update = read_json(folder / "templates.json"), read_json(folder / "update.json")
+    best = best_template(folder / "templates.json")
+    counts = read_json(manifest_path(folder, "rollout"))["counts"]
+    tokens = {
+        "rollout": counts["tokens"],
+        "templated": update["templated_tokens"],
+        "gepa": templates["cost"].get("tokens", 0),
+    }
+    return {
+        "templates_kept": sum(template["kept"] for template in templates["templates"]),
+        "templates_tried": len(templates["templates"]),
+        "best_template_score": best.mean_score if best else 0.0,
+        "gepa_metric_calls": templates["cost"].get("metric_calls", 0),
+        "templated_solve_rate": update["templated_solve_rate"],
+        "groups_with_signal": update["groups_with_signal"],
+        "optimizer_steps": update["optimizer_steps"],
+        **{f"update/{name}": value for name, value in update["metrics"].items()},
+        **{f"tokens/{name}": value for name, value in tokens.items()},
+        "tokens/total": sum(tokens.values()),
+    }
+
+
+def experiment_rows(run_folder: Path, last_iteration: int) -> list[Row]:
+    """Rows of iterations 0 to the last one that has anything, with ``tokens/cumulative``."""
+    rows, spent = [], 0
+    for iteration in range(last_iteration + 1):
+        row = iteration_row(run_folder / str(iteration))
+        if not row:
+            break
+        spent += row.get("tokens/total", 0)
+        rows.append({"iteration": iteration, **row, "tokens/cumulative": spent})
+    return rows
+
+
+def run(io: StageIO) -> None:
+    """Write ``curves.csv`` (a row an iteration) and ``summary.json`` (before, after, cost)."""
+    rows = experiment_rows(io.layout.run, io.experiment.last_iteration)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with io.outputs["curves"].open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    first, last = rows[0], rows[-1]
+    accuracy = [name for name in first if name.startswith("accuracy/")]
+    write_json(
+        io.outputs["summary"],
+        {
+            "before": {name: first[name] for name in accuracy},
+            "after": {name: last[name] for name in accuracy},
+            "gain": {name: last[name] - first[name] for name in accuracy},
+            "tokens": last["tokens/cumulative"],
+            "iterations": last["iteration"],
+        },
+    )
+
+
+STAGE = Stage(
+    name="report",
+    run=run,
+    inputs={},
+    outputs={"curves": "curves.csv", "summary": "summary.json"},
+    params=("iterations",),
+    where="report",
+    per_iteration=False,
+    gathers=GATHERED,
+)

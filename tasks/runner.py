@@ -1,0 +1,100 @@
+"""Run one stage: check what it reads, run its function, put its outputs in place, write its manifest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from p2o_core.schemas import BadInput, read_json, write_json
+from tasks.experiment import Experiment
+from tasks.layout import Layout
+from tasks.manifests import Manifest, check_input, digest, manifest_path
+from tasks.runtime import Runtime
+from tasks.stage import Stage, StageIO
+
+Progress = Callable[[int, int], None]
+
+
+def run_stage(
+    stage: Stage,
+    experiment: Experiment,
+    layout: Layout,
+    iteration: int,
+    runtime: Runtime,
+    progress: Progress = lambda done, total: None,
+) -> float:
+    """Run a stage for an iteration; returns the seconds it took.
+
+    Outputs are written beside their places and renamed, the manifest last: a stage that dies leaves either
+    its old outputs or outputs without a manifest, which nothing accepts as input.
+
+    Raises:
+        BadInput: the iteration is out of order, or an input is missing or not what its manifest says.
+    """
+    started = time.monotonic()
+    if not 0 <= iteration <= experiment.last_iteration:
+        raise BadInput(
+            f"{layout.params}: field 'iterations' ends at {experiment.last_iteration}, iteration {iteration} was asked for. "
+            "Mend: add it to params.yaml, or ask for an earlier one."
+        )
+    paths = stage.input_paths(layout, iteration, experiment.last_iteration)
+    input_digests = {layout.relative(path): check_input(layout.workspace, path) for path in paths.values()}
+    folder = stage.output_folder(layout, iteration)
+    scratch = folder / f".{stage.name}.tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    io = StageIO(
+        experiment=experiment,
+        layout=layout,
+        iteration=iteration,
+        stage=stage.name,
+        inputs=paths,
+        outputs={key: scratch / name for key, name in stage.outputs.items()},
+        runtime=runtime,
+        progress=progress,
+    )
+    _settle_torch(stage, experiment.threads)
+    try:
+        stage.run(io)
+        _publish(stage, io, input_digests, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    seconds = time.monotonic() - started
+    _note_timing(layout.timings, f"{stage.name}@{iteration}", seconds)
+    return seconds
+
+
+def _publish(stage: Stage, io: StageIO, input_digests: dict[str, str], folder: Path) -> None:
+    manifest = manifest_path(folder, stage.name)
+    manifest.unlink(missing_ok=True)
+    outputs = {}
+    for key, name in stage.outputs.items():
+        target = folder / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(io.outputs[key], target)
+        outputs[io.layout.relative(target)] = digest(target)
+    draft = folder / f".{manifest.name}.tmp"
+    Manifest(stage.name, io.iteration, io.experiment.seed, input_digests, outputs, io.counts).write(draft)
+    os.replace(draft, manifest)
+
+
+def _settle_torch(stage: Stage, threads: int) -> None:
+    """Reproducible arithmetic for the stages that compute; the others do not pay for importing torch."""
+    if "threads" not in stage.params:
+        return
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _note_timing(path: Path, key: str, seconds: float) -> None:
+    timings = read_json(path) if path.exists() else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    write_json(draft, timings | {key: round(seconds, 2)})
+    os.replace(draft, path)

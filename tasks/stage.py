@@ -1,0 +1,85 @@
+"""What a stage is: names of inputs and outputs, and one pure function between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from p2o_core.seeding import derive_seed
+from tasks.experiment import Experiment
+from tasks.layout import Layout
+from tasks.runtime import Runtime
+
+Where = Literal["base", "zero", "previous", "current", "report"]
+"""``base``: what prepare makes. ``zero``: iteration 0. ``previous``, ``current``: iterations. ``report``: the curves."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file or folder by name and place."""
+
+    name: str
+    where: Where
+
+    def path(self, layout: Layout, iteration: int) -> Path:
+        return folder_of(self.where, layout, iteration) / self.name
+
+
+def folder_of(where: Where, layout: Layout, iteration: int) -> Path:
+    folders = {
+        "base": layout.base,
+        "zero": layout.iteration(0),
+        "report": layout.report,
+        "current": layout.iteration(iteration),
+        "previous": layout.iteration(iteration - 1),
+    }
+    return folders[where]
+
+
+@dataclass
+class StageIO:
+    """What a stage's function gets: checked inputs, temporary places for outputs, settings, the warm runtime."""
+
+    experiment: Experiment
+    layout: Layout
+    iteration: int
+    stage: str
+    inputs: Mapping[str, Path]
+    outputs: Mapping[str, Path]
+    runtime: Runtime
+    progress: Callable[[int, int], None] = lambda done, total: None
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def seed(self, *path: int | str) -> int:
+        """From (experiment seed, iteration, stage) and what is drawn."""
+        return derive_seed(self.experiment.seed, self.iteration, self.stage, *path)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``inputs`` by the key its function uses; ``outputs`` likewise, all in the folder ``where``.
+
+    ``params`` are the dotted parameters the stage depends on: dvc.yaml says the same (a test compares them).
+    """
+
+    name: str
+    run: Callable[[StageIO], None]
+    inputs: Mapping[str, Artifact]
+    outputs: Mapping[str, str]
+    params: tuple[str, ...]
+    where: Where = "current"
+    per_iteration: bool = True
+    gathers: tuple[str, ...] = ()
+    """Files read from every iteration, keyed ``"<iteration>/<name>"``; one that an iteration lacks is left out."""
+
+    def input_paths(self, layout: Layout, iteration: int, last_iteration: int) -> dict[str, Path]:
+        paths = {key: artifact.path(layout, iteration) for key, artifact in self.inputs.items()}
+        for index in range(last_iteration + 1) if self.gathers else ():
+            candidates = {f"{index}/{name}": layout.iteration(index) / name for name in self.gathers}
+            paths |= {key: path for key, path in candidates.items() if path.exists()}
+        return paths
+
+    def output_folder(self, layout: Layout, iteration: int) -> Path:
+        return folder_of(self.where, layout, iteration)

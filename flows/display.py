@@ -17,21 +17,23 @@ from tasks.layout import Layout
 from tasks.report import experiment_rows
 
 console = Console()
+if not console.is_terminal:
+    console = Console(width=150)  # logs and pipes: wide enough for the table
 
 Row = dict[str, Any]
 COLUMNS: tuple[tuple[str, str, str], ...] = (
     # heading, key of the row, format
     ("it", "iteration", "d"),
-    ("train solved", "train/solve_rate", ".2f"),
+    ("solved", "train/solve_rate", ".2f"),
     ("all-fail", "train/all_fail", ".2f"),
     ("hard set", "hard_set", "d"),
     ("templates", "templates_kept", "d"),
-    ("best scores", "best_template_score", ".2f"),
+    ("best", "best_template_score", ".2f"),
     ("easy", "accuracy/easy", ".3f"),
     ("hard", "accuracy/hard", ".3f"),
     ("ood", "accuracy/ood", ".3f"),
-    ("rollout tokens", "tokens/bare_and_templated", ",d"),
-    ("GEPA tokens", "tokens/gepa", ",d"),
+    ("rollout tok", "tokens/bare_and_templated", ",d"),
+    ("GEPA tok", "tokens/gepa", ",d"),
 )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 os.environ.setdefault("DVC_NO_ANALYTICS", "true")
@@ -13,6 +15,8 @@ from dvc.stage.cache import RunCacheNotFoundError
 
 from p2o_core.schemas import BadInput
 from tasks.stage import Stage
+
+logging.getLogger("dvc").setLevel(logging.ERROR)
 
 
 def node(stage: Stage, iteration: int) -> str:
@@ -28,17 +32,27 @@ class Versions:
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
-        logging.getLogger("dvc").setLevel(logging.ERROR)
         if not (workspace / ".dvc").exists():
             raise BadInput(f"{workspace}: no DVC repository. Mend: `dvc init` there, or name another --workspace.")
 
-    def _open(self) -> Repo:
-        return Repo(str(self.workspace), _wait_for_lock=True)
+        with self._open() as repo:
+            self._stale: set[str] | None = set(repo.status())
+
+    @contextmanager
+    def _open(self) -> Iterator[Repo]:
+        """The repository, with the workspace as current folder: DVC reads stage names relative to that."""
+        with chdir(self.workspace), Repo(_wait_for_lock=True) as repo:
+            yield repo
 
     def is_up_to_date(self, name: str) -> bool:
-        """Outputs exist and match dvc.lock, and neither dependencies nor parameters changed since."""
-        with self._open() as repo:
-            return not repo.status(targets=[name])
+        """Outputs exist and match dvc.lock, and neither dependencies nor parameters changed since.
+
+        Until something is committed, one status of the whole pipeline answers for all of its stages.
+        """
+        if self._stale is None:
+            with self._open() as repo:
+                return not repo.status(targets=[name])
+        return name not in self._stale
 
     def restore(self, name: str) -> bool:
         """Fetch the outputs from DVC's run cache, where this very command ran on these very inputs before."""
@@ -49,10 +63,11 @@ class Versions:
                     repo.stage_cache.restore(stage)
                 except RunCacheNotFoundError:
                     return False
-            repo.commit(name, force=True)
+        self.commit(name)
         return True
 
     def commit(self, name: str) -> None:
         """Record dependencies, parameters and outputs as they are on disk."""
+        self._stale = None
         with self._open() as repo:
             repo.commit(name, force=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from p2o_core.schemas import BadInput, read_json, write_json
 
 SCHEMA_VERSION = 1
+MANIFEST_SUFFIX = ".manifest.json"
 
 
 def digest(path: Path) -> str:
@@ -42,7 +43,7 @@ class Manifest:
 
 
 def manifest_path(folder: Path, stage: str) -> Path:
-    return folder / f"{stage}.manifest.json"
+    return folder / f"{stage}{MANIFEST_SUFFIX}"
 
 
 def check_input(workspace: Path, path: Path) -> str:
@@ -53,8 +54,10 @@ def check_input(workspace: Path, path: Path) -> str:
     """
     if not path.exists():
         raise BadInput(f"{path}: no such input. Mend: run the stage that writes it first; `p2o run` runs all in order.")
+    if path.name.endswith(MANIFEST_SUFFIX):
+        return digest(path)  # a manifest is nobody's output; it vouches for the others
     name = path.relative_to(workspace).as_posix()
-    for manifest in sorted(path.parent.glob("*.manifest.json")):
+    for manifest in sorted(path.parent.glob(f"*{MANIFEST_SUFFIX}")):
         content = read_json(manifest)
         if content.get("schema_version") != SCHEMA_VERSION:
             raise BadInput(

@@ -32,9 +32,9 @@ def _prepare_microworld(io: StageIO, settings: MicroworldPrepare) -> None:
     from p2o_core.policy import Policy
 
     rng, taken = random.Random(derive_seed(settings.seed, 0, "problems")), set[str]()
-    heldout = [("easy", settings.easy_length, settings.heldout), ("hard", settings.hard_length, settings.heldout)]
+    heldout = tiers(settings, settings.heldout, settings.heldout)
     heldout += [("ood", n, settings.heldout // len(settings.ood_lengths)) for n in settings.ood_lengths]
-    train = [("easy", settings.easy_length, settings.train_easy), ("hard", settings.hard_length, settings.train_hard)]
+    train = tiers(settings, settings.train_easy, settings.train_hard)
     _write_problems(io, list(draw_split(rng, "heldout", heldout, taken)), "heldout")
     _write_problems(io, list(draw_split(rng, "train", train, taken)), "train")
     write_json(io.outputs["phrases"], phrase_pool(derive_seed(settings.seed, 0, "phrases")))
@@ -61,12 +61,18 @@ def _prepare_microworld(io: StageIO, settings: MicroworldPrepare) -> None:
     policy.save(io.outputs["policy"])
     table = measure(
         io.runtime.engine(policy, rows_per_batch=256),
-        tuple(sorted({settings.easy_length, settings.hard_length, *settings.ood_lengths})),
+        tuple(sorted({settings.easy_length, *settings.hard_lengths, *settings.ood_lengths})),
         max_new_tokens=4 * settings.longest + 8,  # a step takes three tokens, the box three, the end one
         seed=derive_seed(settings.seed, 0, "competence"),
     )
     write_json(io.outputs["competence"], table)
-    check(table, easy_length=settings.easy_length, hard_length=settings.hard_length)
+    check(table, easy_length=settings.easy_length, hard_lengths=settings.hard_lengths)
+
+
+def tiers(settings: MicroworldPrepare, easy: int, hard: int) -> list[tuple[str, int, int]]:
+    """``(difficulty, length, count)`` of the easy and the hard problems of one split."""
+    lengths = settings.hard_lengths
+    return [("easy", settings.easy_length, easy), *(("hard", length, hard // len(lengths)) for length in lengths)]
 
 
 def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:

@@ -1,4 +1,4 @@
-"""The console: ``p2o run``, ``p2o stage``, ``p2o table``, ``p2o ui``. Thin; heavy imports happen inside the commands."""
+"""The console: ``p2o run``, ``p2o stage``, ``p2o table``, ``p2o ui``. Thin; imports happen inside the commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import yaml
 from flows.settings import MLFLOW_PORT, PREFECT_PORT, prepare_environment
 from p2o_core.schemas import BadInput
 
-app = typer.Typer(help="P²O Lab: joint policy and prompt optimisation.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="P²O Lab: joint policy and prompt optimisation.", no_args_is_help=True, pretty_exceptions_enable=False
+)
 
 Workspace = Annotated[Path, typer.Option(help="Folder with params.yaml and dvc.yaml.")]
 
@@ -51,7 +53,9 @@ def run(
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(help="prepare, init, rollout, verify, mine, evolve, distill, evaluate or report.")],
+    name: Annotated[
+        str, typer.Argument(help="prepare, init, rollout, verify, mine, evolve, distill, evaluate or report.")
+    ],
     iteration: Annotated[int, typer.Option("--iteration", "-i", help="Iteration, from 1; 0 is before training.")] = 0,
     workspace: Workspace = Path("."),
 ) -> None:

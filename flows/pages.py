@@ -26,7 +26,9 @@ def commands(workspace: Path) -> list[list[str]]:
 def serve(workspace: Path) -> None:
     """Run both until Ctrl-C, or until one of them ends."""
     servers = [subprocess.Popen(command) for command in commands(workspace)]
-    console.print(f"MLflow http://{LOOPBACK}:{MLFLOW_PORT}   Prefect http://{LOOPBACK}:{PREFECT_PORT}   Ctrl-C ends both")
+    console.print(
+        f"MLflow http://{LOOPBACK}:{MLFLOW_PORT}   Prefect http://{LOOPBACK}:{PREFECT_PORT}   Ctrl-C ends both"
+    )
     try:
         while all(server.poll() is None for server in servers):
             try:

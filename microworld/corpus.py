@@ -27,13 +27,13 @@ class Text:
 def write_trace(rng: random.Random, chain: Chain, go_on: float) -> str:
     """Steps as far as the writer goes, then the boxed value it has by then."""
     words: list[str] = []
-    value = chain.start
+    reached = chain.start
     for index, (label, step, value) in enumerate(zip(LABELS, chain.steps, chain.values, strict=False)):
         if index > 0 and rng.random() >= go_on:
-            value = chain.values[index - 1]
             break
-        words += [label, step, str(value)]
-    return " ".join([*words, "\\boxed{", str(value), "}"])
+        reached = value
+        words += [label, step, str(reached)]
+    return " ".join([*words, "\\boxed{", str(reached), "}"])
 
 
 def _draw_sentences(rng: random.Random, family: str, fitting_share: float, bare_share: float) -> list[Sentence]:

@@ -24,9 +24,7 @@ def group_advantages(rewards: Tensor, groups: Tensor, *, normalize_std: bool = T
         ValueError: shapes differ, or a reward is NaN or infinite.
     """
     if rewards.ndim != 1 or rewards.shape != groups.shape:
-        raise ValueError(
-            f"rewards and groups must both be [N], got {tuple(rewards.shape)} and {tuple(groups.shape)}"
-        )
+        raise ValueError(f"rewards and groups must both be [N], got {tuple(rewards.shape)} and {tuple(groups.shape)}")
     if not torch.isfinite(rewards).all():
         raise ValueError("rewards hold NaN or infinity: verify the answers again before the update")
     rewards = rewards.to(torch.float32)

@@ -34,7 +34,7 @@ class LoraPolicy(PolicySection):
 
     type: Literal["lora"] = "lora"
     rank: PositiveInt = Field(16, description="rank of A and B")
-    alpha: PositiveFloat = Field(32, description="scale alpha / rank; twice the rank is common practice")
+    alpha: PositiveInt = Field(32, description="scale alpha / rank; twice the rank is common practice")
     dropout: Share = Field(0.0, description="0: old and new log-probs must come from the same function")
     target_modules: str = Field("all-linear", description="peft's target_modules")
 
@@ -50,7 +50,9 @@ class RolloutConfig(Section):
     samples: PositiveInt = Field(6, description="rollouts a problem (n); the paper's n")
     temperature: PositiveFloat = Field(0.6, description="sampling temperature; the paper's")
     max_new_tokens: PositiveInt = Field(..., description="tokens a completion at most")
-    rows_per_batch: PositiveInt = Field(512, description="completions decoded side by side; part of what decides the bytes")
+    rows_per_batch: PositiveInt = Field(
+        512, description="completions decoded side by side; part of what decides the bytes"
+    )
 
 
 class VerifyConfig(Section):
@@ -84,30 +86,42 @@ class EvolveConfig(Section):
     parents: PositiveInt = Field(16, description="distinct parents a step at most; the paper's")
     samples_per_score: PositiveInt = Field(1, description="rollouts a score (k); the paper's is 1")
     solved_at: Share = Field(1.0, description="a template solves a dev instance when its score reaches this")
-    max_metric_calls: PositiveInt = Field(11_040, description="scores (problem under template) a search may take; the paper's heavy_4 at dev = 300")
-    one_template_per_group: bool = Field(False, description="all templated rollouts of a problem share a template; off in the official scripts")
-    reflector: PhraseReflector = Field(default_factory=PhraseReflector)
+    max_metric_calls: PositiveInt = Field(
+        11_040, description="scores (problem under template) a search may take; the paper's heavy_4 at dev = 300"
+    )
+    one_template_per_group: bool = Field(
+        False, description="all templated rollouts of a problem share a template; off in the official scripts"
+    )
+    reflector: PhraseReflector = PhraseReflector()
 
 
 class DistillConfig(Section):
     """Templated rollouts of the hard problems, then the clipped update at the bare prompt."""
 
     templated_samples: PositiveInt = Field(6, description="templated rollouts a hard problem, beside its bare ones")
-    groups_per_minibatch: PositiveInt = Field(64, description="groups with signal an optimiser step; the paper's mini-batch")
+    groups_per_minibatch: PositiveInt = Field(
+        64, description="groups with signal an optimiser step; the paper's mini-batch"
+    )
     tokens_per_microbatch: PositiveInt = Field(16_384, description="padded tokens a forward pass at most")
-    learning_rate: PositiveFloat = Field(1e-6, description="AdamW's peak; the paper's, for full fine-tuning of 4 B parameters")
+    learning_rate: PositiveFloat = Field(
+        1e-6, description="AdamW's peak; the paper's, for full fine-tuning of 4 B parameters"
+    )
     warmup_steps: int = Field(0, ge=0, description="optimiser steps of linear warm-up, counted over all iterations")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's")
     max_grad_norm: PositiveFloat = Field(1.0, description="gradients are scaled down to this norm")
     clip_low: Share = Field(0.2, description="policy ratio's lower clip; the paper's")
     clip_high: PositiveFloat = Field(0.2, description="policy ratio's upper clip; the paper's")
     dual_clip: float | None = Field(3.0, gt=1, description="bound for negative advantages; the paper's")
-    aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"] = Field("token-mean", description="the paper's")
+    aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"] = Field(
+        "token-mean", description="the paper's"
+    )
     normalize_std: bool = Field(True, description="divide advantages by the group's standard deviation; off = Dr.GRPO")
     template_mask: Literal["hard", "soft", "off"] = Field("hard", description="template-ratio mask; the paper's")
     template_ratio_low: PositiveFloat = Field(0.01, description="mask's lower bound; the paper's")
     template_ratio_high: PositiveFloat = Field(10.0, description="mask's upper bound; the paper's")
-    context: Literal["bare", "templated"] = Field("bare", description="prompt of the gradient; templated switches context distillation off")
+    context: Literal["bare", "templated"] = Field(
+        "bare", description="prompt of the gradient; templated switches context distillation off"
+    )
 
 
 class EvaluateConfig(Section):

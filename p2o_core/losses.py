@@ -70,9 +70,7 @@ def aggregate(per_token: Tensor, completion_mask: Tensor, aggregation: Aggregati
     if aggregation == "seq-mean-token-mean":
         per_sequence = masked.sum(dim=1) / completion_mask.sum(dim=1).clamp(min=1)
         return per_sequence.sum() / (normalizer or completion_mask.shape[0])
-    raise ValueError(
-        f"aggregation must be token-mean, seq-mean-token-sum or seq-mean-token-mean, got {aggregation!r}"
-    )
+    raise ValueError(f"aggregation must be token-mean, seq-mean-token-sum or seq-mean-token-mean, got {aggregation!r}")
 
 
 def policy_loss(

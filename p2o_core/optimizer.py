@@ -37,8 +37,8 @@ class PolicyOptimizer:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.max_grad_norm)
         if not torch.isfinite(norm):
             raise FloatingPointError(
-                f"gradient norm is {norm.item()} at optimiser step {self.steps_done + 1}; the weights were not changed. "
-                "Mend: lower distill.learning_rate, or look for rewards or log-probs out of range."
+                f"gradient norm is {norm.item()} at optimiser step {self.steps_done + 1}; the weights were not "
+                "changed. Mend: lower distill.learning_rate, or look for rewards or log-probs out of range."
             )
         warmup = self.config.warmup_steps
         scale = min(1.0, (self.steps_done + 1) / warmup) if warmup else 1.0

@@ -94,7 +94,7 @@ class Policy:
     def save(self, folder: Path) -> None:
         """Write safetensors and config (for LoRA the adapter alone) and, for full weights, the tokenizer."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(folder, safe_serialization=True)
+        self.model.save_pretrained(str(folder), safe_serialization=True)
         if isinstance(self.model, PeftModel):
             (folder / "README.md").unlink(missing_ok=True)  # peft's model card names paths of this machine
         else:
@@ -131,7 +131,7 @@ class Policy:
         return self._encoded[key]
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(token_ids, skip_special_tokens=True)
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     def completion_logps(self, batch: Batch, temperature: float) -> Tensor:
         """[B, T] log-probs of the completion tokens at ``temperature``, 0 where ``completion_mask`` is 0.
@@ -153,13 +153,14 @@ class Policy:
 
 
 def _load_model(folder: Path, config: PolicyConfig) -> PreTrainedModel:
-    return AutoModelForCausalLM.from_pretrained(
+    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
         str(folder),
         dtype=getattr(torch, config.dtype),
         attn_implementation=config.attention,
         use_safetensors=True,
         trust_remote_code=False,
-    ).to(config.device)
+    )
+    return model.to(config.device)  # type: ignore[return-value]
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

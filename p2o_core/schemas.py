@@ -68,8 +68,7 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     }
     names = [field.name for field in fields(row_type)]  # type: ignore[arg-type]
     return [
-        row_type(**{name: casts[name](record[name]) for name in names})
-        for record in table.select(names).to_pylist()
+        row_type(**{name: casts[name](record[name]) for name in names}) for record in table.select(names).to_pylist()
     ]
 
 
@@ -79,7 +78,9 @@ def _read_table(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
     except pa.ArrowInvalid as error:
-        raise BadInput(f"{path}: not a readable parquet file ({error}). Mend: delete it and run its stage again.") from error
+        raise BadInput(
+            f"{path}: not a readable parquet file ({error}). Mend: delete it and run its stage again."
+        ) from error
 
 
 def check_problems(problems: Sequence[Problem], source: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -156,9 +157,7 @@ def _template_mask(part: list[Rollout], batch: Batch, old_logp: Tensor, config: 
 
 
 @torch.no_grad()
-def _with_old_logps(
-    policy: Policy, groups: list[Group], config: DistillConfig, temperature: float
-) -> list[Group]:
+def _with_old_logps(policy: Policy, groups: list[Group], config: DistillConfig, temperature: float) -> list[Group]:
     """Old log-probs under the training context. Where the completion was sampled under that very context they
     are the engine's; only templated rollouts of a bare update need a forward pass."""
     needing = [r for group in groups for r in group if r.templated and config.context == "bare"]
@@ -211,7 +210,7 @@ class _Means:
 
     def add(self, outputs: LossOutputs, weight: float) -> None:
         loss = float(outputs.loss.detach())
-        if loss != loss or abs(loss) == float("inf"):
+        if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss}; the weights were not changed")
         self._loss += loss
         self._weight += weight

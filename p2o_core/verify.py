@@ -12,6 +12,7 @@ import multiprocessing
 import resource
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as PoolTimeout
+from pathlib import Path
 from types import TracebackType
 
 from pebble import ProcessExpired, ProcessPool
@@ -30,7 +31,7 @@ def _start_worker() -> None:
 
     # math-verify warns at every call that its own time-outs are off; ours is the kill from outside
     logging.getLogger("math_verify").setLevel(logging.ERROR)
-    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + WORKER_MEMORY_BYTES,) * 2)
 
 

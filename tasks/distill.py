@@ -70,7 +70,11 @@ def _roll_out_templated(
     rollout = io.experiment.rollout
     requests = [
         RolloutRequest(
-            a.problem_id, problems[a.problem_id].question, a.template, (rollout.samples + a.sample,), io.seed("templated")
+            a.problem_id,
+            problems[a.problem_id].question,
+            a.template,
+            (rollout.samples + a.sample,),
+            io.seed("templated"),
         )
         for a in assignments
     ]

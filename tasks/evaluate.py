@@ -29,7 +29,9 @@ def run(io: StageIO) -> None:
     io.counts["completions"] = write_rows(io.outputs["judgements"], judged, Judged)
 
     rewards = rewards_by_problem(judged)
-    tiers = {tier: [p.id for p in problems if p.difficulty == tier] for tier in sorted({p.difficulty for p in problems})}
+    tiers = {
+        tier: [p.id for p in problems if p.difficulty == tier] for tier in sorted({p.difficulty for p in problems})
+    }
     by_tier = {tier: {id_: rewards[id_] for id_ in ids} for tier, ids in tiers.items()}
     write_json(
         io.outputs["metrics"],

@@ -30,7 +30,9 @@ class MicroworldPrepare(Section):
     """Make the embedded default: problems, phrases, and a base policy pre-trained here."""
 
     type: Literal["microworld"] = "microworld"
-    seed: int = Field(0, ge=0, description="of problems and base policy; apart from the experiment's, so seeds share a base")
+    seed: int = Field(
+        0, ge=0, description="of problems and base policy; apart from the experiment's, so seeds share a base"
+    )
     hidden_size: PositiveInt = Field(96, description="width of the tiny Llama")
     layers: PositiveInt = Field(3, description="its depth")
     heads: PositiveInt = Field(4, description="its attention heads")
@@ -71,7 +73,9 @@ class Experiment(Section):
     experiment: str = Field(..., pattern=r"^[a-z0-9][a-z0-9._-]*$", description="name of the experiment and its folder")
     arm: str = Field("p2o", description="name of the arm, for tables and tags")
     seed: int = Field(0, ge=0, description="of all training randomness, with iteration and stage")
-    threads: PositiveInt = Field(1, description="torch threads; one beats two for tiny models; part of what decides the bytes")
+    threads: PositiveInt = Field(
+        1, description="torch threads; one beats two for tiny models; part of what decides the bytes"
+    )
     iterations: dict[str, int] = Field(..., description="iteration to the one it starts from: {'1': 0, '2': 1, …}")
     prepare: Annotated[MicroworldPrepare | FilesPrepare, Field(discriminator="type")]
     policy: AnyPolicy
@@ -81,7 +85,7 @@ class Experiment(Section):
     evolve: EvolveConfig
     distill: DistillConfig
     evaluate: EvaluateConfig
-    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    tracking: TrackingConfig = TrackingConfig()
 
     @field_validator("iterations")
     @classmethod

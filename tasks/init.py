@@ -12,7 +12,9 @@ def run(io: StageIO) -> None:
 
     policy = Policy.create(io.inputs["base"], io.experiment.policy, seed=io.seed("adapter"))
     policy.save(io.outputs["policy"])
-    write_json(io.outputs["templates"], {"status": "none", "searched_at": 0, "dev_ids": [], "templates": [], "cost": {}})
+    write_json(
+        io.outputs["templates"], {"status": "none", "searched_at": 0, "dev_ids": [], "templates": [], "cost": {}}
+    )
 
 
 STAGE = Stage(

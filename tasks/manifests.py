@@ -72,4 +72,6 @@ def check_input(workspace: Path, path: Path) -> str:
                     f"stage {content['stage']!r} wrote it; delete it and run that stage again."
                 )
             return actual
-    raise BadInput(f"{path}: no manifest in {path.parent} lists it. Mend: run the stage that writes it; do not copy files in.")
+    raise BadInput(
+        f"{path}: no manifest in {path.parent} lists it. Mend: run the stage that writes it; do not copy files in."
+    )

@@ -13,9 +13,7 @@ ITERATION: tuple[Stage, ...] = (
     distill.STAGE,
     evaluate.STAGE,
 )
-STAGES: dict[str, Stage] = {
-    stage.name: stage for stage in (prepare.STAGE, init.STAGE, *ITERATION, report.STAGE)
-}
+STAGES: dict[str, Stage] = {stage.name: stage for stage in (prepare.STAGE, init.STAGE, *ITERATION, report.STAGE)}
 
 
 def plan(iterations: int) -> list[tuple[Stage, int]]:

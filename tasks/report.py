@@ -27,7 +27,9 @@ def iteration_row(folder: Path) -> Row:
     metrics = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else None
     if metrics:
         row |= {f"accuracy/{tier}": value for tier, value in metrics["accuracy"].items()}
-        row |= {f"pass_at_{k}/{tier}": value for k, tiers in metrics["pass_at"].items() for tier, value in tiers.items()}
+        row |= {
+            f"pass_at_{k}/{tier}": value for k, tiers in metrics["pass_at"].items() for tier, value in tiers.items()
+        }
         row |= {"mean_tokens": metrics["mean_tokens"], "truncated": metrics["truncated"]}
     if (folder / "mining.json").exists():
         mining = read_json(folder / "mining.json")

@@ -37,8 +37,8 @@ def run_stage(
     started = time.monotonic()
     if not 0 <= iteration <= experiment.last_iteration:
         raise BadInput(
-            f"{layout.params}: field 'iterations' ends at {experiment.last_iteration}, iteration {iteration} was asked for. "
-            "Mend: add it to params.yaml, or ask for an earlier one."
+            f"{layout.params}: field 'iterations' ends at {experiment.last_iteration}, iteration {iteration} was "
+            "asked for. Mend: add it to params.yaml, or ask for an earlier one."
         )
     paths = stage.input_paths(layout, iteration, experiment.last_iteration)
     input_digests = {layout.relative(path): check_input(layout.workspace, path) for path in paths.values()}

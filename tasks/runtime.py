@@ -52,7 +52,9 @@ class Runtime:
         """Before training in place: should training fail, no half-trained policy is handed out."""
         self._policy = None
 
-    def engine(self, policy: Policy, rows_per_batch: int, on_rows: Callable[[int], None] | None = None) -> EmbeddedEngine:
+    def engine(
+        self, policy: Policy, rows_per_batch: int, on_rows: Callable[[int], None] | None = None
+    ) -> EmbeddedEngine:
         from p2o_core.engines import EmbeddedEngine
 
         return EmbeddedEngine(policy, rows_per_batch=rows_per_batch, on_rows=on_rows)

@@ -13,7 +13,7 @@ from tasks.layout import Layout
 from tasks.runtime import Runtime
 
 Where = Literal["base", "zero", "previous", "current", "report"]
-"""``base``: what prepare makes. ``zero``: iteration 0. ``previous``, ``current``: iterations. ``report``: the curves."""
+"""``base``: what prepare makes. ``zero``: iteration 0. ``previous``, ``current``: iterations. ``report``: curves."""
 
 
 @dataclass(frozen=True)

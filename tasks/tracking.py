@@ -23,7 +23,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from tasks.layout import Layout, home
 from tasks.manifests import manifest_path
-from tasks.report import experiment_rows, iteration_row
+from tasks.report import experiment_rows
 
 if TYPE_CHECKING:
     from tasks.experiment import Experiment

@@ -77,9 +77,7 @@ class EmbeddedEngine:
         width = max(map(len, distinct))
         pad = self.policy.pad_id
         input_ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in distinct], device=self.policy.device)
-        mask = torch.tensor(
-            [[0] * (width - len(p)) + [1] * len(p) for p in distinct], device=self.policy.device
-        )
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in distinct], device=self.policy.device)
         cache = DynamicCache(config=self.policy.model.config)
         logits = self.policy.model(
             input_ids=input_ids,

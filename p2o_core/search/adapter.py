@@ -56,9 +56,7 @@ class TemplateAdapter:
             for problem in problems:
                 stream = derive_seed(self.seed, self.calls, index)
                 samples = tuple(range(self.samples))
-                requests.append(
-                    RolloutRequest(problem.id, problem.question, candidate[COMPONENT], samples, stream)
-                )
+                requests.append(RolloutRequest(problem.id, problem.question, candidate[COMPONENT], samples, stream))
                 golds += [problem.answer] * self.samples
         completions = self.engine.generate(requests, self.sampling)
         verdicts = self.verifier.verify([(c.text, gold) for c, gold in zip(completions, golds, strict=True)])

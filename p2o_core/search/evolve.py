@@ -101,11 +101,11 @@ def evolve_templates(
         engine, verifier, sampling, samples=config.samples_per_score, seed=derive_seed(seed, "scores")
     )
     progress = _Progress(config.max_metric_calls, on_calls)
-    result = gepa.optimize(
+    result: gepa.GEPAResult[str, int] = gepa.optimize(
         seed_candidate={COMPONENT: ""},
         trainset=train,
         valset=dev,
-        adapter=adapter,
+        adapter=adapter,  # type: ignore[arg-type]
         reflection_strategy=PhraseReflector(
             pool, max_phrases=config.reflector.max_phrases, rng=random.Random(derive_seed(seed, "reflector"))
         ),
@@ -114,7 +114,7 @@ def evolve_templates(
         max_metric_calls=config.max_metric_calls,
         cache_evaluation=False,  # gepa's cache does not tell train from dev instances
         track_best_outputs=False,
-        callbacks=[progress],
+        callbacks=[progress],  # type: ignore[list-item]
         logger=_Silent(),
         seed=derive_seed(seed, "gepa") % 2**32,
     )
@@ -122,7 +122,9 @@ def evolve_templates(
     kept = set(greedy_cover([[score >= config.solved_at for score in row] for row in scores]))
     return Evolution(
         templates=[
-            Template(index, candidate[COMPONENT], tuple(p for p in parents if p is not None), scores[index], index in kept)
+            Template(
+                index, candidate[COMPONENT], tuple(p for p in parents if p is not None), scores[index], index in kept
+            )
             for index, (candidate, parents) in enumerate(zip(result.candidates, result.parents, strict=True))
         ],
         dev_ids=[problem.id for problem in dev],

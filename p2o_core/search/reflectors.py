@@ -60,7 +60,7 @@ class PhraseReflector:
 
     def _moves(self, parent: Phrases) -> list[Callable[[Phrases], Phrases]]:
         """The operators that can change this parent."""
-        moves = []
+        moves: list[Callable[[Phrases], Phrases]] = []
         if len(parent) < min(self.max_phrases, len(self.pool)):
             moves += [self._add]
         if parent:

@@ -39,7 +39,7 @@ class DistinctParentSampling:
 def draw_without_replacement(weights: Counter[int], n: int, rng: random.Random) -> list[int]:
     """At most n distinct keys, each draw in proportion to the weights left."""
     left = dict(sorted(weights.items()))
-    drawn = []
+    drawn: list[int] = []
     while left and len(drawn) < n:
         (key,) = rng.choices(list(left), list(left.values()))
         drawn.append(key)

@@ -147,7 +147,7 @@ class Policy:
             logits_to_keep=width + 1,
         ).logits[:, :-1]
         targets = batch.input_ids[:, -width:].unsqueeze(-1)
-        scaled = logits.float() / temperature
+        scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
         logps = scaled.gather(-1, targets).squeeze(-1) - scaled.logsumexp(dim=-1)
         return logps * batch.completion_mask
 

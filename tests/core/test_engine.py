@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from p2o_core.engines import EmbeddedEngine, RolloutRequest, Sampling
+from p2o_core.policy import Batch, Policy
+
+TEMPLATE = "Work through every step.\nBe polite."
+
+
+def requests(template: str = "", samples: int = 3) -> list[RolloutRequest]:
+    questions = ["sum 47 a+5 ?", "product 3 a*7 b*9 c*3 ?", "sum 1 a+2 b+2 ?"]
+    return [RolloutRequest(f"p{i}", q, template, tuple(range(samples)), 11) for i, q in enumerate(questions)]
+
+
+@pytest.mark.parametrize("template", ["", TEMPLATE])
+@pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
+def test_logps_are_the_trainers(policy: Policy, template: str, temperature: float) -> None:
+    """Full weights and LoRA, bare and templated, T = 1 and not: engine and trainer agree within 1e-4."""
+    completions = EmbeddedEngine(policy, rows_per_batch=5).generate(
+        requests(template), Sampling(temperature, max_new_tokens=12)
+    )
+    prompts = [policy.encode_prompt(r.question, r.template) for r in requests(template) for _ in r.samples]
+    batch = Batch.collate(prompts, [c.token_ids for c in completions], policy.pad_id)
+    with torch.no_grad():
+        logps = policy.completion_logps(batch, temperature)
+    for row, completion in zip(logps, completions, strict=True):
+        expected = torch.tensor(completion.logps)
+        torch.testing.assert_close(row[: len(expected)], expected, atol=1e-4, rtol=0)
+    assert any(len(c.token_ids) > 1 for c in completions)
+
+
+def test_logps_are_those_of_the_unpadded_model(full_policy: Policy) -> None:
+    """Against the plain model, a row at a time: padding, shared prefill and dropped rows change nothing."""
+    for completion in EmbeddedEngine(full_policy, rows_per_batch=64).generate(requests(), Sampling(1.0, 12)):
+        question = requests()[int(completion.problem_id[1:])].question
+        prompt = full_policy.encode_prompt(question)
+        with torch.no_grad():
+            logits = full_policy.model(torch.tensor([[*prompt, *completion.token_ids]])).logits[0]
+        logps = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+        expected = logps.gather(1, torch.tensor(completion.token_ids).unsqueeze(1)).squeeze(1)
+        torch.testing.assert_close(torch.tensor(completion.logps), expected, atol=1e-4, rtol=0)
+
+
+def test_order_and_batch_size_do_not_change_what_is_sampled(full_policy: Policy) -> None:
+    one = EmbeddedEngine(full_policy, rows_per_batch=64).generate(requests(), Sampling(1.0, 12))
+    shuffled = requests()
+    random.Random(0).shuffle(shuffled)
+    other = EmbeddedEngine(full_policy, rows_per_batch=3).generate(shuffled, Sampling(1.0, 12))
+    key = lambda c: (c.problem_id, c.sample)  # noqa: E731
+    assert [c.token_ids for c in sorted(one, key=key)] == [c.token_ids for c in sorted(other, key=key)]
+    assert [(c.problem_id, c.sample) for c in one] == [(f"p{i}", s) for i in range(3) for s in range(3)]
+
+
+def test_samples_follow_the_distribution(full_policy: Policy) -> None:
+    """Chi-square of 4,000 first tokens against the model's own probabilities."""
+    question = "sum 47 a+5 ?"
+    many = [RolloutRequest("p", question, "", tuple(range(4000)), 3)]
+    drawn = EmbeddedEngine(full_policy, rows_per_batch=4000).generate(many, Sampling(0.8, 1))
+    with torch.no_grad():
+        logits = full_policy.model(torch.tensor([full_policy.encode_prompt(question)])).logits[0, -1]
+    expected = (logits / 0.8).softmax(-1) * 4000
+    counts = torch.bincount(torch.tensor([c.token_ids[0] for c in drawn]), minlength=len(expected))
+    common = expected >= 5
+    statistic = float((((counts - expected) ** 2) / expected)[common].sum())
+    freedom = int(common.sum()) - 1
+    assert abs(statistic - freedom) < 5 * (2 * freedom) ** 0.5
+
+
+def test_greedy_is_the_argmax_and_truncation_is_reported(full_policy: Policy) -> None:
+    completions = EmbeddedEngine(full_policy, rows_per_batch=8).generate(requests(samples=2), Sampling(0.0, 4))
+    for completion in completions:
+        prompt = list(full_policy.encode_prompt(requests()[int(completion.problem_id[1:])].question))
+        for token in completion.token_ids:
+            with torch.no_grad():
+                assert token == int(full_policy.model(torch.tensor([prompt])).logits[0, -1].argmax())
+            prompt.append(token)
+        assert completion.logps == (0.0,) * len(completion.token_ids)
+        assert completion.truncated == (completion.token_ids[-1] != full_policy.eos_id)
+        assert len(completion.token_ids) <= 4

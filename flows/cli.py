@@ -93,12 +93,16 @@ def table(workspace: Workspace = Path(".")) -> None:
 
 
 @app.command()
-def ui(workspace: Workspace = Path(".")) -> None:
+def ui(
+    workspace: Workspace = Path("."),
+    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow pages.")] = MLFLOW_PORT,
+    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect pages.")] = PREFECT_PORT,
+) -> None:
     """Serve the Prefect and MLflow pages on loopback until Ctrl-C."""
     prepare_environment(workspace)
     from flows.pages import serve
 
-    serve(workspace)
+    serve(workspace, mlflow_port, prefect_port)
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

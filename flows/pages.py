@@ -7,27 +7,26 @@ import sys
 from pathlib import Path
 
 from flows.display import console
-from flows.settings import MLFLOW_PORT, PREFECT_PORT
 from tasks.layout import home
 from tasks.tracking import tracking_uri
 
 LOOPBACK = "127.0.0.1"
 
 
-def commands(workspace: Path) -> list[list[str]]:
+def commands(workspace: Path, mlflow_port: int, prefect_port: int) -> list[list[str]]:
     """The two servers' command lines."""
-    mlflow = [sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(MLFLOW_PORT)]
+    mlflow = [sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(mlflow_port)]
     mlflow += ["--backend-store-uri", tracking_uri(workspace), "--default-artifact-root"]
     mlflow += [(home(workspace) / "mlartifacts").as_uri()]
-    prefect = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(PREFECT_PORT)]
+    prefect = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(prefect_port)]
     return [mlflow, prefect]
 
 
-def serve(workspace: Path) -> None:
+def serve(workspace: Path, mlflow_port: int, prefect_port: int) -> None:
     """Run both until Ctrl-C, or until one of them ends."""
-    servers = [subprocess.Popen(command) for command in commands(workspace)]
+    servers = [subprocess.Popen(command) for command in commands(workspace, mlflow_port, prefect_port)]
     console.print(
-        f"MLflow http://{LOOPBACK}:{MLFLOW_PORT}   Prefect http://{LOOPBACK}:{PREFECT_PORT}   Ctrl-C ends both"
+        f"MLflow http://{LOOPBACK}:{mlflow_port}   Prefect http://{LOOPBACK}:{prefect_port}   Ctrl-C ends both"
     )
     try:
         while all(server.poll() is None for server in servers):

@@ -136,9 +136,7 @@ def test_the_gradient_is_taken_at_its_context(base_folder: Path, context: str) -
             with torch.no_grad():
                 logits = policy.model(torch.tensor([[*prompt, *row.completion_ids]])).logits[0]
             logps = (logits[len(prompt) - 1 : -1] / 0.9).log_softmax(-1)
-            total += advantage[row.reward] * float(
-                logps.gather(1, torch.tensor(row.completion_ids).unsqueeze(1)).sum()
-            )
+            total += advantage[row.reward] * float(logps.gather(1, torch.tensor(row.completion_ids).unsqueeze(1)).sum())
         return -total / tokens
 
     bare = lambda r: policy.encode_prompt(r.problem_id)  # noqa: E731

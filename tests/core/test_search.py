@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from p2o_core.config import EvolveConfig
+from p2o_core.config import PhraseReflector as PhraseSettings
+from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.search import evolve_templates
+from p2o_core.search.evolve import smallest_budget, split_hard
+from p2o_core.search.reflectors import PhraseReflector
+from p2o_core.search.sampling import draw_without_replacement
+from p2o_core.seeding import derive_seed
+from p2o_core.types import Completion, Problem
+from p2o_core.verify import Verifier
+
+POOL = ["alpha", "beta", "gamma", "delta"]
+HARD = [Problem(f"p{i}", f"question {i}", str(i), "hard", "train") for i in range(12)]
+
+
+class ScriptedEngine:
+    """A world with a known answer: even problems fall to 'alpha', odd ones to 'beta', none without them. It is a
+    real engine as far as the Protocol goes; what it answers is verified by the real verifier."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
+        self.calls += 1
+        completions = []
+        for request in requests:
+            number = int(request.question.split()[1])
+            solved = ("alpha", "beta")[number % 2] in request.template.split("\n")
+            text = f"\\boxed{{{number if solved else number + 100}}}"
+            completions += [
+                Completion(request.problem_id, s, request.template, text, (1, 2), (0.0, 0.0), False)
+                for s in request.samples
+            ]
+        return completions
+
+
+def search(verifier: Verifier, seed: int = 3, **settings: object):
+    config = EvolveConfig(dev_size=6, minibatch=2, parents=4, samples_per_score=2, max_metric_calls=250, **settings)
+    engine = ScriptedEngine()
+    evolution = evolve_templates(HARD, engine, verifier, POOL, config, Sampling(1.0, 8), seed=derive_seed(seed))
+    return evolution, engine
+
+
+def test_search_finds_what_works_and_keeps_a_cover(verifier: Verifier) -> None:
+    evolution, engine = search(verifier)
+    assert evolution.templates[0].text == "", "the search starts from the empty template"
+    covered = {
+        problem
+        for problem, solvers in evolution.solved_by(1.0).items()
+        if any(template.index in solvers for template in evolution.kept)
+    }
+    assert covered == set(evolution.dev_ids)
+    for template in evolution.kept:
+        assert {"alpha", "beta"} & set(template.text.split("\n"))
+    assert all(parent < t.index for t in evolution.templates for parent in t.parents)
+    cost = evolution.cost
+    assert cost.completions == 2 * cost.metric_calls, "k rollouts a score, rejected candidates counted"
+    assert cost.tokens == 2 * cost.completions
+    assert engine.calls <= 3 * cost.steps + 1, "parents, children and accepted dev scores: a batched call each"
+
+
+def test_scores_are_the_front_of_gepa(verifier: Verifier) -> None:
+    """Each template's dev scores are what its text earns in this world."""
+    evolution, _ = search(verifier)
+    for template in evolution.templates:
+        for problem_id, score in zip(evolution.dev_ids, template.scores, strict=True):
+            word = ("alpha", "beta")[int(problem_id[1:]) % 2]
+            assert score == float(word in template.text.split("\n"))
+
+
+def test_search_is_a_function_of_its_seed(verifier: Verifier) -> None:
+    first, again, other = (search(verifier, seed)[0] for seed in (3, 3, 4))
+    assert first == again
+    assert first.dev_ids != other.dev_ids
+
+
+def test_a_budget_for_a_single_proposal_is_refused(verifier: Verifier) -> None:
+    config = EvolveConfig(dev_size=6, minibatch=2, max_metric_calls=smallest_budget(6, 2) - 1)
+    with pytest.raises(ValueError, match=r"evolve\.max_metric_calls"):
+        evolve_templates(HARD, ScriptedEngine(), verifier, POOL, config, Sampling(1.0, 8), seed=0)
+
+
+@pytest.mark.parametrize(("hard", "dev_size", "expected"), [(450, 300, 300), (449, 300, 224), (12, 6, 6), (8, 6, 4)])
+def test_split(hard: int, dev_size: int, expected: int) -> None:
+    problems = [Problem(str(i), "q", "1", "hard", "train") for i in range(hard)]
+    train, dev = split_hard(problems, dev_size, random.Random(0))
+    assert len(dev) == expected
+    assert {p.id for p in train} | {p.id for p in dev} == {p.id for p in problems}
+    assert not {p.id for p in train} & {p.id for p in dev}
+
+
+def test_parents_are_distinct_and_weighted() -> None:
+    weights = Counter({0: 6, 1: 3, 2: 1})
+    draws = [draw_without_replacement(weights, 2, random.Random(seed)) for seed in range(3000)]
+    assert all(len(set(draw)) == 2 for draw in draws)
+    first = Counter(draw[0] for draw in draws)
+    assert abs(first[0] / 3000 - 0.6) < 0.04
+    assert sorted(draw_without_replacement(weights, 16, random.Random(0))) == [0, 1, 2]
+
+
+def test_phrase_reflector_only_uses_its_pool_and_does_not_repeat_itself() -> None:
+    settings = PhraseSettings(max_phrases=3)
+    reflector = PhraseReflector(POOL, max_phrases=settings.max_phrases, rng=random.Random(0))
+    proposals: list[str] = []
+    parent = {"template": ""}
+    for _ in range(25):
+        ((proposal, _),) = reflector.reflect_many([(parent, {}, ["template"])])
+        proposals.append(proposal.new_texts["template"])
+        parent = {"template": random.Random(len(proposals)).choice(proposals)}
+    for text in proposals:
+        phrases = text.split("\n")
+        assert set(phrases) <= set(POOL)
+        assert len(phrases) == len(set(phrases)) <= 3
+    assert len(set(proposals)) >= 20

@@ -1,0 +1,136 @@
+"""Bad input is refused before any work, naming file, line or field, and the mend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from p2o_core.schemas import BadInput, read_problems
+from tasks.experiment import load_experiment
+from tests.platform.conftest import REPOSITORY, Workspace
+
+GOOD = {
+    "id": ["a", "b"],
+    "question": ["1+1", "1+2"],
+    "answer": ["2", "3"],
+    "difficulty": ["easy"] * 2,
+    "split": ["t"] * 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"answer": None}, ["column 'answer' is missing", "Mend"]),
+        ({"id": ["a", "a"]}, ["row 2", "id 'a' was used before in row 1", "Mend"]),
+        ({"answer": ["2", " "]}, ["row 2", "field 'answer' is empty", "Mend"]),
+        ({"question": ["", "x"]}, ["row 1", "field 'question' is empty"]),
+        ({"answer": ["2", None]}, ["row 2", "field 'answer' is empty"]),
+    ],
+)
+def test_problem_files(tmp_path: Path, change: dict, words: list[str]) -> None:
+    columns = {name: values for name, values in (GOOD | change).items() if values is not None}
+    path = tmp_path / "problems.parquet"
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(BadInput) as refusal:
+        read_problems(path)
+    assert str(path) in str(refusal.value)
+    assert all(word in str(refusal.value) for word in words)
+
+
+def test_a_problem_file_that_is_no_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "problems.parquet"
+    path.write_text("not parquet")
+    with pytest.raises(BadInput, match="not a readable parquet file"):
+        read_problems(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("  samples: 8", "  sampels: 8", ["unknown parameter 'rollout.sampels'", "did you mean 'samples'?"]),
+        ("  samples: 8", "  samples: eight", ["parameter 'rollout.samples'", "eight"]),
+        ('"2": 1', '"2": 0', ["iteration out of order", "'2': 1"]),
+        ('"2": 1, ', "", ["iteration out of order", "got '3': 2"]),
+        ("seed: 0\nthreads", "seed: -1\nthreads", ["parameter 'seed'"]),
+        ("mine:\n  near_hard: true\n", "", ["parameter 'mine' is missing"]),
+    ],
+)
+def test_params(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
+    text = (REPOSITORY / "params.yaml").read_text()
+    assert old in text
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(BadInput) as refusal:
+        load_experiment(path)
+    assert str(path) in str(refusal.value)
+    assert all(word in str(refusal.value) for word in words), str(refusal.value)
+
+
+def test_the_line_of_a_wrong_parameter_is_named(tmp_path: Path) -> None:
+    text = (REPOSITORY / "params.yaml").read_text().replace("  samples: 8", "  sampels: 8")
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    line = next(n for n, content in enumerate(text.splitlines(), start=1) if "sampels" in content)
+    with pytest.raises(BadInput, match=f"params.yaml: line {line}: unknown parameter"):
+        load_experiment(path)
+
+
+def test_yaml_that_is_broken(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: [1,\n")
+    with pytest.raises(BadInput, match="line 2"):
+        load_experiment(path)
+
+
+def refused(workspace: Workspace, command: str) -> str:
+    done = workspace.sh(command, check=False)
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert "Mend" in done.stderr
+    return done.stderr
+
+
+def test_the_console_refuses_before_any_work(fresh: Callable[[], Workspace]) -> None:
+    workspace = fresh()
+    assert "no stage 'rolout'" in refused(workspace, "p2o stage rolout")
+    assert "iteration 9 was asked for" in refused(workspace, "p2o stage rollout --iteration 9")
+    assert "no such input" in refused(workspace, "p2o stage rollout --iteration 2")
+    assert "no arm 'pso'" in refused(workspace, "p2o run --arm pso")
+    assert "5 were asked for" in refused(workspace, "p2o run --iterations 5")
+    assert "unknown parameter 'rollout.sample'" in refused(workspace, "p2o run --set rollout.sample=2")
+    workspace.edit("params.yaml", "near_hard: true", "near_hrad: true")
+    assert "did you mean 'near_hard'?" in refused(workspace, "p2o run")
+    assert not (workspace.root / "data").exists()
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "swap"])
+def test_a_damaged_artefact_is_refused_with_both_digests(copy: Workspace, damage: str) -> None:
+    path = copy.run / "1" / "rollouts.parquet"
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    elif damage == "truncate":
+        content = content[:-100]
+    else:
+        content = bytearray((copy.run / "2" / "rollouts.parquet").read_bytes())
+    path.unlink()
+    path.write_bytes(content)
+    before = (copy.run / "1" / "verdicts.parquet").read_bytes()
+    expected = json.loads((copy.run / "1" / "rollout.manifest.json").read_text())["outputs"][
+        "data/runs/tiny/1/rollouts.parquet"
+    ]
+    message = refused(copy, "p2o stage verify --iteration 1")
+    assert str(path) in message
+    assert expected in message
+    assert (copy.run / "1" / "verdicts.parquet").read_bytes() == before, "nothing was touched"
+
+
+def test_an_artefact_of_another_schema_is_refused(copy: Workspace) -> None:
+    copy.edit("data/runs/tiny/1/rollout.manifest.json", '"schema_version": 1', '"schema_version": 99')
+    assert "field 'schema_version' is 99" in refused(copy, "p2o stage verify --iteration 1")

@@ -32,8 +32,6 @@ def run(
 ) -> None:
     """Train. Another arm, seed or setting than params.yaml's gets a workspace of its own under experiments/."""
     prepare_environment(workspace)
-    from flows.display import console, print_iterations
-    from flows.train import train
     from flows.workspace import open_workspace
     from tasks.experiment import load_experiment
     from tasks.layout import Layout
@@ -41,8 +39,11 @@ def run(
     root = open_workspace(
         workspace, recipe=recipe, arm=arm, seed=seed, iterations=iterations, overrides=parse_settings(set_ or [])
     )
-    train(str(root), iterations, run_cache)
     experiment = load_experiment(root / "params.yaml")
+    from flows.display import console, print_iterations
+    from flows.train import train  # Prefect takes seconds to import: bad input is refused before
+
+    train(str(root), iterations, run_cache)
     print_iterations(Layout(root, experiment.experiment), experiment.last_iteration)
     console.print(
         f"Workspace {root}. Pages: `p2o ui` serves MLflow on http://127.0.0.1:{MLFLOW_PORT} (experiment "

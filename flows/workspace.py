@@ -18,7 +18,7 @@ import yaml
 from dvc.repo import Repo
 
 from p2o_core.schemas import BadInput
-from tasks.experiment import PARAMS_FILE, chain, load_experiment
+from tasks.experiment import PARAMS_FILE, chain, check_experiment, load_experiment
 from tasks.layout import home
 
 
@@ -41,11 +41,12 @@ def open_workspace(
     source = recipe or start / PARAMS_FILE
     base = load_experiment(source)
     content = yaml.safe_load(source.read_text())
-    changes = dict(overrides or {})
+    changes: dict[str, Any] = {}
     if arm is not None and arm != base.arm:
         changes |= {"arm": arm, **arm_settings(arm, start)}
     if seed is not None and seed != base.seed:
         changes["seed"] = seed
+    changes |= overrides or {}
     if not changes and recipe is None:
         if iterations is not None and iterations > base.last_iteration:
             raise BadInput(
@@ -56,7 +57,7 @@ def open_workspace(
     for name, value in changes.items():
         _assign(content, name, value)
     content["iterations"] = chain(iterations or base.last_iteration)
-    content["experiment"] = _name(base.experiment, changes)
+    content["experiment"] = _name(base.experiment, changes, overrides or {})
     return _derive(home(start), start, content)
 
 
@@ -76,29 +77,30 @@ def _assign(content: dict[str, Any], dotted: str, value: Any) -> None:
     content[last] = value
 
 
-def _name(base: str, changes: Mapping[str, Any]) -> str:
-    """``microworld-grpo-s1``; settings beyond arm and seed add a digest."""
+def _name(base: str, changes: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
+    """``microworld-grpo-s1``; settings beyond arm and seed add a digest of them."""
     name = base
     if "arm" in changes:
         name += f"-{changes['arm']}"
     if "seed" in changes:
         name += f"-s{changes['seed']}"
-    others = {key: value for key, value in changes.items() if key not in ("arm", "seed") and "arm" not in changes}
-    if others:
-        name += "-" + hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()[:6]
+    if overrides:
+        name += "-" + hashlib.sha256(json.dumps(dict(overrides), sort_keys=True).encode()).hexdigest()[:6]
     return name.lower()
 
 
 def _derive(root: Path, start: Path, content: dict[str, Any]) -> Path:
     workspace = root / "experiments" / content["experiment"]
+    params, text = workspace / PARAMS_FILE, yaml.safe_dump(content, sort_keys=False)
+    # refuses wrong overrides before anything is written
+    check_experiment(text, name=f"{start / PARAMS_FILE} with the overrides asked for")
     workspace.mkdir(parents=True, exist_ok=True)
-    params = workspace / PARAMS_FILE
     draft = params.with_suffix(".draft")
-    draft.write_text(yaml.safe_dump(content, sort_keys=False))
-    load_experiment(draft)  # refuses unknown or wrong parameters before anything of the workspace changes
+    draft.write_text(text)
     draft.replace(params)
     pipeline = start / "dvc.yaml"
     shutil.copyfile(pipeline if pipeline.exists() else root / "dvc.yaml", workspace / "dvc.yaml")
+    shutil.copytree(start / "data" / "sources", workspace / "data" / "sources", dirs_exist_ok=True)
     if not (workspace / ".dvc").exists():
         Repo.init(str(workspace), no_scm=True).close()
         cache = root / ".dvc" / "cache"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from p2o_core.types import Problem
 
 MODULUS = 100
+TRIES = 10_000
+"""Draws for a problem not taken yet; short chains are few (300 of one step a family)."""
 LABELS = "abcdefghij"
 FAMILIES: dict[str, tuple[str, ...]] = {"sum": ("+2", "+5", "+8"), "product": ("*3", "*7", "*9")}
 
@@ -59,14 +61,18 @@ def draw_split(
     """``count`` distinct problems for each ``(difficulty, length, count)``, families in turn; none in ``taken``.
 
     Problems are added to ``taken``, so no question occurs in two splits.
+
+    Raises:
+        ValueError: there are not that many chains of that length.
     """
     families = sorted(FAMILIES)
     for difficulty, length, count in tiers:
         for index in range(count):
             family = families[index % len(families)]
-            chain = random_chain(rng, family, length)
-            while chain.question in taken:
-                chain = random_chain(rng, family, length)
+            draws = (random_chain(rng, family, length) for _ in range(TRIES))
+            chain = next((chain for chain in draws if chain.question not in taken), None)
+            if chain is None:
+                raise ValueError(f"{split}: no new {family} chain of {length} steps in {TRIES} draws; ask for fewer")
             taken.add(chain.question)
             yield Problem(
                 id=f"{split}-{family}-{length}-{index:04d}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -94,6 +94,18 @@ class EvolveConfig(Section):
     )
     reflector: PhraseReflector = PhraseReflector()
 
+    @model_validator(mode="after")
+    def _budget_allows_a_search(self) -> EvolveConfig:
+        """gepa spends dev_size calls on the seed and, a proposal, two minibatches and a dev set when it is kept.
+        Below a few of those it makes a single proposal and looks like success."""
+        least = self.dev_size + 3 * (self.dev_size + 2 * self.minibatch)
+        if self.max_metric_calls < least:
+            raise ValueError(
+                f"max_metric_calls={self.max_metric_calls} allows hardly one proposal with dev_size={self.dev_size}; "
+                f"at least {least}, or a smaller dev_size"
+            )
+        return self
+
 
 class DistillConfig(Section):
     """Templated rollouts of the hard problems, then the clipped update at the bare prompt."""
@@ -131,3 +143,9 @@ class EvaluateConfig(Section):
     pass_k: tuple[PositiveInt, ...] = Field((1, 4), description="k of pass@k, each at most ``samples``")
     temperature: float = Field(1.0, ge=0, description="0 is greedy")
     max_new_tokens: PositiveInt = Field(..., description="tokens a completion at most")
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> EvaluateConfig:
+        if max(self.pass_k, default=1) > self.samples:
+            raise ValueError(f"pass_k={self.pass_k} needs more than samples={self.samples} completions")
+        return self

@@ -54,7 +54,7 @@ def _nothing(status: str, searched_at: int) -> dict[str, Any]:
 
 
 def _search(io: StageIO, hard: list[Problem]) -> dict[str, Any]:
-    from p2o_core.search import evolve_templates
+    from p2o_core.search.evolve import evolve_templates
 
     experiment = io.experiment
     policy = io.runtime.policy(io.inputs["policy"], io.inputs["base"], experiment.policy)

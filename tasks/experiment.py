@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
 from p2o_core.config import (
     AnyPolicy,
@@ -47,12 +47,29 @@ class MicroworldPrepare(Section):
     hard_lengths: tuple[PositiveInt, ...] = Field((6, 7, 8), description="steps of the hard problems, in equal parts")
     ood_lengths: tuple[PositiveInt, ...] = Field((5, 9), description="steps of the problems never trained on, likewise")
     train_easy: PositiveInt = Field(120, description="easy training problems")
-    train_hard: PositiveInt = Field(240, description="hard training problems")
-    heldout: PositiveInt = Field(64, description="held-out problems a difficulty")
+    train_hard: PositiveInt = Field(240, description="hard training problems, as many of each length")
+    heldout: PositiveInt = Field(64, description="held-out problems a difficulty, as many of each length")
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> MicroworldPrepare:
+        lengths = (self.easy_length, *self.hard_lengths, *self.ood_lengths)
+        if max(lengths) > self.longest:
+            raise ValueError(
+                f"the corpus ends at longest={self.longest} steps, problems of {max(lengths)} were asked for"
+            )
+        if len(set(lengths)) < len(lengths):
+            raise ValueError(
+                "easy_length, hard_lengths and ood_lengths overlap; held-out out of distribution must be new"
+            )
+        return self
+
+    @property
+    def train_problems(self) -> int:
+        return self.train_easy + self.train_hard // len(self.hard_lengths) * len(self.hard_lengths)
 
 
 class FilesPrepare(Section):
-    """Bring your own problems and policy."""
+    """Bring your own problems and policy; paths are relative to ``data/sources/``."""
 
     type: Literal["files"] = "files"
     train: Path = Field(..., description="parquet or JSONL with id, question, answer, difficulty")
@@ -98,6 +115,15 @@ class Experiment(Section):
                 )
         return iterations
 
+    @model_validator(mode="after")
+    def _enough_problems(self) -> Experiment:
+        if isinstance(self.prepare, MicroworldPrepare) and self.rollout.problems > self.prepare.train_problems:
+            raise ValueError(
+                f"rollout.problems={self.rollout.problems}, but the train split has {self.prepare.train_problems} "
+                "problems; lower it, or raise prepare.train_easy or prepare.train_hard"
+            )
+        return self
+
     @property
     def last_iteration(self) -> int:
         return len(self.iterations)
@@ -117,17 +143,22 @@ def load_experiment(path: Path) -> Experiment:
     """Read and check params.yaml. Raises BadInput naming file, line, field and the mend."""
     if not path.exists():
         raise BadInput(f"{path}: no such file. Mend: run in a folder with params.yaml, or name one with --workspace.")
+    return check_experiment(path.read_text(), name=path)
+
+
+def check_experiment(text: str, *, name: object) -> Experiment:
+    """Check the text of a params.yaml; messages say it stands in ``name``."""
     try:
-        node = yaml.compose(path.read_text(), Loader=yaml.SafeLoader)
-        content = yaml.safe_load(path.read_text())
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
-        raise BadInput(f"{path}:{line} not readable as YAML ({error}). Mend: correct the syntax.") from error
+        raise BadInput(f"{name}:{line} not readable as YAML ({error}). Mend: correct the syntax.") from error
     try:
         return Experiment.model_validate(content)
     except ValidationError as error:
-        lines = [f"{path}: line {_line(node, e['loc'])}: {_explain(e)}" for e in error.errors()]
+        lines = [f"{name}: line {_line(node, e['loc'])}: {_explain(e)}" for e in error.errors()]
         raise BadInput("\n".join(lines)) from error
 
 
@@ -140,6 +171,8 @@ def _explain(error: Any) -> str:
         return f"unknown parameter {field!r}. Mend: {mend}"
     if error["type"] == "missing":
         return f"parameter {field!r} is missing. Mend: add it; recipes/ has complete examples."
+    if error["type"] == "value_error":
+        return f"parameter {field or 'of the experiment'!r}: {error['ctx']['error']}."
     return f"parameter {field!r}: {error['msg']} (got {error['input']!r}). Mend: correct the value."
 
 

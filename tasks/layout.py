@@ -23,6 +23,11 @@ class Layout:
         return self.workspace / "data" / "base"
 
     @property
+    def sources(self) -> Path:
+        """The user's own files, which ``prepare: {type: files}`` reads."""
+        return self.workspace / "data" / "sources"
+
+    @property
     def run(self) -> Path:
         return self.workspace / "data" / "runs" / self.experiment
 

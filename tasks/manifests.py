@@ -11,6 +11,7 @@ from p2o_core.schemas import BadInput, read_json, write_json
 
 SCHEMA_VERSION = 1
 MANIFEST_SUFFIX = ".manifest.json"
+SOURCES = "sources"
 
 
 def digest(path: Path) -> str:
@@ -54,8 +55,8 @@ def check_input(workspace: Path, path: Path) -> str:
     """
     if not path.exists():
         raise BadInput(f"{path}: no such input. Mend: run the stage that writes it first; `p2o run` runs all in order.")
-    if path.name.endswith(MANIFEST_SUFFIX):
-        return digest(path)  # a manifest is nobody's output; it vouches for the others
+    if path.name.endswith(MANIFEST_SUFFIX) or path.name == SOURCES:
+        return digest(path)  # nobody's output: a manifest vouches for the others, sources are the user's
     name = path.relative_to(workspace).as_posix()
     for manifest in sorted(path.parent.glob(f"*{MANIFEST_SUFFIX}")):
         content = read_json(manifest)

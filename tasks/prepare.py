@@ -7,11 +7,14 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-from p2o_core.schemas import BadInput, check_problems, read_problems, write_json, write_rows
+from p2o_core.config import FullPolicy
+from p2o_core.schemas import BadInput, check_problems, read_json, read_problems, write_json, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Problem
 from tasks.experiment import FilesPrepare, MicroworldPrepare
-from tasks.stage import Stage, StageIO
+from tasks.stage import Artifact, Stage, StageIO
+
+SPLITS = ("train", "heldout")
 
 
 def run(io: StageIO) -> None:
@@ -76,17 +79,38 @@ def tiers(settings: MicroworldPrepare, easy: int, hard: int) -> list[tuple[str, 
 
 
 def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
+    problems = {split: read_source(io.inputs["sources"] / getattr(settings, split), split) for split in SPLITS}
+    if io.experiment.rollout.problems > len(problems["train"]):
+        raise BadInput(
+            f"{io.layout.params}: field 'rollout.problems' is {io.experiment.rollout.problems}, {settings.train} has "
+            f"{len(problems['train'])} problems. Mend: lower it or add problems."
+        )
+    phrases = read_phrases(io.inputs["sources"] / settings.phrases)
+    folder = io.inputs["sources"] / settings.policy
+    if not (folder / "config.json").exists():
+        raise BadInput(f"{folder}: no Hugging Face model folder. Mend: correct prepare.policy in params.yaml.")
+
     from p2o_core.policy import Policy
 
-    for split, path in (("train", settings.train), ("heldout", settings.heldout)):
-        source = io.layout.workspace / path
-        problems = read_jsonl(source, split) if source.suffix == ".jsonl" else read_problems(source)
-        _write_problems(io, [replace(problem, split=split) for problem in problems], split)
-    phrases = json.loads((io.layout.workspace / settings.phrases).read_text())
+    Policy.load(folder, folder, FullPolicy()).save(io.outputs["policy"])
+    for split, rows in problems.items():
+        _write_problems(io, rows, split)
     write_json(io.outputs["phrases"], phrases)
-    folder = io.layout.workspace / settings.policy
-    Policy.load(folder, folder, io.experiment.policy).save(io.outputs["policy"])
     write_json(io.outputs["competence"], {})
+
+
+def read_source(path: Path, split: str) -> list[Problem]:
+    """A problem file of the user's, parquet or JSON lines. Raises BadInput."""
+    problems = read_jsonl(path, split) if path.suffix == ".jsonl" else read_problems(path)
+    return [replace(problem, split=split) for problem in problems]
+
+
+def read_phrases(path: Path) -> list[str]:
+    """The offline reflector's pool: a JSON list of at least two different strings. Raises BadInput."""
+    phrases = read_json(path)
+    if not isinstance(phrases, list) or len({p for p in phrases if isinstance(p, str) and p.strip()}) < 2:
+        raise BadInput(f"{path}: no pool of phrases. Mend: write a JSON list of at least two different sentences.")
+    return phrases
 
 
 def read_jsonl(path: Path, split: str) -> list[Problem]:
@@ -116,7 +140,7 @@ def _write_problems(io: StageIO, problems: list[Problem], split: str) -> None:
 STAGE = Stage(
     name="prepare",
     run=run,
-    inputs={},
+    inputs={"sources": Artifact("sources", "data")},
     outputs={
         "train": "train.parquet",
         "heldout": "heldout.parquet",

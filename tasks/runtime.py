@@ -11,7 +11,7 @@ from p2o_core.verify import Verifier
 from tasks.manifests import digest
 
 if TYPE_CHECKING:  # torch is imported by the stages that need it, not by those that only read parquet
-    from p2o_core.engines import EmbeddedEngine
+    from p2o_core.engines.embedded import EmbeddedEngine
     from p2o_core.policy import Policy
 
 
@@ -55,6 +55,6 @@ class Runtime:
     def engine(
         self, policy: Policy, rows_per_batch: int, on_rows: Callable[[int], None] | None = None
     ) -> EmbeddedEngine:
-        from p2o_core.engines import EmbeddedEngine
+        from p2o_core.engines.embedded import EmbeddedEngine
 
         return EmbeddedEngine(policy, rows_per_batch=rows_per_batch, on_rows=on_rows)

@@ -12,8 +12,9 @@ from tasks.experiment import Experiment
 from tasks.layout import Layout
 from tasks.runtime import Runtime
 
-Where = Literal["base", "zero", "previous", "current", "report"]
-"""``base``: what prepare makes. ``zero``: iteration 0. ``previous``, ``current``: iterations. ``report``: curves."""
+Where = Literal["data", "base", "zero", "previous", "current", "report"]
+"""``data``: the user's files. ``base``: what prepare makes. ``zero``: iteration 0. ``previous`` and ``current``:
+iterations. ``report``: curves."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Artifact:
 
 def folder_of(where: Where, layout: Layout, iteration: int) -> Path:
     folders = {
+        "data": layout.sources.parent,
         "base": layout.base,
         "zero": layout.iteration(0),
         "report": layout.report,

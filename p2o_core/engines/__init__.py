@@ -1,6 +1,4 @@
-"""Rollout engines behind one Protocol. ``embedded`` (transformers) is the default."""
+"""Rollout engines behind the Protocol in ``base``. ``embedded`` (transformers) is the default.
 
-from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
-from p2o_core.engines.embedded import EmbeddedEngine
-
-__all__ = ["EmbeddedEngine", "RolloutEngine", "RolloutRequest", "Sampling"]
+Nothing is imported here: who only needs the Protocol does not pay seconds for torch.
+"""

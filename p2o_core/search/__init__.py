@@ -3,7 +3,3 @@
 ``adapter``     scores templates by rolling the policy out    ``sampling``  distinct parents from the Pareto front
 ``reflectors``  who proposes new templates                    ``evolve``    one search, from hard set to template set
 """
-
-from p2o_core.search.evolve import Evolution, SearchCost, evolve_templates
-
-__all__ = ["Evolution", "SearchCost", "evolve_templates"]

@@ -66,11 +66,6 @@ def split_hard(hard: Sequence[Problem], dev_size: int, rng: random.Random) -> tu
     return shuffled[dev:], shuffled[:dev]
 
 
-def smallest_budget(dev: int, minibatch: int) -> int:
-    """Metric calls below which a search makes a single proposal and looks like success."""
-    return dev + 3 * (dev + 2 * minibatch)
-
-
 def evolve_templates(
     hard: Sequence[Problem],
     engine: RolloutEngine,
@@ -87,16 +82,8 @@ def evolve_templates(
     Args:
         pool: phrases for the offline reflector.
         on_calls: told the metric calls done and the budget after every gepa step.
-
-    Raises:
-        ValueError: the budget is too small for the dev set (:func:`smallest_budget`).
     """
     train, dev = split_hard(hard, config.dev_size, random.Random(derive_seed(seed, "split")))
-    if config.max_metric_calls < smallest_budget(len(dev), config.minibatch):
-        raise ValueError(
-            f"evolve.max_metric_calls={config.max_metric_calls} allows hardly one proposal with {len(dev)} dev "
-            f"instances. Mend: at least {smallest_budget(len(dev), config.minibatch)}, or a smaller evolve.dev_size."
-        )
     adapter = TemplateAdapter(
         engine, verifier, sampling, samples=config.samples_per_score, seed=derive_seed(seed, "scores")
     )

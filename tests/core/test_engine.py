@@ -5,7 +5,8 @@ import random
 import pytest
 import torch
 
-from p2o_core.engines import EmbeddedEngine, RolloutRequest, Sampling
+from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.policy import Batch, Policy
 
 TEMPLATE = "Work through every step.\nBe polite."

@@ -30,7 +30,14 @@ class Workspace:
     def sh(self, command: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """Run a shell command there, with the environment's programs first and no inherited settings."""
         done = subprocess.run(
-            command, shell=True, cwd=self.root, env=environment(), capture_output=True, text=True, timeout=timeout
+            command,
+            check=False,  # the callers that expect failure look at the status
+            shell=True,
+            cwd=self.root,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
         assert not check or done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done
@@ -53,6 +60,7 @@ def new_workspace(folder: Path) -> Workspace:
         source = REPOSITORY / name
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, folder / name)
     shutil.copyfile(Path(__file__).with_name("params.yaml"), folder / "params.yaml")
+    shutil.copytree(REPOSITORY / "data" / "sources", folder / "data" / "sources")
     workspace = Workspace(folder)
     workspace.sh("git init -q && dvc init -q")
     return workspace

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from p2o_core.schemas import BadInput, read_problems
 from tasks.experiment import load_experiment
+from tasks.layout import Layout
+from tasks.registry import STAGES
+from tasks.runner import run_stage
+from tasks.runtime import Runtime
 from tests.platform.conftest import REPOSITORY, Workspace
 
 GOOD = {
@@ -58,6 +64,10 @@ def test_a_problem_file_that_is_no_parquet(tmp_path: Path) -> None:
         ('"2": 1', '"2": 0', ["iteration out of order", "'2': 1"]),
         ('"2": 1, ', "", ["iteration out of order", "got '3': 2"]),
         ("seed: 0\nthreads", "seed: -1\nthreads", ["parameter 'seed'"]),
+        ("  dev_size: 16", "  dev_size: 300", ["parameter 'evolve'", "at least 1218"]),
+        ("  pass_k: [1, 4]", "  pass_k: [1, 5]", ["parameter 'evaluate'", "pass_k"]),
+        ("  problems: 48", "  problems: 480", ["rollout.problems=480", "360 problems"]),
+        ("  ood_lengths: [5, 9]", "  ood_lengths: [5, 8]", ["parameter 'prepare'", "overlap"]),
         ("mine:\n  near_hard: true\n", "", ["parameter 'mine' is missing"]),
     ],
 )
@@ -98,6 +108,7 @@ def refused(workspace: Workspace, command: str) -> str:
 
 def test_the_console_refuses_before_any_work(fresh: Callable[[], Workspace]) -> None:
     workspace = fresh()
+    before = sorted(workspace.root.rglob("*"))
     assert "no stage 'rolout'" in refused(workspace, "p2o stage rolout")
     assert "iteration 9 was asked for" in refused(workspace, "p2o stage rollout --iteration 9")
     assert "no such input" in refused(workspace, "p2o stage rollout --iteration 2")
@@ -106,7 +117,40 @@ def test_the_console_refuses_before_any_work(fresh: Callable[[], Workspace]) -> 
     assert "unknown parameter 'rollout.sample'" in refused(workspace, "p2o run --set rollout.sample=2")
     workspace.edit("params.yaml", "near_hard: true", "near_hrad: true")
     assert "did you mean 'near_hard'?" in refused(workspace, "p2o run")
-    assert not (workspace.root / "data").exists()
+    assert sorted(workspace.root.rglob("*")) == before, "nothing was written"
+
+
+FILES = "{type: files, train: train.jsonl, heldout: heldout.jsonl, phrases: phrases.json, policy: policy}"
+ROW = {"id": "a", "question": "1+1", "answer": "2", "difficulty": "easy"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("train.jsonl", None, "train.jsonl: no such file"),
+        ("train.jsonl", "{}", "train.jsonl: line 1: column 'id' is missing"),
+        ("train.jsonl", json.dumps(ROW) + "\n{", "train.jsonl: line 2:"),
+        ("heldout.jsonl", json.dumps(ROW) + "\n" + json.dumps(ROW), "row 2: id 'a' was used before in row 1"),
+        ("heldout.jsonl", json.dumps(ROW | {"answer": ""}), "row 1 (id 'a'): field 'answer' is empty"),
+        ("phrases.json", '["one"]', "no pool of phrases"),
+        ("train.jsonl", json.dumps(ROW), "'rollout.problems' is 24"),
+        ("policy", None, "no Hugging Face model folder"),
+    ],
+)
+def test_files_of_the_user(tmp_path: Path, name: str, content: str | None, words: str) -> None:
+    layout = Layout(tmp_path, "tiny")
+    layout.sources.mkdir(parents=True)
+    rows = "\n".join(json.dumps(ROW | {"id": str(index)}) for index in range(24))
+    good = {"train.jsonl": rows, "heldout.jsonl": rows, "phrases.json": '["one", "two"]'}
+    for file, text in (good | {name: content}).items():
+        if text is not None:
+            (layout.sources / file).write_text(text)
+    params = yaml.safe_load(Path(__file__).with_name("params.yaml").read_text())
+    layout.params.write_text(yaml.safe_dump(params | {"prepare": yaml.safe_load(FILES)}))
+    with pytest.raises(BadInput, match=re.escape(words)) as refusal:
+        run_stage(STAGES["prepare"], load_experiment(layout.params), layout, 0, Runtime())
+    assert "Mend" in str(refusal.value)
+    assert not any(path.is_file() for path in layout.base.rglob("*")), "nothing was written"
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "swap"])

@@ -8,7 +8,7 @@ run: install            ## train the embedded default and print its table
 test: check             ## everything CI runs
 	$(BIN)/pytest -m "not slow"
 
-acceptance: install     ## the embedded default's claims on three seeds (about 25 minutes)
+acceptance: install     ## the embedded default's claims on three seeds (about 15 minutes)
 	$(BIN)/pytest -m slow
 
 check: install

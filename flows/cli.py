@@ -94,6 +94,14 @@ def table(workspace: Workspace = Path(".")) -> None:
 
 
 @app.command()
+def params() -> None:
+    """Print every parameter of params.yaml with its default and meaning, as Markdown."""
+    from tasks.parameters import markdown_table
+
+    typer.echo(markdown_table(), nl=False)
+
+
+@app.command()
 def ui(
     workspace: Workspace = Path("."),
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow pages.")] = MLFLOW_PORT,

@@ -15,6 +15,9 @@ from p2o_core.config import LoraPolicy, PolicyConfig
 from p2o_core.templates import apply_template
 
 ADAPTER_CONFIG = "adapter_config.json"
+BASE_NAME = "base-policy"
+"""What an adapter's config calls its base. The path peft would write differs from folder to folder, and the same
+adapter has to be the same bytes everywhere."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,15 @@ class Policy:
     def save(self, folder: Path) -> None:
         """Write safetensors and config (for LoRA the adapter alone) and, for full weights, the tokenizer."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(str(folder), safe_serialization=True)
-        if isinstance(self.model, PeftModel):
-            (folder / "README.md").unlink(missing_ok=True)  # peft's model card names paths of this machine
-        else:
+        if not isinstance(self.model, PeftModel):
+            self.model.save_pretrained(str(folder), safe_serialization=True)
             self.tokenizer.save_pretrained(folder)
+            return
+        for config in self.model.peft_config.values():
+            config.base_model_name_or_path = BASE_NAME
+        # embeddings are not trained; "auto" would look BASE_NAME up on the hub to find that out
+        self.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's model card names paths of this machine
 
     @property
     def device(self) -> torch.device:

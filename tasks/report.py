@@ -52,7 +52,7 @@ def _training_row(folder: Path) -> Row:
     return {
         "templates_kept": sum(template["kept"] for template in templates["templates"]),
         "templates_tried": len(templates["templates"]),
-        "best_template_score": best.mean_score if best else 0.0,
+        **({"best_template_score": best.mean_score} if best else {}),
         "gepa_metric_calls": templates["cost"].get("metric_calls", 0),
         "templated_solve_rate": update["templated_solve_rate"],
         "groups_with_signal": update["groups_with_signal"],

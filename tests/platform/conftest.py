@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,15 @@ def new_workspace(folder: Path) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def reproducing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, Future]]:
+    """The same as ``trained`` through ``dvc repro``, a process a stage, with a cache of its own; in the background."""
+    workspace = new_workspace(tmp_path_factory.mktemp("dvc") / "clone")
+    with ThreadPoolExecutor(1) as pool:
+        yield workspace, pool.submit(workspace.sh, "dvc repro > repro.log 2>&1")
+
+
+@pytest.fixture(scope="session")
+def trained(reproducing: tuple[Workspace, Future], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Two iterations through the Prefect flow. Read only: tests that change something take a copy."""
     workspace = new_workspace(tmp_path_factory.mktemp("prefect") / "clone")
     workspace.sh("p2o run > run.log 2>&1")
@@ -75,10 +84,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The same through ``dvc repro``, a process a stage, with a cache of its own."""
-    workspace = new_workspace(tmp_path_factory.mktemp("dvc") / "clone")
-    workspace.sh("dvc repro > repro.log 2>&1")
+def reproduced(reproducing: tuple[Workspace, Future]) -> Workspace:
+    workspace, done = reproducing
+    done.result()
     return workspace
 
 

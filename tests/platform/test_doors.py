@@ -49,6 +49,7 @@ def test_after_one_door_the_other_does_nothing(trained: Workspace, reproduced: W
 
 
 def test_an_evaluation_parameter_reruns_evaluation_only(copy: Workspace) -> None:
+    copy.sh("git add -A && git -c user.email=t@t -c user.name=t commit -qm run")
     copy.edit("params.yaml", "evaluate: {samples: 2", "evaluate: {samples: 3")
     status = json.loads(copy.sh("dvc status --json").stdout)
     assert {name.split("@")[0] for name in status} == {"baseline", "evaluate"}
@@ -57,17 +58,14 @@ def test_an_evaluation_parameter_reruns_evaluation_only(copy: Workspace) -> None
     changed = {path for path, digest in digests(copy).items() if before[path] != digest}
     names = {Path(path).name for path in changed}
     assert names == {"predictions.parquet", "judgements.parquet", "metrics.json", "curves.csv", "summary.json"}
+    assert "mean_tokens" in copy.sh("dvc metrics diff").stdout
 
 
-def test_dvc_shows_metrics_and_plots(copy: Workspace) -> None:
-    table = copy.sh("dvc metrics show --md").stdout
+def test_dvc_shows_metrics_and_plots(trained: Workspace) -> None:
+    table = trained.sh("dvc metrics show --md").stdout
     assert "data/runs/tiny/2/metrics.json" in table
     assert "accuracy.hard" in table
-    copy.sh("git add -A && git -c user.email=t@t -c user.name=t commit -qm run")
-    copy.edit("params.yaml", "evaluate: {samples: 2", "evaluate: {samples: 3")
-    copy.sh("dvc repro")
-    assert "mean_tokens" in copy.sh("dvc metrics diff").stdout
-    page = Path(copy.sh("dvc plots show").stdout.strip().removeprefix("file://"))
+    page = Path(trained.sh("dvc plots show").stdout.strip().removeprefix("file://"))
     assert "accuracy/hard" in page.read_text()
 
 
@@ -176,10 +174,10 @@ def test_another_arm_gets_a_workspace_of_its_own(copy: Workspace) -> None:
 
 
 def test_a_run_without_signal_says_so(copy: Workspace) -> None:
-    """Plain GRPO on the hard problems alone, brought as files of one's own: no group has variance."""
+    """Problems far beyond the policy (answers it cannot write), brought as files of one's own."""
     sources = copy.root / "data" / "sources"
-    hard = [asdict(p) for p in read_problems(copy.root / "data/base/train.parquet") if p.difficulty == "hard"]
-    (sources / "train.jsonl").write_text("\n".join(map(json.dumps, hard)))
+    beyond = [asdict(p) | {"answer": "1000"} for p in read_problems(copy.root / "data/base/train.parquet")]
+    (sources / "train.jsonl").write_text("\n".join(map(json.dumps, beyond)))
     for name in ("heldout.parquet", "phrases.json"):
         shutil.copyfile(copy.root / "data/base" / name, sources / name)
     shutil.copytree(copy.root / "data/base/policy", sources / "policy")

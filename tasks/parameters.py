@@ -1,0 +1,60 @@
+"""The table of all parameters, from the models that check them: ``p2o params`` and docs/reference.md show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from tasks.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the table; ``default`` is blank where params.yaml has to say."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+def parameters(model: type[BaseModel] = Experiment, prefix: str = "") -> Iterator[Parameter]:
+    """Every parameter, depth first; the variants of a union follow each other, named by their ``type``."""
+    fields = sorted(model.model_fields.items(), key=lambda entry: entry[0] != "type")  # what picks the variant first
+    for name, field in fields:
+        sections = _sections(field.annotation)
+        if not sections:
+            yield Parameter(prefix + name, _default(field), field.description or _one_value(field))
+        for section in sections:
+            yield from parameters(section, f"{prefix}{name}.")
+
+
+def markdown_table() -> str:
+    """The table as Markdown."""
+    lines = ["| parameter | default | meaning |", "|---|---|---|"]
+    for parameter in parameters():
+        default = f"`{parameter.default}`" if parameter.default else "–"
+        lines.append(f"| `{parameter.name}` | {default} | {parameter.meaning.replace('|', '/')} |")
+    return "\n".join(lines) + "\n"
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _sections(part)]
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=False)
+    return "" if value is PydanticUndefined else str(list(value) if isinstance(value, tuple) else value)
+
+
+def _one_value(field: FieldInfo) -> str:
+    """``type`` fields have one value each, which picks the variant."""
+    return (
+        f"picks the variant below: {get_args(field.annotation)[0]}" if get_origin(field.annotation) is Literal else ""
+    )

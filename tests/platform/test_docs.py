@@ -1,0 +1,120 @@
+"""The documents are product: every command in them runs, and every parameter is in the reference."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from p2o_core.schemas import read_json
+from tasks.parameters import markdown_table
+from tests.platform.conftest import REPOSITORY, Workspace, environment
+
+PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!http)([^)#]+)\)")
+PORTS = {5000: 5717, 4200: 4917}
+"""``p2o ui`` is tried on ports of its own: a developer's pages may be open."""
+
+
+def commands() -> list[str]:
+    """Every command line in a ``sh`` block, once each, without its comment."""
+    lines = [
+        line.split(" #")[0].strip()
+        for page in PAGES
+        for block in BLOCK.findall(page.read_text())
+        for line in block.splitlines()
+    ]
+    return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+
+
+@pytest.fixture(scope="module")
+def reader(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """What a reader has after ``make run``: the trained clone, its dvc.lock committed."""
+    root = tmp_path_factory.mktemp("reader") / "clone"
+    shutil.copytree(trained.root, root, symlinks=True)
+    (root / ".venv").symlink_to(REPOSITORY / ".venv")
+    workspace = Workspace(root)
+    workspace.sh("git add -A && git -c user.email=t@t -c user.name=t commit -qm run")
+    return workspace
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith(("make", "p2o ui", ". "))])
+def test_command(command: str, reader: Workspace) -> None:
+    reader.sh(command)
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("make")])
+def test_make_target(command: str) -> None:
+    """CI runs ``make test``; the other targets run for real there or in ``make acceptance``. Here: they exist."""
+    dry = subprocess.run([*command.split(), "--dry-run"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert dry.returncode == 0, dry.stderr
+    assert ".venv/bin/" in dry.stdout
+
+
+def test_pages_are_served_on_loopback(reader: Workspace) -> None:
+    assert "p2o ui" in commands()
+    process = subprocess.Popen(
+        f"exec p2o ui --mlflow-port {PORTS[5000]} --prefect-port {PORTS[4200]}",
+        shell=True,
+        cwd=reader.root,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        for port, title in ((PORTS[5000], "MLflow"), (PORTS[4200], "Prefect")):
+            assert title in fetch(f"http://127.0.0.1:{port}/", process)
+        listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=False).stdout
+        for port in PORTS.values():
+            assert f"0.0.0.0:{port}" not in listening
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+    for port in PORTS.values():
+        with pytest.raises(OSError, match="refused"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
+
+
+def fetch(url: str, process: subprocess.Popen, patience_s: float = 90) -> str:
+    deadline = time.monotonic() + patience_s
+    while True:
+        assert process.poll() is None, "the servers ended"
+        try:
+            return urllib.request.urlopen(url, timeout=5).read().decode()
+        except OSError:
+            assert time.monotonic() < deadline, f"{url} did not answer in {patience_s} s"
+            time.sleep(0.5)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_reference_has_every_parameter() -> None:
+    assert markdown_table() in (REPOSITORY / "docs/reference.md").read_text(), "mend: paste the output of `p2o params`"
+
+
+def test_the_reference_has_every_metric(trained: Workspace) -> None:
+    text = (REPOSITORY / "docs/reference.md").read_text()
+    header = (trained.root / "data/reports/tiny/curves.csv").read_text().splitlines()[0].split(",")
+    for name in header:
+        generic = re.sub(r"^(accuracy|update)/.*|^(pass_at)_\d+/.*", lambda m: m[1] or m[2], name)
+        assert generic in text, name
+
+
+def test_the_reference_has_every_artefact(trained: Workspace) -> None:
+    text = (REPOSITORY / "docs/reference.md").read_text()
+    for manifest in (trained.root / "data").rglob("*.manifest.json"):
+        for path in read_json(manifest)["outputs"]:
+            assert f"`{Path(path).name}" in text, path

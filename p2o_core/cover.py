@@ -41,6 +41,14 @@ def greedy_cover(solved: Sequence[Sequence[bool]]) -> list[int]:
     return chosen
 
 
+def solvers(templates: Sequence[Template], dev_ids: Sequence[str], solved_at: float) -> dict[str, list[int]]:
+    """Dev problem id to the ``index`` of the templates whose score on it reaches ``solved_at``."""
+    return {
+        problem_id: [template.index for template in templates if template.scores[instance] >= solved_at]
+        for instance, problem_id in enumerate(dev_ids)
+    }
+
+
 def assign_templates(
     hard_ids: Sequence[str],
     templates: Sequence[Template],
@@ -57,7 +65,7 @@ def assign_templates(
 
     Args:
         templates: the set Z.
-        solved_by: problem id to the ``index`` of the templates in Z that solve it.
+        solved_by: from :func:`solvers` over Z.
         rollouts: templated rollouts a problem.
         one_per_group: all rollouts of a problem share one draw (a switch of the official code, off there).
 

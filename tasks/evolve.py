@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from p2o_core.cover import assign_templates
+from p2o_core.cover import assign_templates, solvers
 from p2o_core.engines.base import Sampling
 from p2o_core.schemas import read_json, read_problems, read_rows, write_json, write_rows
 from p2o_core.types import Assignment, HardSample, Problem, Template
@@ -36,10 +36,7 @@ def run(io: StageIO) -> None:
     assignments = assign_templates(
         [problem.id for problem in hard],
         kept,
-        {
-            problem_id: [t.index for t in kept if t.scores[instance] >= settings.solved_at]
-            for instance, problem_id in enumerate(result["dev_ids"])
-        },
+        solvers(kept, result["dev_ids"], settings.solved_at),
         rollouts=io.experiment.distill.templated_samples,
         one_per_group=settings.one_template_per_group,
         rng=random.Random(io.seed("assignment")),

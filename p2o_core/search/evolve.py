@@ -50,13 +50,6 @@ class Evolution:
         """The template set Z."""
         return [template for template in self.templates if template.kept]
 
-    def solved_by(self, solved_at: float) -> dict[str, list[int]]:
-        """Dev problem id to the indices of the templates in Z that solve it."""
-        return {
-            problem_id: [t.index for t in self.kept if t.scores[instance] >= solved_at]
-            for instance, problem_id in enumerate(self.dev_ids)
-        }
-
 
 def split_hard(hard: Sequence[Problem], dev_size: int, rng: random.Random) -> tuple[list[Problem], list[Problem]]:
     """(reflection train set, dev set): shuffled; ``dev_size`` dev instances, half and half when there are fewer

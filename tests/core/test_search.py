@@ -8,6 +8,7 @@ import pytest
 
 from p2o_core.config import EvolveConfig
 from p2o_core.config import PhraseReflector as PhraseSettings
+from p2o_core.cover import solvers
 from p2o_core.engines.base import RolloutRequest, Sampling
 from p2o_core.search.evolve import evolve_templates, split_hard
 from p2o_core.search.reflectors import PhraseReflector
@@ -53,7 +54,7 @@ def test_search_finds_what_works_and_keeps_a_cover(verifier: Verifier) -> None:
     assert evolution.templates[0].text == "", "the search starts from the empty template"
     covered = {
         problem
-        for problem, solvers in evolution.solved_by(1.0).items()
+        for problem, solvers in solvers(evolution.kept, evolution.dev_ids, 1.0).items()
         if any(template.index in solvers for template in evolution.kept)
     }
     assert covered == set(evolution.dev_ids)

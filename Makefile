@@ -1,11 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check acceptance install clean
+.PHONY: run test check acceptance install browser clean
 run: install            ## train the embedded default and print its table
 	$(BIN)/p2o run
 
-test: check             ## everything CI runs
+test: check browser     ## everything CI runs
 	$(BIN)/pytest -m "not slow"
 
 acceptance: install     ## the embedded default's claims on three seeds (about 15 minutes)
@@ -18,6 +18,10 @@ check: install
 	$(BIN)/lint-imports
 
 install: .venv/.installed
+
+browser:                ## headless Chromium for the tests of pages, from the system's packages
+	@command -v chromium chromedriver >/dev/null || { apt-get update -qq; apt-get install -y -qq chromium chromium-driver >/dev/null; } \
+		|| { echo "no Chromium. Mend: install the packages chromium and chromium-driver"; exit 1; }
 
 # torch first and by its exact version: a plain range takes the newest CUDA build where a CPU build is at hand
 .venv/.installed: pyproject.toml constraints.txt

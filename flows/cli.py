@@ -83,6 +83,49 @@ def stage(
 
 
 @app.command()
+def compare(
+    recipe: Annotated[str, typer.Option(help="Entry of recipes/comparisons.yaml.")] = "microworld",
+    seeds: Annotated[int | None, typer.Option(help="Seeds an arm.")] = None,
+    quick: Annotated[bool, typer.Option(help="The entry's quick variant: fewer arms, seeds and tokens.")] = False,
+    equal_iterations: Annotated[bool, typer.Option(help="Stop at equal iterations, not at equal tokens.")] = False,
+    jobs: Annotated[int, typer.Option(help="Arms side by side; one core each.")] = max(1, os.cpu_count() or 1),
+    workspace: Workspace = Path("."),
+) -> None:
+    """Run arms × seeds of a recipe at equal generated tokens, and report. Start it again to go on after a kill."""
+    prepare_environment(workspace)
+    from flows.comparing import open_comparison
+
+    root = open_comparison(workspace, recipe, quick=quick, seeds=seeds, equal_iterations=equal_iterations)
+    from flows.compare import compare as run_comparison
+
+    run_comparison(root, jobs)
+
+
+@app.command()
+def arm(
+    name: Annotated[str, typer.Argument(help="An arm of the comparison, or 'base' for its problems and base policy.")],
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    world: Annotated[str, typer.Option(help="A world of the sweep; blank for the recipe's own.")] = "",
+    workspace: Workspace = Path("."),
+) -> None:
+    """Run one arm and seed of the comparison in this workspace, as its dvc.yaml does."""
+    prepare_environment(workspace)
+    from tasks.comparison import Arm, run_named
+
+    for line in run_named(workspace.resolve(), Arm(name, seed, world)):
+        typer.echo(line)
+
+
+@app.command()
+def report(workspace: Workspace = Path(".")) -> None:
+    """Write the report of a comparison: report.html, report.md and claims.json."""
+    prepare_environment(workspace)
+    from tasks.evidence.page import write_report
+
+    typer.echo(write_report(workspace.resolve()))
+
+
+@app.command()
 def table(workspace: Workspace = Path(".")) -> None:
     """Print the table of iterations of a workspace."""
     from flows.display import print_iterations
@@ -94,11 +137,15 @@ def table(workspace: Workspace = Path(".")) -> None:
 
 
 @app.command()
-def params() -> None:
+def params(
+    comparison: Annotated[bool, typer.Option(help="Of recipes/comparisons.yaml instead.")] = False,
+) -> None:
     """Print every parameter of params.yaml with its default and meaning, as Markdown."""
+    from tasks.comparison import Comparison
+    from tasks.experiment import Experiment
     from tasks.parameters import markdown_table
 
-    typer.echo(markdown_table(), nl=False)
+    typer.echo(markdown_table(Comparison if comparison else Experiment), nl=False)
 
 
 @app.command()

@@ -18,6 +18,7 @@ import yaml
 from dvc.repo import Repo
 
 from p2o_core.schemas import BadInput
+from tasks.arms import apply_settings, arm_settings
 from tasks.experiment import PARAMS_FILE, chain, check_experiment, load_experiment
 from tasks.layout import home
 
@@ -43,7 +44,7 @@ def open_workspace(
     content = yaml.safe_load(source.read_text())
     changes: dict[str, Any] = {}
     if arm is not None and arm != base.arm:
-        changes |= {"arm": arm, **arm_settings(arm, start)}
+        changes |= {"arm": arm, **arm_settings(arm, home(start))}
     if seed is not None and seed != base.seed:
         changes["seed"] = seed
     changes |= overrides or {}
@@ -54,27 +55,10 @@ def open_workspace(
                 f"Mend: write iterations: {json.dumps(chain(iterations))}"
             )
         return start
-    for name, value in changes.items():
-        _assign(content, name, value)
+    apply_settings(content, changes)
     content["iterations"] = chain(iterations or base.last_iteration)
     content["experiment"] = _name(base.experiment, changes, overrides or {})
     return _derive(home(start), start, content)
-
-
-def arm_settings(arm: str, start: Path) -> dict[str, Any]:
-    """The parameters an arm sets, from recipes/arms.yaml."""
-    path = home(start) / "recipes" / "arms.yaml"
-    arms = yaml.safe_load(path.read_text())
-    if arm not in arms:
-        raise BadInput(f"{path}: no arm {arm!r}. Mend: one of {', '.join(arms)}, or add it there.")
-    return arms[arm]
-
-
-def _assign(content: dict[str, Any], dotted: str, value: Any) -> None:
-    *path, last = dotted.split(".")
-    for part in path:
-        content = content.setdefault(part, {})
-    content[last] = value
 
 
 def _name(base: str, changes: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
@@ -103,7 +87,11 @@ def _derive(root: Path, start: Path, content: dict[str, Any]) -> Path:
     shutil.copytree(start / "data" / "sources", workspace / "data" / "sources", dirs_exist_ok=True)
     if not (workspace / ".dvc").exists():
         Repo.init(str(workspace), no_scm=True).close()
-        cache = root / ".dvc" / "cache"
-        with (workspace / ".dvc" / "config").open("a") as config:
-            config.write(f"    analytics = false\n[cache]\n    dir = {cache}\n")
+        share_cache(workspace, root)
     return workspace
+
+
+def share_cache(workspace: Path, root: Path) -> None:
+    """A workspace under experiments/ keeps its files in the repository's DVC cache, run cache included."""
+    with (workspace / ".dvc" / "config").open("a") as config:
+        config.write(f"    analytics = false\n[cache]\n    dir = {root / '.dvc' / 'cache'}\n")

@@ -9,10 +9,11 @@ something a small model can learn to write; the true answer of an unworked chain
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from microworld.problems import FAMILIES, LABELS, Chain, random_chain
-from microworld.sentences import SENTENCES, Sentence, fitting, go_on_probability
+from microworld.sentences import Sentence, all_sentences, fitting, go_on_probability
 from p2o_core.templates import apply_template
 
 
@@ -36,7 +37,9 @@ def write_trace(rng: random.Random, chain: Chain, go_on: float) -> str:
     return " ".join([*words, "\\boxed{", str(reached), "}"])
 
 
-def _draw_sentences(rng: random.Random, family: str, fitting_share: float, bare_share: float) -> list[Sentence]:
+def _draw_sentences(
+    rng: random.Random, family: str, fitting_share: float, bare_share: float, known: Sequence[Sentence]
+) -> list[Sentence]:
     """No sentences, fitting ones with up to one other among them, or any up to four."""
     kind = rng.random()
     if kind < bare_share:
@@ -44,19 +47,21 @@ def _draw_sentences(rng: random.Random, family: str, fitting_share: float, bare_
     if kind < bare_share + fitting_share:
         chosen = rng.sample(fitting(family), k=rng.choice((2, 3, 3, 4)))
         if rng.random() < 0.3:
-            chosen.append(rng.choice([s for s in SENTENCES if s not in chosen]))
+            chosen.append(rng.choice([s for s in known if s not in chosen]))
         rng.shuffle(chosen)
         return chosen
-    return rng.sample(SENTENCES, k=rng.randint(1, 4))
+    return rng.sample(known, k=rng.randint(1, 4))
 
 
-def draw_text(rng: random.Random, *, lengths: tuple[int, ...], fitting_share: float, bare_share: float) -> Text:
+def draw_text(
+    rng: random.Random, *, lengths: tuple[int, ...], fitting_share: float, bare_share: float, distractors: int = 0
+) -> Text:
     """One text; ``lengths`` are drawn uniformly."""
     family = rng.choice(sorted(FAMILIES))
     chain = random_chain(rng, family, rng.choice(lengths))
-    sentences = _draw_sentences(rng, family, fitting_share, bare_share)
-    template = " ".join(sentence.text for sentence in sentences)
+    chosen = _draw_sentences(rng, family, fitting_share, bare_share, all_sentences(distractors))
+    template = " ".join(sentence.text for sentence in chosen)
     return Text(
         prompt=apply_template(template, chain.question),
-        completion=write_trace(rng, chain, go_on_probability(sentences, family)),
+        completion=write_trace(rng, chain, go_on_probability(chosen, family)),
     )

@@ -31,6 +31,7 @@ class PretrainSettings:
     lengths: tuple[int, ...]
     fitting_share: float
     bare_share: float
+    distractors: int = 0
 
 
 def build_model(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -76,6 +77,7 @@ def batches(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> I
                     lengths=settings.lengths,
                     fitting_share=settings.fitting_share,
                     bare_share=settings.bare_share,
+                    distractors=settings.distractors,
                 ),
             )
             for _ in range(count * settings.texts_per_step)

@@ -48,6 +48,18 @@ SENTENCES: tuple[Sentence, ...] = (
     _both("Guess if unsure.", -1.5),
 )
 
+DISTRACTORS = tuple(
+    _both(f"Think of the {colour} {animal}.", 0.0)
+    for colour in ("red", "green", "blue", "old", "young", "small")
+    for animal in ("fox", "owl", "cat", "hen", "cow", "dog")
+)
+"""Sentences without effect, for worlds in which a template drawn at random hardly ever helps."""
+
+
+def all_sentences(distractors: int) -> tuple[Sentence, ...]:
+    """All sentences of a world with that many distractors."""
+    return SENTENCES + DISTRACTORS[:distractors]
+
 
 def go_on_probability(sentences: list[Sentence], family: str) -> float:
     """Probability that the writer works one more step, given the sentences in front of the problem."""
@@ -60,8 +72,8 @@ def fitting(family: str) -> list[Sentence]:
     return [sentence for sentence in SENTENCES if sentence.effect[family] > 0]
 
 
-def phrase_pool(seed: int) -> list[str]:
+def phrase_pool(seed: int, distractors: int = 0) -> list[str]:
     """All sentence texts in shuffled order, so that not even the order tells which help."""
-    texts = [sentence.text for sentence in SENTENCES]
+    texts = [sentence.text for sentence in all_sentences(distractors)]
     random.Random(seed).shuffle(texts)
     return texts

@@ -8,7 +8,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
 from microworld.problems import FAMILIES, LABELS, MODULUS
-from microworld.sentences import SENTENCES
+from microworld.sentences import all_sentences
 
 SPECIAL = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<user>", "eos_token": "<end>"}
 CHAT_TEMPLATE = (
@@ -17,13 +17,13 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(distractors: int = 0) -> PreTrainedTokenizerFast:
     """Numbers, steps, labels and words are one token each; anything else is ``<unk>``."""
     words = [*SPECIAL.values(), "<assistant>", "?", "\\boxed{", "}", *LABELS, *FAMILIES]
     steps = [step for family in FAMILIES.values() for step in family]
     words += steps + [f"{label}{step}" for label in LABELS for step in steps]
     words += [str(number) for number in range(MODULUS)]
-    words += sorted({word for sentence in SENTENCES for word in sentence.text.split()})
+    words += sorted({word for sentence in all_sentences(distractors) for word in sentence.text.split()})
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
     backend = Tokenizer(WordLevel(vocabulary, unk_token=SPECIAL["unk_token"]))
     backend.pre_tokenizer = WhitespaceSplit()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -73,12 +73,26 @@ class PhraseReflector(Section):
 
     type: Literal["phrases"] = "phrases"
     max_phrases: PositiveInt = Field(5, description="phrases a template at most")
+    exclude: tuple[str, ...] = Field((), description="phrases of the pool that are not used")
+
+    def options(self) -> dict[str, Any]:
+        """What the reflector's constructor takes."""
+        return self.model_dump(exclude={"type"})
 
 
 class EvolveConfig(Section):
     """GEPA over templates, then cover and assignment."""
 
     enabled: bool = Field(True, description="off: plain GRPO")
+    search: Literal["gepa", "random"] = Field(
+        "gepa", description="random: templates drawn from the pool without looking, as a control"
+    )
+    archive: bool = Field(
+        False, description="the last search's template set is scored again and seeds the next search; off in the paper"
+    )
+    racing: bool = Field(
+        False, description="candidates far behind the best stop being scored half way through the dev set"
+    )
     every: PositiveInt = Field(1, description="iterations between searches; in between the last templates stay")
     min_hard: PositiveInt = Field(100, description="hard samples needed for a search; the paper's gate")
     dev_size: PositiveInt = Field(300, description="dev instances; half the hard set when it is below 1.5 times this")
@@ -110,6 +124,13 @@ class EvolveConfig(Section):
 class DistillConfig(Section):
     """Templated rollouts of the hard problems, then the clipped update at the bare prompt."""
 
+    enabled: bool = Field(True, description="off: the weights stay as they are (prompt optimisation alone)")
+    hard_groups: Literal["mixed", "templated"] = Field(
+        "mixed", description="templated: bare rollouts of problems with templated ones are left out, as in the paper"
+    )
+    reuse: bool = Field(
+        False, description="completions the search sampled under kept templates stand in for templated rollouts"
+    )
     templated_samples: PositiveInt = Field(6, description="templated rollouts a hard problem, beside its bare ones")
     groups_per_minibatch: PositiveInt = Field(
         64, description="groups with signal an optimiser step; the paper's mini-batch"
@@ -142,6 +163,9 @@ class EvaluateConfig(Section):
     samples: PositiveInt = Field(4, description="completions a problem (k of avg@k)")
     pass_k: tuple[PositiveInt, ...] = Field((1, 4), description="k of pass@k, each at most ``samples``")
     temperature: float = Field(1.0, ge=0, description="0 is greedy")
+    best_template: bool = Field(
+        False, description="also under the best template of the last search, as metrics named best_template/…"
+    )
     max_new_tokens: PositiveInt = Field(..., description="tokens a completion at most")
 
     @model_validator(mode="after")

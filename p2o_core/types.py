@@ -87,7 +87,8 @@ class Template:
     """A candidate of the search. ``scores`` holds its mean reward on each dev instance, in dev order.
 
     ``parents`` are indices into the same search's candidates (empty for the seed); ``kept`` is true for the
-    members of the greedy cover, the template set Z.
+    members of the greedy cover, the template set Z. ``found_at`` is the number of metric calls the search had spent
+    when the dev scores were known.
 
     >>> Template(1, "Do not stop early.", (0,), (1.0, 0.5), kept=True).mean_score
     0.75
@@ -98,6 +99,7 @@ class Template:
     parents: tuple[int, ...]
     scores: tuple[float, ...]
     kept: bool
+    found_at: int = 0
 
     @property
     def mean_score(self) -> float:

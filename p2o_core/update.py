@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,9 @@ from p2o_core.config import DistillConfig
 from p2o_core.losses import Aggregation, LossOutputs, policy_loss, template_ratio_mask
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Batch, Policy
+
+RATIO_EDGES = np.linspace(-5.0, 2.0, 29)
+"""Edges of the template-ratio histogram, log10: quarters of a decade."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class UpdateReport:
     planned_steps: int
     steps: int
     metrics: dict[str, float]
+    template_ratios: list[int]
+    """Completion tokens of templated rollouts by log10 of their template ratio, in :data:`RATIO_EDGES`' bins."""
 
 
 def with_advantages(groups: Sequence[Group], *, normalize_std: bool) -> list[Group]:
@@ -108,7 +114,20 @@ def update_policy(
         planned_steps=planned,
         steps=totals.steps,
         metrics=totals.means(),
+        template_ratios=template_ratio_histogram(rollout for group in with_old for rollout in group),
     )
+
+
+def template_ratio_histogram(rollouts: Iterable[Rollout]) -> list[int]:
+    """Counts for :class:`UpdateReport`; what lies beyond the outer edges counts in the outer bins."""
+    log10 = [
+        (old - sampling) / math.log(10)
+        for rollout in rollouts
+        if rollout.templated
+        for old, sampling in zip(rollout.old_logps, rollout.sampling_logps, strict=True)
+    ]
+    counts, _ = np.histogram(np.clip(log10, RATIO_EDGES[0], RATIO_EDGES[-1]), RATIO_EDGES)
+    return counts.tolist()
 
 
 def _train_step(

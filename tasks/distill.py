@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2o_core.engines.base import RolloutRequest, Sampling
@@ -26,7 +28,12 @@ def run(io: StageIO) -> None:
     experiment = io.experiment
     problems = {problem.id: problem for problem in read_problems(io.inputs["train"])}
     policy = io.runtime.policy(io.inputs["policy"], io.inputs["base"], experiment.policy)
-    templated = _roll_out_templated(io, policy, problems, read_rows(io.inputs["assignment"], Assignment))
+    assignments = read_rows(io.inputs["assignment"], Assignment) if experiment.distill.enabled else []
+    first = experiment.rollout.samples
+    reused = reusable(io.inputs["winners"], assignments, first) if experiment.distill.reuse else []
+    taken = {(completion.problem_id, completion.sample) for completion in reused}
+    assignments = [a for a in assignments if (a.problem_id, first + a.sample) not in taken]
+    templated = [*reused, *_roll_out_templated(io, policy, problems, assignments)]
     judged = judge(io.runtime.verifier(experiment.verify), templated, gold_answers(list(problems.values())))
     io.counts["templated"] = write_rows(io.outputs["templated"], templated, Completion)
     write_rows(io.outputs["templated_verdicts"], judged, Judged)
@@ -37,6 +44,7 @@ def run(io: StageIO) -> None:
         [*read_rows(io.inputs["rollouts"], Completion), *templated],
         [*read_rows(io.inputs["verdicts"], Judged), *judged],
         gradient_under_template=experiment.distill.context == "templated",
+        hard_groups=experiment.distill.hard_groups,
     )
     io.runtime.forget_policy()
     optimizer = PolicyOptimizer(policy, experiment.distill)
@@ -44,7 +52,7 @@ def run(io: StageIO) -> None:
     report = update_policy(
         policy,
         optimizer,
-        groups,
+        groups if experiment.distill.enabled else [],
         experiment.distill,
         temperature=experiment.rollout.temperature,
         seed=io.seed("update"),
@@ -54,13 +62,35 @@ def run(io: StageIO) -> None:
     optimizer.save(io.outputs["policy"])
     io.runtime.policy_changed(policy, io.outputs["policy"], experiment.policy)
     solve_rate = sum(j.reward for j in judged) / len(judged) if judged else 0.0
-    tokens = sum(len(c.token_ids) for c in templated)
+    tokens = sum(len(c.token_ids) for c in templated if (c.problem_id, c.sample) not in taken)  # paid by the search
     io.counts |= {"tokens": tokens, "steps": report.steps}
     write_json(
         io.outputs["update"],
         asdict(report)
-        | {"optimizer_steps": optimizer.steps_done, "templated_solve_rate": solve_rate, "templated_tokens": tokens},
+        | ({} if experiment.distill.enabled else {"status": "off"})
+        | {
+            "optimizer_steps": optimizer.steps_done,
+            "templated_solve_rate": solve_rate,
+            "templated_tokens": tokens,
+            "reused": len(reused),
+        },
     )
+
+
+def reusable(winners: Path, assignments: Sequence[Assignment], first_sample: int) -> list[Completion]:
+    """Completions the search sampled from this very policy, numbered as the assignments they stand in for.
+
+    The bias this brings: a template was kept because these very completions scored well, so their solve rate is
+    above the template's true one (the winner's curse), and a group's mean reward with it.
+    """
+    pool: dict[tuple[str, str], list[Completion]] = {}
+    for completion in read_rows(winners, Completion):
+        pool.setdefault((completion.problem_id, completion.template), []).append(completion)
+    return [
+        replace(pool[a.problem_id, a.template].pop(0), sample=first_sample + a.sample)
+        for a in assignments
+        if pool.get((a.problem_id, a.template))
+    ]
 
 
 def _roll_out_templated(
@@ -89,13 +119,20 @@ def build_groups(
     judged: Sequence[Judged],
     *,
     gradient_under_template: bool,
+    hard_groups: str = "mixed",
 ) -> list[Group]:
     """A group a problem, bare and templated completions together: a hard problem's group has variance exactly
-    when a template works. The gradient's prompt is the bare one, unless context distillation is off."""
+    when a template works. The gradient's prompt is the bare one, unless context distillation is off.
+
+    ``hard_groups="templated"`` leaves the bare completions of problems with templated ones out (the paper).
+    """
     from p2o_core.update import Rollout
 
     groups: dict[str, Group] = {}
+    replaced = {c.problem_id for c in completions if c.template.strip()} if hard_groups == "templated" else set()
     for completion, verdict in zip(completions, judged, strict=True):
+        if completion.problem_id in replaced and not completion.template.strip():
+            continue
         question = problems[completion.problem_id].question
         context = completion.template if gradient_under_template else ""
         groups.setdefault(completion.problem_id, []).append(
@@ -121,6 +158,7 @@ STAGE = Stage(
         "rollouts": Artifact("rollouts.parquet", "current"),
         "verdicts": Artifact("verdicts.parquet", "current"),
         "assignment": Artifact("assignment.parquet", "current"),
+        "winners": Artifact("winners.parquet", "current"),
     },
     outputs={
         "templated": "templated.parquet",

@@ -10,26 +10,30 @@ from typing import Any
 from p2o_core.cover import assign_templates, solvers
 from p2o_core.engines.base import Sampling
 from p2o_core.schemas import read_json, read_problems, read_rows, write_json, write_rows
-from p2o_core.types import Assignment, HardSample, Problem, Template
+from p2o_core.types import Assignment, Completion, HardSample, Problem, Template
 from tasks.stage import Artifact, Stage, StageIO
 
 
 def run(io: StageIO) -> None:
-    """Write ``templates.json`` (every candidate with parents and scores, the kept ones marked, the cost) and
-    ``assignment.parquet``. The status says what happened: ``searched``, ``carried``, ``too_few_hard``, ``off``."""
+    """Write ``templates.json`` (every candidate with parents and scores, the kept ones marked, the cost),
+    ``assignment.parquet``, and ``winners.parquet``, what the search sampled under the kept templates.
+    The status says what happened: ``searched``, ``drawn`` (at random), ``carried``, ``too_few_hard``, ``off``."""
     settings = io.experiment.evolve
     problems = {problem.id: problem for problem in read_problems(io.inputs["train"])}
     hard = [problems[sample.problem_id] for sample in read_rows(io.inputs["hard"], HardSample)]
     previous = read_json(io.inputs["previous"])
     due = previous["searched_at"] == 0 or io.iteration - previous["searched_at"] >= settings.every
+    winners: list[Completion] = []
     if not settings.enabled:
         result = _nothing("off", 0)
     elif not due:
         result = previous | {"status": "carried", "cost": {}}
     elif len(hard) < settings.min_hard:
         result = _nothing("too_few_hard", 0)
+    elif settings.search == "random":
+        result = _draw(io)
     else:
-        result = _search(io, hard)
+        result, winners = _search(io, hard, previous)
     write_json(io.outputs["templates"], result)
 
     kept = [template for template in load_templates(result) if template.kept]
@@ -42,6 +46,7 @@ def run(io: StageIO) -> None:
         rng=random.Random(io.seed("assignment")),
     )
     io.counts["assignments"] = write_rows(io.outputs["assignment"], assignments, Assignment)
+    write_rows(io.outputs["winners"], winners, Completion)
     io.counts["kept"] = len(kept)
     io.counts["tokens"] = result["cost"].get("tokens", 0)
 
@@ -50,7 +55,20 @@ def _nothing(status: str, searched_at: int) -> dict[str, Any]:
     return {"status": status, "searched_at": searched_at, "dev_ids": [], "templates": [], "cost": {}}
 
 
-def _search(io: StageIO, hard: list[Problem]) -> dict[str, Any]:
+def _draw(io: StageIO) -> dict[str, Any]:
+    """As many random templates as a search has parents, all kept, none scored: they cost nothing but what they do."""
+    from p2o_core.search.reflectors import PhraseReflector
+
+    settings = io.experiment.evolve
+    reflector = PhraseReflector(
+        read_json(io.inputs["phrases"]), **settings.reflector.options(), rng=random.Random(io.seed("draw"))
+    )
+    texts = dict.fromkeys(reflector.random_template() for _ in range(settings.parents))
+    templates = [Template(index, text, (), (), kept=True) for index, text in enumerate(texts)]
+    return _nothing("drawn", io.iteration) | {"templates": [asdict(t) | {"mean_score": 0.0} for t in templates]}
+
+
+def _search(io: StageIO, hard: list[Problem], previous: dict[str, Any]) -> tuple[dict[str, Any], list[Completion]]:
     from p2o_core.search.evolve import evolve_templates
 
     experiment = io.experiment
@@ -63,21 +81,24 @@ def _search(io: StageIO, hard: list[Problem]) -> dict[str, Any]:
         experiment.evolve,
         Sampling(experiment.rollout.temperature, experiment.rollout.max_new_tokens),
         seed=io.seed("search"),
+        archive=[t.text for t in load_templates(previous) if t.kept and t.text] if experiment.evolve.archive else (),
         on_calls=io.progress,
     )
-    return {
+    result = {
         "status": "searched",
         "searched_at": io.iteration,
         "dev_ids": evolution.dev_ids,
         "templates": [asdict(t) | {"mean_score": t.mean_score} for t in evolution.templates],
         "cost": evolution.cost.to_json(),
     }
+    return result, evolution.winners
 
 
 def load_templates(result: dict[str, Any]) -> list[Template]:
     """The candidates of a ``templates.json``."""
     return [
-        Template(t["index"], t["text"], tuple(t["parents"]), tuple(t["scores"]), t["kept"]) for t in result["templates"]
+        Template(t["index"], t["text"], tuple(t["parents"]), tuple(t["scores"]), t["kept"], t["found_at"])
+        for t in result["templates"]
     ]
 
 
@@ -97,7 +118,11 @@ STAGE = Stage(
         "previous": Artifact("templates.json", "previous"),
         "hard": Artifact("hard.parquet", "current"),
     },
-    outputs={"templates": "templates.json", "assignment": "assignment.parquet"},
+    outputs={
+        "templates": "templates.json",
+        "assignment": "assignment.parquet",
+        "winners": "winners.parquet",
+    },
     params=(
         "seed",
         "threads",

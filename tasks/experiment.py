@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,9 +43,15 @@ class MicroworldPrepare(Section):
     muon_lr: PositiveFloat = Field(0.02, description="peak, for the matrices")
     fitting_share: float = Field(0.4, ge=0, le=1, description="share of texts worked under fitting sentences")
     bare_share: float = Field(0.2, ge=0, le=1, description="share of texts without sentences")
+    distractors: int = Field(
+        0, ge=0, le=36, description="sentences without effect, in corpus and pool, beside the fifteen others"
+    )
     longest: PositiveInt = Field(9, le=10, description="steps of the longest chains in the corpus")
     easy_length: PositiveInt = Field(1, description="steps of an easy problem")
     hard_lengths: tuple[PositiveInt, ...] = Field((6, 7, 8), description="steps of the hard problems, in equal parts")
+    bare_at_most: float = Field(
+        0.02, ge=0, le=1, description="solve rate of hard problems at the bare prompt above which the base is refused"
+    )
     ood_lengths: tuple[PositiveInt, ...] = Field((5, 9), description="steps of the problems never trained on, likewise")
     train_easy: PositiveInt = Field(120, description="easy training problems")
     train_hard: PositiveInt = Field(240, description="hard training problems, as many of each length")
@@ -127,6 +134,16 @@ class Experiment(Section):
     @property
     def last_iteration(self) -> int:
         return len(self.iterations)
+
+    def digest_of(self, names: Sequence[str]) -> str:
+        """Of the parameters with these dotted names, whole sections included."""
+        content: dict[str, Any] = {}
+        for name in names:
+            value: Any = self.model_dump(mode="json")
+            for part in name.split("."):
+                value = value[part]
+            content[name] = value
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def digest(self) -> str:
         """Of everything but the number of iterations: a longer experiment continues the same run."""

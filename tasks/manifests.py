@@ -27,7 +27,8 @@ def digest(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``inputs`` and ``outputs`` map workspace-relative paths to digests; ``counts`` are rows, tokens and the like.
+    """``inputs`` and ``outputs`` map workspace-relative paths to digests; ``params`` is the digest of the parameters
+    the stage depends on; ``counts`` are rows, tokens and the like.
 
     No times and no machine names: the same inputs give the same manifest.
     """
@@ -35,6 +36,7 @@ class Manifest:
     stage: str
     iteration: int
     seed: int
+    params: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     counts: Mapping[str, int]

@@ -33,10 +33,10 @@ def parameters(model: type[BaseModel] = Experiment, prefix: str = "") -> Iterato
             yield from parameters(section, f"{prefix}{name}.")
 
 
-def markdown_table() -> str:
+def markdown_table(model: type[BaseModel] = Experiment) -> str:
     """The table as Markdown."""
     lines = ["| parameter | default | meaning |", "|---|---|---|"]
-    for parameter in parameters():
+    for parameter in parameters(model):
         default = f"`{parameter.default}`" if parameter.default else "–"
         lines.append(f"| `{parameter.name}` | {default} | {parameter.meaning.replace('|', '/')} |")
     return "\n".join(lines) + "\n"

@@ -40,9 +40,9 @@ def _prepare_microworld(io: StageIO, settings: MicroworldPrepare) -> None:
     train = tiers(settings, settings.train_easy, settings.train_hard)
     _write_problems(io, list(draw_split(rng, "heldout", heldout, taken)), "heldout")
     _write_problems(io, list(draw_split(rng, "train", train, taken)), "train")
-    write_json(io.outputs["phrases"], phrase_pool(derive_seed(settings.seed, 0, "phrases")))
+    write_json(io.outputs["phrases"], phrase_pool(derive_seed(settings.seed, 0, "phrases"), settings.distractors))
 
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(settings.distractors)
     model = pretrain(
         PretrainSettings(
             seed=derive_seed(settings.seed, 0, "pretrain"),
@@ -56,6 +56,7 @@ def _prepare_microworld(io: StageIO, settings: MicroworldPrepare) -> None:
             lengths=tuple(range(1, settings.longest + 1)),
             fitting_share=settings.fitting_share,
             bare_share=settings.bare_share,
+            distractors=settings.distractors,
         ),
         tokenizer,
         on_step=lambda step, loss: io.progress(step, settings.pretrain_steps),
@@ -69,7 +70,9 @@ def _prepare_microworld(io: StageIO, settings: MicroworldPrepare) -> None:
         seed=derive_seed(settings.seed, 0, "competence"),
     )
     write_json(io.outputs["competence"], table)
-    check(table, easy_length=settings.easy_length, hard_lengths=settings.hard_lengths)
+    check(
+        table, easy_length=settings.easy_length, hard_lengths=settings.hard_lengths, bare_at_most=settings.bare_at_most
+    )
 
 
 def tiers(settings: MicroworldPrepare, easy: int, hard: int) -> list[tuple[str, int, int]]:

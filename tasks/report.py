@@ -30,6 +30,7 @@ def iteration_row(folder: Path) -> Row:
         row |= {
             f"pass_at_{k}/{tier}": value for k, tiers in metrics["pass_at"].items() for tier, value in tiers.items()
         }
+        row |= {f"best_template/{tier}": value for tier, value in metrics.get("best_template", {}).items()}
         row |= {"mean_tokens": metrics["mean_tokens"], "truncated": metrics["truncated"]}
     if (folder / "mining.json").exists():
         mining = read_json(folder / "mining.json")
@@ -55,6 +56,7 @@ def _training_row(folder: Path) -> Row:
         **({"best_template_score": best.mean_score} if best else {}),
         "gepa_metric_calls": templates["cost"].get("metric_calls", 0),
         "templated_solve_rate": update["templated_solve_rate"],
+        "templated_reused": update["reused"],
         "groups_with_signal": update["groups_with_signal"],
         "optimizer_steps": update["optimizer_steps"],
         **{f"update/{name}": value for name, value in update["metrics"].items()},

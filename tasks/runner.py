@@ -11,7 +11,7 @@ from pathlib import Path
 from p2o_core.schemas import BadInput, read_json, write_json
 from tasks.experiment import Experiment
 from tasks.layout import Layout
-from tasks.manifests import Manifest, check_input, digest, manifest_path
+from tasks.manifests import SCHEMA_VERSION, Manifest, check_input, digest, manifest_path
 from tasks.runtime import Runtime
 from tasks.stage import Stage, StageIO
 
@@ -67,6 +67,27 @@ def run_stage(
     return seconds
 
 
+def is_fresh(stage: Stage, experiment: Experiment, layout: Layout, iteration: int) -> bool:
+    """The stage's manifest says it ran with these parameters, on the inputs and to the outputs that lie there now.
+
+    The same answer ``dvc status`` gives, from the manifests alone: in a long experiment DVC's cost a stage grows
+    with the length of dvc.lock.
+    """
+    path = manifest_path(stage.output_folder(layout, iteration), stage.name)
+    if not path.exists():
+        return False
+    manifest = read_json(path)
+    if manifest["schema_version"] != SCHEMA_VERSION or manifest.get("params") != experiment.digest_of(stage.params):
+        return False
+    reads = stage.input_paths(layout, iteration, experiment.last_iteration).values()
+    if {layout.relative(path) for path in reads} != set(manifest["inputs"]):
+        return False
+    files = {**manifest["inputs"], **manifest["outputs"]}
+    return all(
+        (layout.workspace / name).exists() and digest(layout.workspace / name) == sha for name, sha in files.items()
+    )
+
+
 def _publish(stage: Stage, io: StageIO, input_digests: dict[str, str], folder: Path) -> None:
     manifest = manifest_path(folder, stage.name)
     manifest.unlink(missing_ok=True)
@@ -78,7 +99,8 @@ def _publish(stage: Stage, io: StageIO, input_digests: dict[str, str], folder: P
         os.replace(io.outputs[key], target)
         outputs[io.layout.relative(target)] = digest(target)
     draft = folder / f".{manifest.name}.tmp"
-    Manifest(stage.name, io.iteration, io.experiment.seed, input_digests, outputs, io.counts).write(draft)
+    params = io.experiment.digest_of(stage.params)
+    Manifest(stage.name, io.iteration, io.experiment.seed, params, input_digests, outputs, io.counts).write(draft)
     os.replace(draft, manifest)
 
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 KEY_TAG = "p2o.key"
 ITERATION_TAG = "p2o.iteration"
+CURVES_TAG = "p2o.curves_logged"
+ALIGNED = ("accuracy/", "train/", "best_template")
+"""Metrics that a comparison also logs by generated tokens."""
 DATASETS = {"train.parquet": "training", "heldout.parquet": "evaluation"}
 ARTIFACTS = ("templates.json", "mining.json", "update.json", "metrics.json")
 FINISHED = "evaluate"
@@ -64,6 +67,35 @@ class Tracker:
         if len(rows) > self.experiment.last_iteration:
             self.client.set_terminated(self.parent_id, "FINISHED")
         return logged
+
+    def log_curves(self, tags: dict[str, str]) -> int:
+        """For a run of a comparison: every iteration not logged yet, on the parent only, since thousands of child
+        runs would bury the compare page. Metrics stand there by iteration and, as ``by_tokens/…``, by generated
+        tokens, so that arms are compared at equal cost. Returns how many iterations were logged."""
+        done = int(self.parent.data.tags.get(CURVES_TAG, -1))
+        rows = [
+            row
+            for row in experiment_rows(self.layout.run, self.experiment.last_iteration)
+            if row["iteration"] > done and manifest_path(self.layout.iteration(row["iteration"]), FINISHED).exists()
+        ]
+        now = int(time.time() * 1000)
+        for row in rows:
+            values = {name: float(value) for name, value in row.items() if name != "iteration"}
+            points = [Metric(name, value, now, row["iteration"]) for name, value in values.items()]
+            points += [
+                Metric(f"by_tokens/{name}", value, now, row["tokens/cumulative"])
+                for name, value in values.items()
+                if name.startswith(ALIGNED)
+            ]
+            self.client.log_batch(
+                self.parent_id, metrics=points, tags=[RunTag(CURVES_TAG, str(row["iteration"]))]
+            )  # one transaction: after a kill an iteration is logged wholly or not at all
+        if rows:
+            self.client.log_inputs(self.parent_id, self._datasets())
+        for name, value in tags.items():
+            self.client.set_tag(self.parent_id, name, value)
+        self.client.set_terminated(self.parent_id, "FINISHED")
+        return len(rows)
 
     def _log_iteration(self, row: dict[str, Any], seconds: dict[int, dict[str, float]]) -> bool:
         iteration = row["iteration"]

@@ -8,6 +8,7 @@ from typing import Any
 from gepa.core.adapter import EvaluationBatch
 
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.search.racing import Race
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Problem, Verdict, VerdictStatus
 from p2o_core.verify import Verifier
@@ -23,20 +24,31 @@ FORMAT_HINT = "No answer could be read: the final answer must stand within \\box
 class TemplateAdapter:
     """Rolls problems out under templates and verifies them; all pairs of one gepa step in one engine call.
 
-    ``completions`` and ``tokens`` count everything generated, rejected candidates included: this is what the
-    search costs.
+    ``completions``, ``tokens`` and ``metric_calls`` count everything that was generated, rejected candidates
+    included: this is what the search costs. ``latest`` holds the last completions of each
+    (template, problem id).
     """
 
     propose_new_texts = None  # proposals come from the reflector
 
     def __init__(
-        self, engine: RolloutEngine, verifier: Verifier, sampling: Sampling, *, samples: int, seed: int
+        self,
+        engine: RolloutEngine,
+        verifier: Verifier,
+        sampling: Sampling,
+        *,
+        samples: int,
+        seed: int,
+        race: Race | None = None,
     ) -> None:
         self.engine = engine
         self.verifier = verifier
         self.sampling = sampling
         self.samples = samples
         self.seed = seed
+        self.race = race
+        self.metric_calls = 0
+        self.latest: dict[tuple[str, str], list[Completion]] = {}
         self.calls = 0
         self.completions = 0
         self.tokens = 0
@@ -50,6 +62,11 @@ class TemplateAdapter:
 
     def batch_evaluate(self, items: list[tuple[Candidate, list[Problem]]]) -> list[EvaluationBatch[Trace, str]]:
         """One result for each (candidate, problems); every call draws fresh rollouts."""
+        if self.race is not None and self.race.is_race(items):
+            return self.race.run(items, self._evaluate)
+        return self._evaluate(items)
+
+    def _evaluate(self, items: list[tuple[Candidate, list[Problem]]]) -> list[EvaluationBatch[Trace, str]]:
         self.calls += 1
         requests, golds = [], []
         for index, (candidate, problems) in enumerate(items):
@@ -61,6 +78,7 @@ class TemplateAdapter:
         completions = self.engine.generate(requests, self.sampling)
         verdicts = self.verifier.verify([(c.text, gold) for c, gold in zip(completions, golds, strict=True)])
         self.completions += len(completions)
+        self.metric_calls += len(requests)
         self.tokens += sum(len(c.token_ids) for c in completions)
         for verdict in verdicts:
             self.statuses[verdict.status] += 1
@@ -80,6 +98,7 @@ class TemplateAdapter:
             rewards = [verdict.reward for verdict in verdicts[span]]
             worst = min(range(self.samples), key=lambda sample: rewards[sample])
             text, verdict = completions[span][worst].text, verdicts[span][worst]
+            self.latest[completions[span][0].template, problem.id] = list(completions[span])
             outputs.append(text)
             scores.append(sum(rewards) / self.samples)
             traces.append({"question": problem.question, "answer": text, "feedback": feedback(verdict, problem.answer)})

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import gepa
+from gepa.core.state import GEPAState
 
 from p2o_core.config import EvolveConfig
 from p2o_core.cover import greedy_cover
 from p2o_core.engines.base import RolloutEngine, Sampling
 from p2o_core.search.adapter import COMPONENT, TemplateAdapter
+from p2o_core.search.racing import Race
 from p2o_core.search.reflectors import PhraseReflector
 from p2o_core.search.sampling import DistinctParentSampling
 from p2o_core.seeding import derive_seed
-from p2o_core.types import Problem, Template, VerdictStatus
+from p2o_core.types import Completion, Problem, Template, VerdictStatus
 from p2o_core.verify import Verifier
 
 
@@ -27,6 +29,7 @@ class SearchCost:
     completions: int = 0
     tokens: int = 0
     steps: int = 0
+    raced_out: int = 0
     verifier_timeouts: int = 0
     verifier_errors: int = 0
 
@@ -38,12 +41,14 @@ class SearchCost:
 class Evolution:
     """All candidates in order of discovery (the seed, the empty template, first) and the dev instances' ids.
 
-    ``templates[i].scores[j]`` is candidate i's score on ``dev_ids[j]``.
+    ``templates[i].scores[j]`` is candidate i's score on ``dev_ids[j]``. ``winners`` are the completions that the
+    kept templates' scores come from.
     """
 
     templates: list[Template]
     dev_ids: list[str]
     cost: SearchCost
+    winners: list[Completion] = field(default_factory=list)
 
     @property
     def kept(self) -> list[Template]:
@@ -68,30 +73,40 @@ def evolve_templates(
     sampling: Sampling,
     *,
     seed: int,
+    archive: Sequence[str] = (),
     on_calls: Callable[[int, int], None] = lambda done, budget: None,
 ) -> Evolution:
     """Search templates for the hard problems, starting from the empty one.
 
     Args:
         pool: phrases for the offline reflector.
+        archive: templates of earlier searches, scored again before anything new is proposed.
         on_calls: told the metric calls done and the budget after every gepa step.
     """
     train, dev = split_hard(hard, config.dev_size, random.Random(derive_seed(seed, "split")))
+    race = Race(dev) if config.racing else None
     adapter = TemplateAdapter(
-        engine, verifier, sampling, samples=config.samples_per_score, seed=derive_seed(seed, "scores")
+        engine, verifier, sampling, samples=config.samples_per_score, seed=derive_seed(seed, "scores"), race=race
     )
-    progress = _Progress(config.max_metric_calls, on_calls)
+    progress = _Progress(adapter, config.max_metric_calls, on_calls)
+    reflector = PhraseReflector(
+        pool,
+        **config.reflector.options(),
+        rng=random.Random(derive_seed(seed, "reflector")),
+        archive=archive,
+    )
     result: gepa.GEPAResult[str, int] = gepa.optimize(
         seed_candidate={COMPONENT: ""},
         trainset=train,
         valset=dev,
         adapter=adapter,  # type: ignore[arg-type]
-        reflection_strategy=PhraseReflector(
-            pool, max_phrases=config.reflector.max_phrases, rng=random.Random(derive_seed(seed, "reflector"))
-        ),
+        reflection_strategy=reflector,
         reflection_minibatch_size=min(config.minibatch, len(train)),
-        sampling_strategy=DistinctParentSampling(config.parents, random.Random(derive_seed(seed, "parents"))),
-        max_metric_calls=config.max_metric_calls,
+        sampling_strategy=DistinctParentSampling(
+            config.parents, random.Random(derive_seed(seed, "parents")), first=len(archive)
+        ),
+        # not max_metric_calls: gepa would count the instances a race left out
+        stop_callbacks=progress.is_spent,
         cache_evaluation=False,  # gepa's cache does not tell train from dev instances
         track_best_outputs=False,
         callbacks=[progress],  # type: ignore[list-item]
@@ -100,19 +115,33 @@ def evolve_templates(
     )
     scores = [tuple(subscores[index] for index in range(len(dev))) for subscores in result.val_subscores]
     kept = set(greedy_cover([[score >= config.solved_at for score in row] for row in scores]))
+    templates = [
+        Template(
+            index,
+            candidate[COMPONENT],
+            tuple(p for p in parents if p is not None),
+            scores[index],
+            kept=index in kept,
+            found_at=progress.found_at[index],
+        )
+        for index, (candidate, parents) in enumerate(zip(result.candidates, result.parents, strict=True))
+    ]
     return Evolution(
-        templates=[
-            Template(
-                index, candidate[COMPONENT], tuple(p for p in parents if p is not None), scores[index], index in kept
-            )
-            for index, (candidate, parents) in enumerate(zip(result.candidates, result.parents, strict=True))
-        ],
+        templates=templates,
         dev_ids=[problem.id for problem in dev],
+        winners=[
+            completion
+            for template in templates
+            if template.kept
+            for problem in dev
+            for completion in adapter.latest[template.text, problem.id]
+        ],
         cost=SearchCost(
-            metric_calls=result.total_metric_calls or 0,
+            metric_calls=adapter.metric_calls,
             completions=adapter.completions,
             tokens=adapter.tokens,
             steps=progress.steps,
+            raced_out=race.dropped if race else 0,
             verifier_timeouts=adapter.statuses[VerdictStatus.TIMEOUT],
             verifier_errors=adapter.statuses[VerdictStatus.ERROR],
         ),
@@ -120,16 +149,24 @@ def evolve_templates(
 
 
 class _Progress:
-    """gepa callback: counts steps and passes the budget on."""
+    """gepa callback and stopper: counts steps, notes what was spent when, and says when the budget is."""
 
-    def __init__(self, budget: int, on_calls: Callable[[int, int], None]) -> None:
+    def __init__(self, adapter: TemplateAdapter, budget: int, on_calls: Callable[[int, int], None]) -> None:
+        self.adapter = adapter
         self.budget = budget
         self.on_calls = on_calls
         self.steps = 0
+        self.found_at: dict[int, int] = {}
+
+    def on_valset_evaluated(self, event: dict) -> None:
+        self.found_at[event["candidate_idx"]] = self.adapter.metric_calls
 
     def on_iteration_end(self, event: dict) -> None:
         self.steps += 1
-        self.on_calls(event["state"].total_num_evals, self.budget)
+        self.on_calls(self.adapter.metric_calls, self.budget)
+
+    def is_spent(self, gepa_state: GEPAState) -> bool:
+        return self.adapter.metric_calls >= self.budget
 
 
 class _Silent:

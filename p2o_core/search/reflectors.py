@@ -17,18 +17,29 @@ PROPOSAL_TRIES = 20
 class PhraseReflector:
     """The offline reflector: mutates templates made of phrases by add, drop, replace, reorder and cross.
 
+    ``archive`` holds templates of earlier searches; they are proposed before anything new.
+
     It knows the pool's texts and nothing about which of them help; it does not read the feedback. Everything
     it learns about a phrase comes from gepa keeping or dropping the templates it is in.
     """
 
-    def __init__(self, pool: Sequence[str], *, max_phrases: int, rng: random.Random) -> None:
-        if len(set(pool)) < 2:
-            raise ValueError(f"the phrase pool needs at least two different phrases, got {list(pool)}")
-        self.pool = tuple(dict.fromkeys(phrase.strip() for phrase in pool))
+    def __init__(
+        self,
+        pool: Sequence[str],
+        *,
+        max_phrases: int,
+        rng: random.Random,
+        exclude: Sequence[str] = (),
+        archive: Sequence[str] = (),
+    ) -> None:
+        self.pool = tuple(phrase for phrase in dict.fromkeys(map(str.strip, pool)) if phrase not in exclude)
+        if len(self.pool) < 2:
+            raise ValueError(f"the phrase pool needs at least two different phrases, got {list(self.pool)}")
         self.max_phrases = max_phrases
         self.rng = rng
         self.proposed: set[Phrases] = {()}
         self.mates: list[Phrases] = []
+        self.archive = [self.split(template) for template in archive]
 
     def split(self, template: str) -> Phrases:
         """The phrases of a template this reflector wrote; one phrase a line."""
@@ -49,6 +60,10 @@ class PhraseReflector:
         return self.reflect_many([(candidate, {}, components_to_update)])[0]
 
     def _propose(self, template: str) -> str:
+        if self.archive:
+            child = self.archive.pop(0)
+            self.proposed.add(child)
+            return "\n".join(child)
         parent = self.split(template)
         child = parent
         for _ in range(PROPOSAL_TRIES):
@@ -57,6 +72,11 @@ class PhraseReflector:
                 break
         self.proposed.add(child)
         return "\n".join(child)
+
+    def random_template(self) -> str:
+        """One to ``max_phrases`` phrases drawn without looking: the control that GEPA has to beat."""
+        count = self.rng.randint(1, min(self.max_phrases, len(self.pool)))
+        return "\n".join(self.rng.sample(self.pool, count))
 
     def _moves(self, parent: Phrases) -> list[Callable[[Phrases], Phrases]]:
         """The operators that can change this parent."""
@@ -92,5 +112,5 @@ class PhraseReflector:
     def _cross(self, parent: Phrases) -> Phrases:
         mate = self.rng.choice([mate for mate in self.mates if mate != parent])
         union = tuple(dict.fromkeys(parent + mate))
-        keep = self.rng.randint(max(1, len(union) // 2), len(union))
-        return tuple(phrase for phrase in union if phrase in set(self.rng.sample(union, keep)))
+        keep = set(self.rng.sample(union, self.rng.randint(max(1, len(union) // 2), len(union))))
+        return tuple(phrase for phrase in union if phrase in keep)

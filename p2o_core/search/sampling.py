@@ -14,11 +14,16 @@ from gepa.strategies.proposal_sampling import ProposalTask
 
 class DistinctParentSampling:
     """Up to ``n`` *different* candidates a step, drawn without replacement from the Pareto front with weight =
-    number of dev instances they win (official P²O code; gepa's own IndependentSampling may repeat a parent)."""
+    number of dev instances they win (official P²O code; gepa's own IndependentSampling may repeat a parent).
 
-    def __init__(self, n: int, rng: random.Random) -> None:
+    ``first`` tasks, at least one, start from the seed candidate in the first step: enough for every archived
+    template to be proposed at once.
+    """
+
+    def __init__(self, n: int, rng: random.Random, *, first: int = 0) -> None:
         self.n = n
         self.rng = rng
+        self.first = first
 
     def sample_tasks(
         self,
@@ -30,7 +35,10 @@ class DistinctParentSampling:
         """One task a parent, each with a minibatch of its own. ``candidate_selector`` is not asked."""
         wins = Counter(index for front in state.get_pareto_front_mapping().values() for index in front)
         tasks = []
-        for parent in draw_without_replacement(wins, self.n, self.rng):
+        parents = draw_without_replacement(wins, self.n, self.rng)
+        if self.first:
+            parents, self.first = [0] * self.first, 0
+        for parent in parents:
             ids = batch_sampler.next_minibatch_ids(trainset, state)
             tasks.append(ProposalTask(parent, state.program_candidates[parent], ids, trainset.fetch(ids)))
         return tasks

@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
+from gepa.core.adapter import EvaluationBatch
 
 from p2o_core.config import EvolveConfig
 from p2o_core.config import PhraseReflector as PhraseSettings
 from p2o_core.cover import solvers
 from p2o_core.engines.base import RolloutRequest, Sampling
 from p2o_core.search.evolve import evolve_templates, split_hard
+from p2o_core.search.racing import Race
 from p2o_core.search.reflectors import PhraseReflector
 from p2o_core.search.sampling import draw_without_replacement
 from p2o_core.seeding import derive_seed
@@ -42,10 +44,12 @@ class ScriptedEngine:
         return completions
 
 
-def search(verifier: Verifier, seed: int = 3, **settings: object):
+def search(verifier: Verifier, seed: int = 3, archive: Sequence[str] = (), **settings: object):
     config = EvolveConfig(dev_size=6, minibatch=2, parents=4, samples_per_score=2, max_metric_calls=250, **settings)
     engine = ScriptedEngine()
-    evolution = evolve_templates(HARD, engine, verifier, POOL, config, Sampling(1.0, 8), seed=derive_seed(seed))
+    evolution = evolve_templates(
+        HARD, engine, verifier, POOL, config, Sampling(1.0, 8), seed=derive_seed(seed), archive=archive
+    )
     return evolution, engine
 
 
@@ -80,6 +84,74 @@ def test_search_is_a_function_of_its_seed(verifier: Verifier) -> None:
     first, again, other = (search(verifier, seed)[0] for seed in (3, 3, 4))
     assert first == again
     assert first.dev_ids != other.dev_ids
+
+
+def test_an_archive_is_scored_before_anything_new(verifier: Verifier) -> None:
+    evolution, _ = search(verifier, archive=["alpha", "beta"])
+    assert [template.text for template in evolution.templates[:3]] == ["", "alpha", "beta"]
+    assert [template.parents for template in evolution.templates[1:3]] == [(0,), (0,)]
+    covered = [max(pair) for pair in zip(*(template.scores for template in evolution.templates[1:3]), strict=True)]
+    assert covered == [1.0] * 6, "what worked before covers all from the first step on"
+
+
+def test_found_at_is_what_had_been_spent(verifier: Verifier) -> None:
+    evolution, _ = search(verifier)
+    spent = [template.found_at for template in evolution.templates]
+    assert spent[0] == len(evolution.dev_ids)
+    assert spent == sorted(spent)
+    assert spent[-1] <= evolution.cost.metric_calls
+
+
+def test_winners_are_what_the_kept_scores_come_from(verifier: Verifier) -> None:
+    evolution, _ = search(verifier)
+    assert len(evolution.winners) == 2 * len(evolution.kept) * len(evolution.dev_ids)
+    assert {c.template for c in evolution.winners} == {template.text for template in evolution.kept}
+    assert {c.problem_id for c in evolution.winners} == set(evolution.dev_ids)
+
+
+def scored(items: list, seen: list) -> list[EvaluationBatch]:
+    """Every candidate scores the number its text says on each problem; ``seen`` notes who was asked what."""
+    seen += [(candidate["template"], [p.id for p in problems]) for candidate, problems in items]
+    return [
+        EvaluationBatch(
+            outputs=[""] * len(problems),
+            scores=[float(candidate["template"].split()[int(p.id[1:])]) for p in problems],
+            trajectories=[{}] * len(problems),
+        )
+        for candidate, problems in items
+    ]
+
+
+def test_a_race_drops_who_is_behind_and_wins_nothing() -> None:
+    dev, seen = HARD[:4], []
+    race = Race(dev)
+    assert race.is_race([({}, dev)])
+    assert not race.is_race([({}, dev[:2])])
+
+    def run(*texts: str) -> list[list[float]]:
+        return [r.scores for r in race.run([({"template": text}, dev) for text in texts], lambda i: scored(i, seen))]
+
+    assert run("1 0 1 1") == [[1, 0, 1, 1]], "the first one has nobody to be behind of"
+    seen.clear()
+    slow, specialist, close = "0 0 1 1", "0 .2 0 1", ".5 0 0 0"
+    assert run(slow, specialist, close) == [[0, 0, 0, 0], [0, 0.2, 0, 1], [0.5, 0, 0, 0]]
+    assert [text for text, ids in seen if ids == ["p2", "p3"]] == [specialist, close], "not the one that was dropped"
+    assert race.dropped == 1
+
+
+def test_racing_costs_less_and_covers_as_much(verifier: Verifier) -> None:
+    raced, whole = search(verifier, racing=True)[0], search(verifier)[0]
+    for evolution in (raced, whole):
+        assert {i for t in evolution.kept for i, score in enumerate(t.scores) if score >= 1.0} == set(range(6))
+    assert raced.cost.completions == 2 * raced.cost.metric_calls
+
+
+def test_random_templates_use_the_pool_and_nothing_that_is_excluded() -> None:
+    reflector = PhraseReflector(POOL, max_phrases=3, rng=random.Random(0), exclude=("alpha",))
+    drawn = [tuple(reflector.random_template().split("\n")) for _ in range(200)]
+    assert {phrase for phrases in drawn for phrase in phrases} == {"beta", "gamma", "delta"}
+    assert Counter(len(phrases) for phrases in drawn).keys() == {1, 2, 3}
+    assert all(len(set(phrases)) == len(phrases) for phrases in drawn)
 
 
 def test_a_budget_for_a_single_proposal_is_refused() -> None:

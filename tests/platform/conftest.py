@@ -61,6 +61,7 @@ def new_workspace(folder: Path) -> Workspace:
         source = REPOSITORY / name
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, folder / name)
     shutil.copyfile(Path(__file__).with_name("params.yaml"), folder / "params.yaml")
+    shutil.copyfile(Path(__file__).with_name("comparisons.yaml"), folder / "recipes" / "comparisons.yaml")
     shutil.copytree(REPOSITORY / "data" / "sources", folder / "data" / "sources")
     workspace = Workspace(folder)
     workspace.sh("git init -q && dvc init -q")

@@ -1,0 +1,99 @@
+"""The comparison flow: arms × seeds side by side, one process each, then the report."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.comparing import stage_of
+from flows.display import console, stage_progress
+from flows.versioning import Versions
+from tasks.comparison import FILE as COMPARISON_FILE
+from tasks.comparison import Arm, Comparison, arm_experiment, arm_layout, arms_of, is_done, load_comparison
+from tasks.evidence.page import write_report
+from tasks.layout import home
+from tasks.tracking import Tracker
+
+_recording = threading.Lock()
+"""DVC and MLflow are told of one finished arm at a time."""
+
+
+def compare(workspace: Path, jobs: int) -> None:
+    """Run every arm that is not done, ``jobs`` at a time, and write the report."""
+    runner: ThreadPoolTaskRunner = ThreadPoolTaskRunner(max_workers=jobs)
+    comparing.with_options(task_runner=runner)(str(workspace))  # type: ignore[arg-type]
+
+
+@flow(name="compare")
+def comparing(workspace: str) -> None:
+    """A comparison in its workspace: bases first, then arms, then the report."""
+    root = Path(workspace)
+    comparison = load_comparison(root / COMPARISON_FILE)
+    versions = Versions(root)
+    arms = arms_of(comparison)
+    for world in dict.fromkeys(arm.world for arm in arms):
+        console.print(f"Problems and base policy of world {world or 'recipe'!r}")
+        arm_task.with_options(task_run_name=f"base-{world or 'own'}")(root, Arm("base", 0, world))
+        versions.commit(f"base@{world or 'own'}")
+    waiting = [arm for arm in arms if not _is_done(comparison, arm, root)]
+    console.print(f"{len(arms)} runs, {len(arms) - len(waiting)} of them done before. Workspace {root}")
+    futures = [
+        finished_arm.submit(root, arm, comparison, versions, f"{i}/{len(waiting)}") for i, arm in enumerate(waiting, 1)
+    ]
+    with stage_progress("runs") as show:
+        for done, _ in enumerate(as_completed(futures), start=1):
+            show(done, len(futures))
+    for future in futures:
+        future.result()
+    console.print(f"Report: {write_report(root)}")
+    versions.commit("report")
+    create_markdown_artifact((root / "report" / "report.md").read_text(), key=root.name, description="The comparison")
+
+
+@task(task_run_name="{arm.name}", cache_policy=NO_CACHE, persist_result=False)
+def finished_arm(root: Path, arm: Arm, comparison: Comparison, versions: Versions, place: str) -> None:
+    """One arm and seed in a process of its own; DVC and MLflow hear of it when it is done."""
+    started = time.monotonic()
+    last = run_process(root, arm)
+    with _recording:
+        versions.commit(stage_of(arm))
+        tracker = Tracker(arm_experiment(comparison, arm, home(root)), arm_layout(root, arm))
+        tracker.log_curves({"p2o.comparison": root.name, "p2o.world": arm.world or "recipe"})
+    console.print(f"{place} {arm.name}: {last} in {time.monotonic() - started:.0f} s")
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def arm_task(root: Path, arm: Arm) -> str:
+    return run_process(root, arm)
+
+
+def run_process(root: Path, arm: Arm) -> str:
+    """``p2o arm`` in a process; its output goes to logs/. Returns its last line.
+
+    Raises:
+        RuntimeError: it failed; the message has the end of its log.
+    """
+    log = root / "logs" / f"{arm.name}.log"
+    log.parent.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "flows.cli", "arm", arm.arm, "--seed", str(arm.seed), "--workspace", str(root)]
+    command += ["--world", arm.world] if arm.world else []
+    with log.open("w") as stream:
+        status = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
+    lines = log.read_text().splitlines() or [""]
+    if status != 0:
+        end = "\n".join(lines[-15:])
+        raise RuntimeError(f"{arm.name} ended with status {status}. Mend what it says and start again; {log}:\n{end}")
+    return lines[-1]
+
+
+def _is_done(comparison: Comparison, arm: Arm, root: Path) -> bool:
+    return is_done(comparison, arm_experiment(comparison, arm, home(root)), arm_layout(root, arm))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import as_completed
+from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.comparing import stage_of
@@ -40,40 +41,49 @@ def comparing(workspace: str) -> None:
     comparison = load_comparison(root / COMPARISON_FILE)
     versions = Versions(root)
     arms = arms_of(comparison)
-    for world in dict.fromkeys(arm.world for arm in arms):
-        console.print(f"Problems and base policy of world {world or 'recipe'!r}")
-        arm_task.with_options(task_run_name=f"base-{world or 'own'}")(root, Arm("base", 0, world))
-        versions.commit(f"base@{world or 'own'}")
-    waiting = [arm for arm in arms if not _is_done(comparison, arm, root)]
-    console.print(f"{len(arms)} runs, {len(arms) - len(waiting)} of them done before. Workspace {root}")
-    futures = [
-        finished_arm.submit(root, arm, comparison, versions, f"{i}/{len(waiting)}") for i, arm in enumerate(waiting, 1)
-    ]
-    with stage_progress("runs") as show:
-        for done, _ in enumerate(as_completed(futures), start=1):
-            show(done, len(futures))
-    for future in futures:
-        future.result()
+    worlds = list(dict.fromkeys(arm.world for arm in arms))
+    console.print(f"Problems and base policies of worlds: {', '.join(world or 'recipe' for world in worlds)}")
+    _finish([made_base.submit(root, Arm("base", 0, world), versions) for world in worlds], "bases")
+    done = [_is_done(comparison, arm, root) for arm in arms]
+    console.print(f"{len(arms)} runs, {sum(done)} of them done before. Workspace {root}")
+    # those done before too: a kill may have come before DVC and MLflow heard of them
+    places = (f"{index}/{len(arms)}" for index in itertools.count(1))
+    entries = zip(arms, done, places, strict=False)
+    _finish([finished_arm.submit(root, *entry, comparison, versions) for entry in entries], "runs")
     console.print(f"Report: {write_report(root)}")
     versions.commit("report")
     create_markdown_artifact((root / "report" / "report.md").read_text(), key=root.name, description="The comparison")
 
 
+def _finish(futures: list[PrefectFuture], title: str) -> None:
+    """Wait for all, showing how many are done; what failed raises only when the others have finished."""
+    with stage_progress(title) as show:
+        for done, _ in enumerate(as_completed(futures), start=1):
+            show(done, len(futures))
+    for future in futures:
+        future.result()
+
+
+@task(task_run_name="base-{arm.world}", cache_policy=NO_CACHE, persist_result=False)
+def made_base(root: Path, arm: Arm, versions: Versions) -> None:
+    """Problems and base policy of a world, in a process of its own."""
+    run_process(root, arm)
+    with _recording:
+        versions.commit(f"base@{arm.world or 'own'}")
+
+
 @task(task_run_name="{arm.name}", cache_policy=NO_CACHE, persist_result=False)
-def finished_arm(root: Path, arm: Arm, comparison: Comparison, versions: Versions, place: str) -> None:
+def finished_arm(root: Path, arm: Arm, done: bool, place: str, comparison: Comparison, versions: Versions) -> None:
     """One arm and seed in a process of its own; DVC and MLflow hear of it when it is done."""
     started = time.monotonic()
-    last = run_process(root, arm)
+    last = "" if done else run_process(root, arm)
     with _recording:
-        versions.commit(stage_of(arm))
+        if not done or not versions.is_up_to_date(stage_of(arm)):
+            versions.commit(stage_of(arm))
         tracker = Tracker(arm_experiment(comparison, arm, home(root)), arm_layout(root, arm))
         tracker.log_curves({"p2o.comparison": root.name, "p2o.world": arm.world or "recipe"})
-    console.print(f"{place} {arm.name}: {last} in {time.monotonic() - started:.0f} s")
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def arm_task(root: Path, arm: Arm) -> str:
-    return run_process(root, arm)
+    if not done:
+        console.print(f"{place} {arm.name}: {last} in {time.monotonic() - started:.0f} s")
 
 
 def run_process(root: Path, arm: Arm) -> str:

@@ -11,13 +11,14 @@ import random
 from microworld.problems import FAMILIES, random_chain
 from microworld.sentences import fitting
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.schemas import BadInput
 from p2o_core.seeding import derive_seed
 
 CHAINS = 64
 """Chains a cell of the table: a standard error of at most 0.06."""
 
 
-class IncompetentBase(RuntimeError):
+class IncompetentBase(BadInput):
     """The pre-trained base lacks a precondition; the message says which and what to change."""
 
 

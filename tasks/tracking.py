@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +77,11 @@ class Tracker:
             for row in experiment_rows(self.layout.run, self.experiment.last_iteration)
             if row["iteration"] > done and manifest_path(self.layout.iteration(row["iteration"]), FINISHED).exists()
         ]
-        now = int(time.time() * 1000)
+        finished = self.client.get_run(self.parent_id).info.status == "FINISHED"
+        if finished and not rows:
+            return 0
         for row in rows:
+            now = _written(manifest_path(self.layout.iteration(row["iteration"]), FINISHED))
             values = {name: float(value) for name, value in row.items() if name != "iteration"}
             points = [Metric(name, value, now, row["iteration"]) for name, value in values.items()]
             points += [
@@ -87,9 +89,7 @@ class Tracker:
                 for name, value in values.items()
                 if name.startswith(ALIGNED)
             ]
-            self.client.log_batch(
-                self.parent_id, metrics=points, tags=[RunTag(CURVES_TAG, str(row["iteration"]))]
-            )  # one transaction: after a kill an iteration is logged wholly or not at all
+            self.client.log_batch(self.parent_id, metrics=points, tags=[RunTag(CURVES_TAG, str(row["iteration"]))])
         if rows:
             self.client.log_inputs(self.parent_id, self._datasets())
         for name, value in tags.items():
@@ -110,7 +110,7 @@ class Tracker:
         values = {name: value for name, value in row.items() if name != "iteration"} | {
             f"seconds/{stage}": value for stage, value in seconds.get(iteration, {}).items()
         }
-        now = int(time.time() * 1000)
+        now = _written(manifest)
         points = [Metric(name, float(value), now, iteration) for name, value in values.items()]
         for run_id in (child.info.run_id, self.parent_id):  # on the parent too: arms are compared as curves
             self.client.log_batch(run_id, metrics=points)
@@ -184,6 +184,12 @@ class Tracker:
         given = os.environ.get("MLFLOW_RUN_ID")
         if given and given != self.parent_id:
             self.client.set_tag(given, MLFLOW_PARENT_RUN_ID, self.parent_id)
+
+
+def _written(manifest: Path) -> int:
+    """When an iteration ended, in ms: the timestamp of its points. A point logged again after a kill is then the
+    same point to MLflow's store, not a second one."""
+    return manifest.stat().st_mtime_ns // 1_000_000
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

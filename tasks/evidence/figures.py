@@ -49,7 +49,7 @@ def curves(evidence: Evidence, arms: Sequence[str], metrics: dict[str, str]) -> 
             _draw_band(panel, evidence.of(arm, evidence.seeds(arm)), metric, arm, index)
         panel.set(title=title, xlabel="generated tokens (thousands)", ylim=(-0.03, 1.03))
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(7, len(labels)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 * len(metrics) + 1)
     return _svg(figure)
 
 

@@ -55,7 +55,7 @@ def contents(evidence: Evidence) -> dict[str, Any]:
     arms = evidence.arms
     main = [arm for arm in MAIN_ARMS if arm in arms]
     variants = [METHOD, *(arm for arm in arms if arm not in MAIN_ARMS)]
-    masked = [arm for arm in (METHOD, "p2o-no-mask", "p2o-no-distillation") if arm in arms]
+    masked = [arm for arm in (METHOD, "p2o-no-mask") if arm in arms]
     distill = arm_experiment(evidence.comparison, Arm(arms[0], 0), home(evidence.workspace)).distill
     sweep = tables.sweep(evidence)
     funnels = [tables.funnel(evidence, arm) for arm in (METHOD, BASELINE) if arm in arms]

@@ -87,7 +87,7 @@ def compare(
     recipe: Annotated[str, typer.Option(help="Entry of recipes/comparisons.yaml.")] = "microworld",
     seeds: Annotated[int | None, typer.Option(help="Seeds an arm.")] = None,
     quick: Annotated[bool, typer.Option(help="The entry's quick variant: fewer arms, seeds and tokens.")] = False,
-    equal_iterations: Annotated[bool, typer.Option(help="Stop at equal iterations, not at equal tokens.")] = False,
+    iterations: Annotated[int | None, typer.Option(help="Stop at so many iterations, not at equal tokens.")] = None,
     jobs: Annotated[int, typer.Option(help="Arms side by side; one core each.")] = max(1, os.cpu_count() or 1),
     workspace: Workspace = Path("."),
 ) -> None:
@@ -95,7 +95,7 @@ def compare(
     prepare_environment(workspace)
     from flows.comparing import open_comparison
 
-    root = open_comparison(workspace, recipe, quick=quick, seeds=seeds, equal_iterations=equal_iterations)
+    root = open_comparison(workspace, recipe, quick=quick, seeds=seeds, iterations=iterations)
     from flows.compare import compare as run_comparison
 
     run_comparison(root, jobs)

@@ -18,9 +18,10 @@ ENTRIES = Path("recipes") / "comparisons.yaml"
 
 
 def open_comparison(
-    start: Path, name: str, *, quick: bool = False, seeds: int | None = None, equal_iterations: bool = False
+    start: Path, name: str, *, quick: bool = False, seeds: int | None = None, iterations: int | None = None
 ) -> Path:
-    """``experiments/compare-<name>`` (or ``-quick``), created or found again.
+    """``experiments/compare-<name>`` (or ``-quick``), created or found again. With ``iterations`` all arms do as many,
+    whatever they cost; otherwise they stop at equal tokens.
 
     Raises:
         BadInput: no such entry, an unknown arm or parameter; before anything is written.
@@ -33,11 +34,11 @@ def open_comparison(
     variant = content.pop("quick", {})
     content |= variant if quick else {}
     content |= {"seeds": seeds} if seeds is not None else {}
-    content |= {"budget_tokens": None} if equal_iterations else {}
+    content |= {"budget_tokens": None, "max_iterations": iterations} if iterations is not None else {}
     comparison = check_comparison(content, home / ENTRIES)
     params = {arm: arm_experiment(comparison, arm, home).model_dump(mode="json") for arm in arms_of(comparison)}
 
-    suffix = "-quick" * quick + "-iterations" * equal_iterations
+    suffix = "-quick" * quick + "-iterations" * (iterations is not None)
     workspace = home / "experiments" / f"compare-{name}{suffix}"
     (workspace / "arms").mkdir(parents=True, exist_ok=True)
     _write(workspace / FILE, comparison.model_dump(mode="json"))

@@ -27,6 +27,7 @@ from tasks.report import experiment_rows
 if TYPE_CHECKING:
     from tasks.experiment import Experiment
 
+SQLITE = "sqlite:///"
 KEY_TAG = "p2o.key"
 ITERATION_TAG = "p2o.iteration"
 CURVES_TAG = "p2o.curves_logged"
@@ -40,7 +41,7 @@ FINISHED = "evaluate"
 
 def tracking_uri(workspace: Path) -> str:
     """MLFLOW_TRACKING_URI, or the SQLite file beside ``mlproject``."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home(workspace) / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{home(workspace) / 'mlflow.db'}"
 
 
 class Tracker:
@@ -184,6 +185,15 @@ class Tracker:
         given = os.environ.get("MLFLOW_RUN_ID")
         if given and given != self.parent_id:
             self.client.set_tag(given, MLFLOW_PARENT_RUN_ID, self.parent_id)
+
+
+def experiment_page(workspace: Path, project: str, port: int = 5000) -> str | None:
+    """Where ``p2o ui`` shows an MLflow experiment; None while it has no runs."""
+    uri = tracking_uri(workspace)
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+        return None  # asking would create it
+    found = MlflowClient(uri).get_experiment_by_name(project)
+    return f"http://127.0.0.1:{port}/#/experiments/{found.experiment_id}/runs" if found else None
 
 
 def _written(manifest: Path) -> int:

@@ -17,6 +17,7 @@ from tasks.evidence import figures, tables
 from tasks.evidence.claims import BASELINE, METHOD, findings, findings_at
 from tasks.evidence.runs import Evidence, gather
 from tasks.layout import home
+from tasks.tracking import experiment_page
 
 FOLDER = "report"
 MAIN_ARMS = (METHOD, BASELINE, "grpo-2x", "p2o-no-distillation", "prompt-only", "p2o-random", "p2o-useless")
@@ -76,6 +77,7 @@ def contents(evidence: Evidence) -> dict[str, Any]:
         "comparison": evidence.comparison,
         "workspace": evidence.workspace.name,
         "command": command(evidence),
+        "mlflow": experiment_page(evidence.workspace, evidence.comparison.project),
         "finished": len(evidence.runs),
         "min_seeds": MIN_SEEDS,
         "tiers": evidence.tiers,
@@ -96,10 +98,11 @@ def contents(evidence: Evidence) -> dict[str, Any]:
 def command(evidence: Evidence) -> str:
     """The command line that makes this comparison."""
     name = evidence.workspace.name.removeprefix("compare-")
-    options = "".join(f" --{option}" for option in ("quick", "iterations") if name.endswith(f"-{option}"))
-    name = name.removesuffix("-quick").removesuffix("-iterations")
-    seeds = f" --seeds {evidence.comparison.seeds}"
-    return f"p2o compare --recipe {name}{seeds}{options.replace('--iterations', '--equal-iterations')}"
+    by_iterations = evidence.comparison.budget_tokens is None
+    name = name.removesuffix("-iterations") if by_iterations else name
+    options = f" --seeds {evidence.comparison.seeds}" + " --quick" * name.endswith("-quick")
+    options += f" --iterations {evidence.comparison.max_iterations}" * by_iterations
+    return f"p2o compare --recipe {name.removesuffix('-quick')}{options}"
 
 
 def arm_settings_text(evidence: Evidence, arm: str) -> str:

@@ -178,3 +178,25 @@ def test_a_damaged_artefact_is_refused_with_both_digests(copy: Workspace, damage
 def test_an_artefact_of_another_schema_is_refused(copy: Workspace) -> None:
     copy.edit("data/runs/tiny/1/rollout.manifest.json", '"schema_version": 1', '"schema_version": 99')
     assert "field 'schema_version' is 99" in refused(copy, "p2o stage verify --iteration 1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "option", "words"),
+    [
+        ("arms: [p2o, grpo]", "arms: [p2o, nosuch]", "", ["recipes/arms.yaml", "no arm 'nosuch'", "one of p2o, grpo"]),
+        ("seeds: 1", "seeds: 0", "", ["recipes/comparisons.yaml", "field 'seeds'", "greater than 0"]),
+        ("evolve.racing: true", "evolve.racng: true", "", ["for p2o-s0", "'evolve.racng'", "Mend"]),
+        ("max_iterations: 3", "max_iterations: 3\n  budget: 3", "", ["field 'budget'", "Extra inputs"]),
+        ("", "", "--recipe other", ["recipes/comparisons.yaml", "no comparison 'other'", "one of microworld"]),
+        ("", "", "--iterations 0", ["field 'max_iterations'", "greater than 0"]),
+    ],
+)
+def test_comparisons(fresh: Callable[[], Workspace], old: str, new: str, option: str, words: list[str]) -> None:
+    workspace = fresh()
+    if old:
+        workspace.edit("recipes/comparisons.yaml", old, new)
+    refused = workspace.sh(f"p2o compare {option}", check=False)
+    assert refused.returncode == 2, refused.stderr
+    assert all(word in refused.stderr for word in words), refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (workspace.root / "experiments").exists(), "nothing was written"

@@ -85,9 +85,9 @@ def sweep_picture(points: Sequence[SweepPoint], arms: Sequence[str]) -> str:
     for index, arm in enumerate(arms, start=1):
         heights = [point.after[arm] for point in points]
         panel.bar(places - 0.4 + width * (index + 0.5), heights, width, color=COLOURS[index - 1], label=arm)
-    panel.set_xticks(places, [f"{point.world}\nbare {point.before:.0%}" for point in points])
+    panel.set_xticks(places, [f"{point.world}\nbare {point.before:.1%}" for point in points])
     panel.set(ylabel="bare accuracy, hard problems", ylim=(0, 1.03))
-    panel.legend()
+    figure.legend(loc="outside lower center", ncols=len(arms) + 1)
     return _svg(figure)
 
 

@@ -17,7 +17,7 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from tests.platform.conftest import Workspace, environment
+from tests.platform.conftest import REPOSITORY, Workspace, environment
 from tests.platform.test_doors import digests
 
 COMMAND = "p2o compare --recipe microworld --quick --jobs 2"
@@ -132,6 +132,15 @@ def test_the_same_runs_give_the_same_report(compared: Workspace) -> None:
     before = (compared.root / "report/report.html").read_bytes()
     compared.sh("p2o report")
     assert (compared.root / "report/report.html").read_bytes() == before
+
+
+def test_searches_are_measured_again(compared: Workspace) -> None:
+    """The benchmark runs on what a comparison leaves behind."""
+    command = f"python -m benchmarks.search --workspace {compared.root} --seeds 1 --max-metric-calls 60"
+    shown = Workspace(REPOSITORY).sh(command).stdout
+    rows = [line.split("│") for line in shown.splitlines() if line.startswith("│ k = ")]
+    assert [row[1].strip() for row in rows] == [f"k = {k}{race}" for k in (1, 2, 4) for race in ("", ", racing")]
+    assert all(int(row[2]) >= 60 for row in rows), "metric calls"
 
 
 @pytest.fixture(scope="module")

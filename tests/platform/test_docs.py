@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from p2o_core.schemas import read_json
+from p2o_core.statistics import MIN_SEEDS
 from tasks.comparison import Comparison
 from tasks.parameters import markdown_table
 from tests.platform.conftest import REPOSITORY, Workspace, environment
@@ -123,3 +124,18 @@ def test_the_reference_has_every_artefact(trained: Workspace) -> None:
     for manifest in (trained.root / "data").rglob("*.manifest.json"):
         for path in read_json(manifest)["outputs"]:
             assert f"`{Path(path).name}" in text, path
+
+
+def test_the_results_are_there_for_machines() -> None:
+    """One entry a claim; docs/results.md says the same numbers."""
+    results = read_json(REPOSITORY / "docs/results.json")
+    text = (REPOSITORY / "docs/results.md").read_text()
+    assert list(results) == ["S9", "V1", "V2", "V3", "V4", "V5"]
+    for name, entry in results.items():
+        assert {"value", "ci_low", "ci_high", "goal", "reached", "seeds"} <= entry.keys()
+        assert entry["seeds"] >= MIN_SEEDS
+        in_points = name in ("V1", "V2", "V3", "V4")
+        bounds = [f"{100 * entry[key]:.1f}" if in_points else f"{entry[key]:.2f}" for key in ("ci_low", "ci_high")]
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
+        assert f"[{', '.join(bounds)}]" in row
+        assert ("not reached" in row) is not entry["reached"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,9 @@ def commands(workspace: Path, mlflow_port: int, prefect_port: int) -> list[list[
 
 def serve(workspace: Path, mlflow_port: int, prefect_port: int) -> None:
     """Run both until Ctrl-C, or until one of them ends."""
-    servers = [subprocess.Popen(command) for command in commands(workspace, mlflow_port, prefect_port)]
+    # Prefect's page asks the default port otherwise, whatever port it was served from
+    environment = os.environ | {"PREFECT_SERVER_UI_API_URL": f"http://{LOOPBACK}:{prefect_port}/api"}
+    servers = [subprocess.Popen(command, env=environment) for command in commands(workspace, mlflow_port, prefect_port)]
     console.print(
         f"MLflow http://{LOOPBACK}:{mlflow_port}   Prefect http://{LOOPBACK}:{prefect_port}   Ctrl-C ends both"
     )

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SQLITE = "sqlite:///"
 KEY_TAG = "p2o.key"
 ITERATION_TAG = "p2o.iteration"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's pages then open with runs and charts, not with traces of language models."""
 CURVES_TAG = "p2o.curves_logged"
 ALIGNED = ("accuracy/", "train/", "best_template")
 """Metrics that a comparison also logs by generated tokens."""
@@ -177,7 +179,7 @@ class Tracker:
         name = self.experiment.tracking.project
         found = self.client.get_experiment_by_name(name)
         artifacts = (home(self.layout.workspace) / "mlartifacts").as_uri()
-        experiment_id = found.experiment_id if found else self.client.create_experiment(name, artifacts)
+        experiment_id = found.experiment_id if found else self.client.create_experiment(name, artifacts, KIND)
         return self.client.create_run(experiment_id)
 
     def _nest_project_run(self) -> None:

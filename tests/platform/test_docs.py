@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -77,6 +78,8 @@ def test_pages_are_served_on_loopback(reader: Workspace) -> None:
     try:
         for port, title in ((PORTS[5000], "MLflow"), (PORTS[4200], "Prefect")):
             assert title in fetch(f"http://127.0.0.1:{port}/", process)
+        settings = json.loads(fetch(f"http://127.0.0.1:{PORTS[4200]}/ui-settings", process))
+        assert settings["api_url"] == f"http://127.0.0.1:{PORTS[4200]}/api", "the page asks the server it came from"
         listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=False).stdout
         for port in PORTS.values():
             assert f"0.0.0.0:{port}" not in listening

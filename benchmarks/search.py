@@ -97,8 +97,9 @@ def cases(workspace: Path, arm: str, seeds: int, second: bool) -> Iterator[Case]
 def run(case: Case, config: EvolveConfig, runtime: Runtime, archive: list[str]) -> Outcome:
     """Search once, and judge what it kept."""
     experiment, layout = case.experiment, case.layout
-    policy = runtime.policy(layout.iteration(case.iteration - 1) / "policy", layout.base / "policy", experiment.policy)
-    engine, verifier = runtime.engine(policy, experiment.rollout.rows_per_batch), runtime.verifier(experiment.verify)
+    policy = layout.iteration(case.iteration - 1) / "policy"
+    engine = runtime.engine(policy, layout.base / "policy", experiment)
+    verifier = runtime.verifier(experiment.verify)
     sampling = Sampling(experiment.rollout.temperature, experiment.rollout.max_new_tokens)
     pool = read_json(layout.base / "phrases.json")
     # another stream than the run's own search

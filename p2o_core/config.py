@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
+PromptStyle = Literal["plain", "p2o", "qwen25-math"]
+"""What stands around a question; :data:`p2o_core.prompts.STYLES` has the texts."""
 
 
 class Section(BaseModel):
@@ -43,6 +45,44 @@ PolicyConfig = FullPolicy | LoraPolicy
 AnyPolicy = Annotated[PolicyConfig, Field(discriminator="type")]
 
 
+class EmbeddedEngineConfig(Section):
+    """transformers in this process. The default: exact, reproducible to the byte, on CPU or one GPU."""
+
+    type: Literal["embedded"] = "embedded"
+    rows_per_batch: PositiveInt = Field(
+        512, description="completions decoded side by side; part of what decides the bytes"
+    )
+
+
+class VllmEngineConfig(Section):
+    """vLLM in this process, on CPU or GPU; adapters and weights are swapped without a restart."""
+
+    type: Literal["vllm"] = "vllm"
+    max_model_len: PositiveInt = Field(..., description="tokens of prompt and completion together at most")
+    max_sequences: PositiveInt = Field(256, description="completions decoded side by side at most")
+    cpu_cache_gib: PositiveInt = Field(2, description="key-value cache on CPU, GiB")
+    gpu_memory: Share = Field(0.85, description="share of the GPU's memory while awake; asleep nearly nothing")
+    sleep: bool = Field(True, description="GPU: give weights and cache back while the trainer works")
+    eager: bool = Field(False, description="GPU: no CUDA graphs, starts faster and decodes slower; always so on CPU")
+    tensor_parallel: PositiveInt = Field(1, description="GPUs a copy of the model is spread over")
+
+
+class ServerEngineConfig(Section):
+    """One or many vLLM servers (``p2o serve``) behind OpenAI's protocol; adapters are loaded at run time."""
+
+    type: Literal["server"] = "server"
+    urls: tuple[str, ...] = Field(..., min_length=1, description="base URLs, as http://127.0.0.1:8001")
+    concurrency: PositiveInt = Field(32, description="requests in flight a server at most: the back-pressure")
+    timeout_s: PositiveFloat = Field(600.0, description="seconds a completion may take")
+    retries: PositiveInt = Field(5, description="times a request is tried again, on whichever server is well")
+    patience_s: PositiveFloat = Field(300.0, description="seconds without any healthy server before giving up")
+    api_key_env: str = Field("", description="environment variable with the servers' API key; blank for none")
+
+
+EngineConfig = EmbeddedEngineConfig | VllmEngineConfig | ServerEngineConfig
+AnyEngine = Annotated[EngineConfig, Field(discriminator="type")]
+
+
 class RolloutConfig(Section):
     """Bare rollouts of an iteration's problems."""
 
@@ -50,8 +90,8 @@ class RolloutConfig(Section):
     samples: PositiveInt = Field(6, description="rollouts a problem (n); the paper's n")
     temperature: PositiveFloat = Field(0.6, description="sampling temperature; the paper's")
     max_new_tokens: PositiveInt = Field(..., description="tokens a completion at most")
-    rows_per_batch: PositiveInt = Field(
-        512, description="completions decoded side by side; part of what decides the bytes"
+    prompt: PromptStyle = Field(
+        "plain", description="what stands around a question: nothing, the paper's base prompt, Qwen2.5-Math's"
     )
 
 
@@ -152,6 +192,15 @@ class DistillConfig(Section):
     template_mask: Literal["hard", "soft", "off"] = Field("hard", description="template-ratio mask; the paper's")
     template_ratio_low: PositiveFloat = Field(0.01, description="mask's lower bound; the paper's")
     template_ratio_high: PositiveFloat = Field(10.0, description="mask's upper bound; the paper's")
+    engine_ratio: Literal["off", "truncated", "masked"] = Field(
+        "off", description="weight for trainer/engine differences; off suits the embedded engine, which has none"
+    )
+    engine_ratio_level: Literal["token", "sequence"] = Field("token", description="one weight a token, or a completion")
+    engine_ratio_limit: float = Field(2.0, gt=1, description="truncated at this, or masked beyond it (and below 1/it)")
+    engine_ratio_templated: Literal["rebased", "measured"] = Field(
+        "rebased",
+        description="templated rows: weight 1, the prompt shift being no engine error, or measured by a second pass",
+    )
     context: Literal["bare", "templated"] = Field(
         "bare", description="prompt of the gradient; templated switches context distillation off"
     )
@@ -167,6 +216,9 @@ class EvaluateConfig(Section):
         False, description="also under the best template of the last search, as metrics named best_template/…"
     )
     max_new_tokens: PositiveInt = Field(..., description="tokens a completion at most")
+    prompt: PromptStyle = Field(
+        "plain", description="as rollout.prompt; qwen25-math is what the benchmarks are run with"
+    )
 
     @model_validator(mode="after")
     def _enough_samples(self) -> EvaluateConfig:

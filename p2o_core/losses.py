@@ -56,6 +56,40 @@ def template_ratio_mask(
     raise ValueError(f"mode must be 'hard' or 'soft', got {mode!r}")
 
 
+def engine_ratio_weights(
+    log_ratios: Tensor,
+    completion_mask: Tensor,
+    *,
+    mode: Literal["truncated", "masked"] = "truncated",
+    level: Literal["token", "sequence"] = "token",
+    limit: float = 2.0,
+) -> Tensor:
+    """Importance weights for what engine and trainer compute differently (truncated importance sampling, Yao et al.
+    2025, "Your efficient RL framework secretly brings you off-policy RL training"; masked: as IcePop).
+
+    Args:
+        log_ratios: [B, T] log(trainer / engine) under one and the same prompt; 0 where nothing was compared.
+        completion_mask: [B, T].
+        mode: ``truncated``: min(ratio, limit). ``masked``: the ratio within [1 / limit, limit], 0 outside.
+        level: ``sequence`` takes one ratio a row, the product over its tokens.
+        limit: greater than 1.
+
+    Returns:
+        [B, T] weights without gradient.
+    """
+    if limit <= 1:
+        raise ValueError(f"limit must be greater than 1, got {limit}")
+    logs = log_ratios.detach().float() * completion_mask
+    if level == "sequence":
+        logs = logs.sum(dim=1, keepdim=True).expand_as(logs)
+    ratio = torch.exp(logs.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO))
+    if mode == "truncated":
+        return ratio.clamp(max=limit)
+    if mode == "masked":
+        return torch.where((ratio >= 1 / limit) & (ratio <= limit), ratio, 0.0)
+    raise ValueError(f"mode must be 'truncated' or 'masked', got {mode!r}")
+
+
 def aggregate(per_token: Tensor, completion_mask: Tensor, aggregation: Aggregation, normalizer: float | None) -> Tensor:
     """One number from [B, T] per-token values.
 
@@ -83,6 +117,7 @@ def policy_loss(
     clip_high: float = 0.2,
     dual_clip: float | None = 3.0,
     template_mask: Tensor | None = None,
+    engine_weights: Tensor | None = None,
     aggregation: Aggregation = "token-mean",
     normalizer: float | None = None,
 ) -> LossOutputs:
@@ -97,12 +132,13 @@ def policy_loss(
         dual_clip: for negative advantages the per-token loss is at most ``dual_clip * |A|``; None for no bound.
         template_mask: [B, T] from :func:`template_ratio_mask`, or None. It multiplies the per-token loss;
             the denominator still counts every completion token.
+        engine_weights: [B, T] from :func:`engine_ratio_weights`, or None; they multiply the per-token loss too.
         aggregation: see :func:`aggregate`.
         normalizer: see :func:`aggregate`.
 
     Returns:
         The loss and ``clip_fraction``, ``dual_clip_fraction``, ``approx_kl`` (k1, old against new),
-        ``policy_ratio_mean`` and ``template_masked_fraction``, each over completion tokens.
+        ``policy_ratio_mean``, ``template_masked_fraction`` and ``engine_weight_mean``, each over completion tokens.
     """
     if dual_clip is not None and dual_clip <= 1:
         raise ValueError(f"dual_clip must be greater than 1, got {dual_clip}")
@@ -119,6 +155,8 @@ def policy_loss(
         per_token = torch.where(advantage < 0, torch.minimum(per_token, bound), per_token)
     if template_mask is not None:
         per_token = per_token * template_mask
+    if engine_weights is not None:
+        per_token = per_token * engine_weights
 
     def share(values: Tensor) -> float:
         return float((values.detach().float() * completion_mask).sum() / completion_mask.sum().clamp(min=1))
@@ -131,5 +169,6 @@ def policy_loss(
             "approx_kl": share(-log_ratio),
             "policy_ratio_mean": share(policy_ratio),
             "template_masked_fraction": share(template_mask == 0) if template_mask is not None else 0.0,
+            "engine_weight_mean": share(engine_weights) if engine_weights is not None else 1.0,
         },
     )

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from p2o_core.config import DistillConfig
 from p2o_core.policy import Policy
 
-STATE_FILE = "optimizer.safetensors"
+STATE_FILE = Path("optimizer") / "state.safetensors"
+"""In a folder of its own: engines read every safetensors file beside a config as weights."""
 
 
 class PolicyOptimizer:
@@ -54,6 +55,7 @@ class PolicyOptimizer:
         for name, parameter in self.parameters.items():
             for key, value in self.adamw.state.get(parameter, {}).items():
                 tensors[f"{key}/{name}"] = value
+        (folder / STATE_FILE).parent.mkdir(exist_ok=True)
         save_file(tensors, folder / STATE_FILE)
 
     def load(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The policy: weights, tokenizer and LoRA adapter, and the log-probs of completions under it."""
+"""The policy: weights, LoRA adapter and chat format, and the log-probs of completions under it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from p2o_core.config import LoraPolicy, PolicyConfig
-from p2o_core.templates import apply_template
+from p2o_core.prompts import Chat
 
 ADAPTER_CONFIG = "adapter_config.json"
 BASE_NAME = "base-policy"
@@ -60,10 +60,9 @@ def positions(attention_mask: Tensor) -> Tensor:
 class Policy:
     """A causal language model with its tokenizer, all weights trainable or a LoRA adapter only."""
 
-    def __init__(self, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: PreTrainedModel | PeftModel, chat: Chat) -> None:
         self.model = model.eval()
-        self.tokenizer = tokenizer
-        self._encoded: dict[tuple[str, str], tuple[int, ...]] = {}
+        self.chat = chat
 
     @classmethod
     def create(cls, base: Path, config: PolicyConfig, *, seed: int) -> Policy:
@@ -71,7 +70,7 @@ class Policy:
 
         LoRA's A matrices are random, so they are seeded here and iteration 0 saves them.
         """
-        policy = cls(_load_model(base, config), _load_tokenizer(base))
+        policy = cls(_load_model(base, config), Chat.load(base))
         if isinstance(config, LoraPolicy):
             torch.manual_seed(seed)
             policy.model = get_peft_model(
@@ -91,15 +90,15 @@ class Policy:
         """A folder written by :meth:`save`; an adapter is put on top of ``base``."""
         if (folder / ADAPTER_CONFIG).exists():
             model = PeftModel.from_pretrained(_load_model(base, config), str(folder), is_trainable=True)
-            return cls(model, _load_tokenizer(base))
-        return cls(_load_model(folder, config), _load_tokenizer(folder))
+            return cls(model, Chat.load(base))
+        return cls(_load_model(folder, config), Chat.load(folder))
 
     def save(self, folder: Path) -> None:
         """Write safetensors and config (for LoRA the adapter alone) and, for full weights, the tokenizer."""
         folder.mkdir(parents=True, exist_ok=True)
         if not isinstance(self.model, PeftModel):
             self.model.save_pretrained(str(folder), safe_serialization=True)
-            self.tokenizer.save_pretrained(folder)
+            self.chat.tokenizer.save_pretrained(folder)
             return
         for config in self.model.peft_config.values():
             config.base_model_name_or_path = BASE_NAME
@@ -111,34 +110,9 @@ class Policy:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    @property
-    def pad_id(self) -> int:
-        pad = self.tokenizer.pad_token_id
-        return pad if pad is not None else self.tokenizer.eos_token_id
-
-    @property
-    def eos_id(self) -> int:
-        return self.tokenizer.eos_token_id
-
     def trainable_parameters(self) -> dict[str, torch.nn.Parameter]:
         """Name to parameter, in the model's order."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-
-    def encode_prompt(self, question: str, template: str = "") -> tuple[int, ...]:
-        """Token ids of the chat prompt with T(x, z) as its user message, thinking off."""
-        key = (question, template)
-        if key not in self._encoded:
-            text = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": apply_template(template, question)}],
-                add_generation_prompt=True,
-                tokenize=False,
-                enable_thinking=False,  # ignored by chat templates that do not know it
-            )
-            self._encoded[key] = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return self._encoded[key]
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     def completion_logps(self, batch: Batch, temperature: float) -> Tensor:
         """[B, T] log-probs of the completion tokens at ``temperature``, 0 where ``completion_mask`` is 0.
@@ -168,7 +142,3 @@ def _load_model(folder: Path, config: PolicyConfig) -> PreTrainedModel:
         trust_remote_code=False,
     )
     return model.to(config.device)  # type: ignore[return-value]
-
-
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(str(folder), padding_side="left", trust_remote_code=False)

@@ -4,50 +4,23 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from p2o_core.advantages import group_advantages
+from p2o_core.batching import collate, microbatches, padded
 from p2o_core.config import DistillConfig
-from p2o_core.losses import Aggregation, LossOutputs, policy_loss, template_ratio_mask
+from p2o_core.groups import Group, Rollout, with_advantages
+from p2o_core.losses import Aggregation, LossOutputs, engine_ratio_weights, policy_loss, template_ratio_mask
+from p2o_core.old_logps import with_old_logps
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Batch, Policy
 
 RATIO_EDGES = np.linspace(-5.0, 2.0, 29)
 """Edges of the template-ratio histogram, log10: quarters of a decade."""
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """One completion as the update sees it.
-
-    ``prompt_ids`` is the context the gradient is taken under: under context distillation the *bare* prompt,
-    also when the completion was sampled under a template (``templated``). ``sampling_logps`` are the engine's,
-    under the context it sampled from; ``old_logps`` those under ``prompt_ids`` before the first step.
-
-    >>> Rollout("p0", (1, 2), (3,), (-0.1,), reward=1.0, templated=False).old_logps
-    ()
-    """
-
-    problem_id: str
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[int, ...]
-    sampling_logps: tuple[float, ...]
-    reward: float
-    templated: bool
-    advantage: float = 0.0
-    old_logps: tuple[float, ...] = ()
-
-    @property
-    def length(self) -> int:
-        return len(self.prompt_ids) + len(self.completion_ids)
-
-
-Group = list[Rollout]
 
 
 @dataclass(frozen=True)
@@ -63,18 +36,6 @@ class UpdateReport:
     metrics: dict[str, float]
     template_ratios: list[int]
     """Completion tokens of templated rollouts by log10 of their template ratio, in :data:`RATIO_EDGES`' bins."""
-
-
-def with_advantages(groups: Sequence[Group], *, normalize_std: bool) -> list[Group]:
-    """The groups that carry a signal, each rollout with its advantage. A group without variance is left out
-    wholly: neither numerator nor denominator of the loss sees it, so it contributes exactly nothing."""
-    kept = []
-    for group in groups:
-        rewards = torch.tensor([rollout.reward for rollout in group])
-        advantages = group_advantages(rewards, torch.zeros(len(group), dtype=torch.long), normalize_std=normalize_std)
-        if advantages.any():
-            kept.append([replace(r, advantage=a) for r, a in zip(group, advantages.tolist(), strict=True)])
-    return kept
 
 
 def update_policy(
@@ -99,7 +60,7 @@ def update_policy(
     size = config.groups_per_minibatch
     planned = -(-len(signal) // size)
     totals = _Means()
-    with_old = _with_old_logps(policy, signal, config, temperature)
+    with_old = with_old_logps(policy, signal, config, temperature)
     for step in range(planned):
         rollouts = [rollout for group in with_old[step * size : (step + 1) * size] for rollout in group]
         _train_step(policy, optimizer, rollouts, config, temperature, totals)
@@ -113,9 +74,22 @@ def update_policy(
         rollouts_trained=sum(map(len, signal)),
         planned_steps=planned,
         steps=totals.steps,
-        metrics=totals.means(),
+        metrics=totals.means() | engine_metrics([r for group in with_old for r in group], config),
         template_ratios=template_ratio_histogram(rollout for group in with_old for rollout in group),
     )
+
+
+def engine_metrics(rollouts: Sequence[Rollout], config: DistillConfig) -> dict[str, float]:
+    """How far trainer and engine are apart on the rows that were compared, over their tokens: mean and largest
+    |log ratio|, and k3, the low-variance estimate of KL(engine || trainer) (http://joschu.net/blog/kl-approx.html)."""
+    logs = np.array([ratio for rollout in rollouts for ratio in rollout.engine_log_ratios])
+    if config.engine_ratio == "off" or not logs.size:
+        return {}
+    return {
+        "engine_log_ratio_mean": float(np.abs(logs).mean()),
+        "engine_log_ratio_max": float(np.abs(logs).max()),
+        "engine_kl": float((np.exp(logs) - 1 - logs).mean()),
+    }
 
 
 def template_ratio_histogram(rollouts: Iterable[Rollout]) -> list[int]:
@@ -140,9 +114,9 @@ def _train_step(
 ) -> None:
     """The whole training step: the loss of a mini-batch, accumulated over micro-batches, and one optimiser step."""
     normalizer = _normalizer(rollouts, config.aggregation)
-    for part in _microbatches(rollouts, config.tokens_per_microbatch):
-        batch = _collate(policy, part)
-        old_logp = _padded([r.old_logps for r in part], batch.completion_mask)
+    for part in microbatches(rollouts, config.tokens_per_microbatch):
+        batch = collate(policy, part)
+        old_logp = padded([r.old_logps for r in part], batch.completion_mask)
         outputs = policy_loss(
             logp=policy.completion_logps(batch, temperature),
             old_logp=old_logp,
@@ -152,6 +126,7 @@ def _train_step(
             clip_high=config.clip_high,
             dual_clip=config.dual_clip,
             template_mask=_template_mask(part, batch, old_logp, config),
+            engine_weights=_engine_weights(part, batch, config),
             aggregation=config.aggregation,
             normalizer=normalizer,
         )
@@ -166,7 +141,7 @@ def _template_mask(part: list[Rollout], batch: Batch, old_logp: Tensor, config: 
         return None
     mask = template_ratio_mask(
         old_logp,
-        _padded([r.sampling_logps for r in part], batch.completion_mask),
+        padded([r.sampling_logps for r in part], batch.completion_mask),
         low=config.template_ratio_low,
         high=config.template_ratio_high,
         mode=config.template_mask,
@@ -175,46 +150,24 @@ def _template_mask(part: list[Rollout], batch: Batch, old_logp: Tensor, config: 
     return torch.where(templated, mask, 1.0)
 
 
-@torch.no_grad()
-def _with_old_logps(policy: Policy, groups: list[Group], config: DistillConfig, temperature: float) -> list[Group]:
-    """Old log-probs under the training context. Where the completion was sampled under that very context they
-    are the engine's; only templated rollouts of a bare update need a forward pass."""
-    needing = [r for group in groups for r in group if r.templated and config.context == "bare"]
-    old: dict[int, tuple[float, ...]] = {}
-    for part in _microbatches(needing, config.tokens_per_microbatch):
-        logps = policy.completion_logps(_collate(policy, part), temperature).tolist()
-        old |= {id(r): tuple(row[: len(r.completion_ids)]) for r, row in zip(part, logps, strict=True)}
-    return [[replace(r, old_logps=old.get(id(r), r.sampling_logps)) for r in group] for group in groups]
-
-
-def _microbatches(rollouts: Sequence[Rollout], tokens: int) -> Iterator[list[Rollout]]:
-    """Rollouts of like length together, at most ``tokens`` padded tokens a part (a longer rollout goes alone)."""
-    part: list[Rollout] = []
-    for rollout in sorted(rollouts, key=lambda r: r.length):
-        if part and (len(part) + 1) * rollout.length > tokens:
-            yield part
-            part = []
-        part.append(rollout)
-    if part:
-        yield part
-
-
-def _collate(policy: Policy, part: list[Rollout]) -> Batch:
-    batch = Batch.collate([r.prompt_ids for r in part], [r.completion_ids for r in part], policy.pad_id)
-    return batch.to(policy.device)
-
-
-def _padded(rows: Sequence[Sequence[float]], like: Tensor) -> Tensor:
-    """[B, T] from rows of unequal length, zeros behind."""
-    width = like.shape[1]
-    return torch.tensor([[*row] + [0.0] * (width - len(row)) for row in rows], dtype=torch.float32, device=like.device)
-
-
 def _normalizer(rollouts: list[Rollout], aggregation: Aggregation) -> float:
     """The denominator of the whole mini-batch: its completion tokens, or its sequences."""
     if aggregation == "token-mean":
         return float(sum(len(r.completion_ids) for r in rollouts))
     return float(len(rollouts))
+
+
+def _engine_weights(part: list[Rollout], batch: Batch, config: DistillConfig) -> Tensor | None:
+    """1 on rows that were not compared: their empty ratios are zeros in the log."""
+    if config.engine_ratio == "off":
+        return None
+    return engine_ratio_weights(
+        padded([r.engine_log_ratios for r in part], batch.completion_mask),
+        batch.completion_mask,
+        mode=config.engine_ratio,
+        level=config.engine_ratio_level,
+        limit=config.engine_ratio_limit,
+    )
 
 
 class _Means:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from p2o_core.config import PromptStyle
 from p2o_core.engines.base import RolloutRequest, Sampling
 from p2o_core.schemas import read_problems, read_rows, write_json, write_rows
 from p2o_core.types import Assignment, Completion, Judged, Problem
@@ -14,8 +15,8 @@ from tasks.stage import Artifact, Stage, StageIO
 from tasks.verify import gold_answers, judge
 
 if TYPE_CHECKING:
-    from p2o_core.policy import Policy
-    from p2o_core.update import Group
+    from p2o_core.groups import Group
+    from p2o_core.prompts import Chat
 
 
 def run(io: StageIO) -> None:
@@ -27,24 +28,25 @@ def run(io: StageIO) -> None:
 
     experiment = io.experiment
     problems = {problem.id: problem for problem in read_problems(io.inputs["train"])}
-    policy = io.runtime.policy(io.inputs["policy"], io.inputs["base"], experiment.policy)
     assignments = read_rows(io.inputs["assignment"], Assignment) if experiment.distill.enabled else []
     first = experiment.rollout.samples
     reused = reusable(io.inputs["winners"], assignments, first) if experiment.distill.reuse else []
     taken = {(completion.problem_id, completion.sample) for completion in reused}
     assignments = [a for a in assignments if (a.problem_id, first + a.sample) not in taken]
-    templated = [*reused, *_roll_out_templated(io, policy, problems, assignments)]
+    templated = [*reused, *_roll_out_templated(io, problems, assignments)]
     judged = judge(io.runtime.verifier(experiment.verify), templated, gold_answers(list(problems.values())))
     io.counts["templated"] = write_rows(io.outputs["templated"], templated, Completion)
     write_rows(io.outputs["templated_verdicts"], judged, Judged)
 
+    policy = io.runtime.trainer(io.inputs["policy"], io.inputs["base"], experiment.policy)
     groups = build_groups(
-        policy,
+        policy.chat,
         problems,
         [*read_rows(io.inputs["rollouts"], Completion), *templated],
         [*read_rows(io.inputs["verdicts"], Judged), *judged],
         gradient_under_template=experiment.distill.context == "templated",
         hard_groups=experiment.distill.hard_groups,
+        style=experiment.rollout.prompt,
     )
     io.runtime.forget_policy()
     optimizer = PolicyOptimizer(policy, experiment.distill)
@@ -94,7 +96,7 @@ def reusable(winners: Path, assignments: Sequence[Assignment], first_sample: int
 
 
 def _roll_out_templated(
-    io: StageIO, policy: Policy, problems: dict[str, Problem], assignments: Sequence[Assignment]
+    io: StageIO, problems: dict[str, Problem], assignments: Sequence[Assignment]
 ) -> list[Completion]:
     """One completion an assignment; samples are numbered behind the bare ones of the same problem."""
     rollout = io.experiment.rollout
@@ -105,28 +107,31 @@ def _roll_out_templated(
             a.template,
             (rollout.samples + a.sample,),
             io.seed("templated"),
+            rollout.prompt,
         )
         for a in assignments
     ]
-    engine = io.runtime.engine(policy, rollout.rows_per_batch)
-    return engine.generate(requests, Sampling(rollout.temperature, rollout.max_new_tokens))
+    if not requests:
+        return []  # without waking an engine
+    return io.engine().generate(requests, Sampling(rollout.temperature, rollout.max_new_tokens))
 
 
 def build_groups(
-    policy: Policy,
+    chat: Chat,
     problems: dict[str, Problem],
     completions: Sequence[Completion],
     judged: Sequence[Judged],
     *,
     gradient_under_template: bool,
     hard_groups: str = "mixed",
+    style: PromptStyle = "plain",
 ) -> list[Group]:
     """A group a problem, bare and templated completions together: a hard problem's group has variance exactly
     when a template works. The gradient's prompt is the bare one, unless context distillation is off.
 
     ``hard_groups="templated"`` leaves the bare completions of problems with templated ones out (the paper).
     """
-    from p2o_core.update import Rollout
+    from p2o_core.groups import Rollout
 
     groups: dict[str, Group] = {}
     replaced = {c.problem_id for c in completions if c.template.strip()} if hard_groups == "templated" else set()
@@ -138,11 +143,12 @@ def build_groups(
         groups.setdefault(completion.problem_id, []).append(
             Rollout(
                 problem_id=completion.problem_id,
-                prompt_ids=policy.encode_prompt(question, context),
+                prompt_ids=chat.encode_prompt(question, context, style),
                 completion_ids=completion.token_ids,
                 sampling_logps=completion.logps,
                 reward=verdict.reward,
                 templated=bool(completion.template.strip()),
+                sampling_prompt_ids=chat.encode_prompt(question, completion.template, style),
             )
         )
     return list(groups.values())
@@ -170,10 +176,11 @@ STAGE = Stage(
         "seed",
         "threads",
         "policy",
+        "engine",
+        "rollout.prompt",
         "rollout.samples",
         "rollout.temperature",
         "rollout.max_new_tokens",
-        "rollout.rows_per_batch",
         "verify.timeout_s",
         "distill",
     ),

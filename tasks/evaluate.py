@@ -46,11 +46,11 @@ def run(io: StageIO) -> None:
 def _answer(io: StageIO, problems: Sequence[Problem], template: str) -> tuple[list[Completion], list[Judged]]:
     """k completions a problem under ``template``, and their verdicts."""
     settings = io.experiment.evaluate
-    policy = io.runtime.policy(io.inputs["policy"], io.inputs["base"], io.experiment.policy)
     # one stream for all iterations: the policies are compared on the same draws
     stream = derive_seed(io.experiment.seed, "evaluate")
-    completions = io.runtime.engine(policy, io.experiment.rollout.rows_per_batch).generate(
-        [RolloutRequest(p.id, p.question, template, tuple(range(settings.samples)), stream) for p in problems],
+    samples = tuple(range(settings.samples))
+    completions = io.engine().generate(
+        [RolloutRequest(p.id, p.question, template, samples, stream, settings.prompt) for p in problems],
         Sampling(settings.temperature, settings.max_new_tokens),
     )
     return completions, judge(io.runtime.verifier(io.experiment.verify), completions, gold_answers(problems))
@@ -75,5 +75,5 @@ STAGE = Stage(
         "templates": Artifact("templates.json", "current"),
     },
     outputs={"predictions": "predictions.parquet", "judgements": "judgements.parquet", "metrics": "metrics.json"},
-    params=("seed", "threads", "policy", "rollout.rows_per_batch", "verify.timeout_s", "evaluate"),
+    params=("seed", "threads", "policy", "engine", "verify.timeout_s", "evaluate"),
 )

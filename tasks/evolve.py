@@ -72,10 +72,9 @@ def _search(io: StageIO, hard: list[Problem], previous: dict[str, Any]) -> tuple
     from p2o_core.search.evolve import evolve_templates
 
     experiment = io.experiment
-    policy = io.runtime.policy(io.inputs["policy"], io.inputs["base"], experiment.policy)
     evolution = evolve_templates(
         hard,
-        io.runtime.engine(policy, experiment.rollout.rows_per_batch),
+        io.engine(),
         io.runtime.verifier(experiment.verify),
         read_json(io.inputs["phrases"]),
         experiment.evolve,
@@ -127,9 +126,10 @@ STAGE = Stage(
         "seed",
         "threads",
         "policy",
+        "engine",
+        "rollout.prompt",
         "rollout.temperature",
         "rollout.max_new_tokens",
-        "rollout.rows_per_batch",
         "verify.timeout_s",
         "evolve",
         "distill.templated_samples",

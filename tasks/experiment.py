@@ -13,8 +13,10 @@ import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
 from p2o_core.config import (
+    AnyEngine,
     AnyPolicy,
     DistillConfig,
+    EmbeddedEngineConfig,
     EvaluateConfig,
     EvolveConfig,
     MineConfig,
@@ -103,6 +105,7 @@ class Experiment(Section):
     iterations: dict[str, int] = Field(..., description="iteration to the one it starts from: {'1': 0, '2': 1, …}")
     prepare: Annotated[MicroworldPrepare | FilesPrepare, Field(discriminator="type")]
     policy: AnyPolicy
+    engine: AnyEngine = EmbeddedEngineConfig()
     rollout: RolloutConfig
     verify: VerifyConfig
     mine: MineConfig

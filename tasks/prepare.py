@@ -32,7 +32,9 @@ def _prepare_microworld(io: StageIO, settings: MicroworldPrepare) -> None:
     from microworld.problems import draw_split
     from microworld.sentences import phrase_pool
     from microworld.tokenizer import build_tokenizer
+    from p2o_core.engines.embedded import EmbeddedEngine
     from p2o_core.policy import Policy
+    from p2o_core.prompts import Chat
 
     rng, taken = random.Random(derive_seed(settings.seed, 0, "problems")), set[str]()
     heldout = tiers(settings, settings.heldout, settings.heldout)
@@ -61,10 +63,10 @@ def _prepare_microworld(io: StageIO, settings: MicroworldPrepare) -> None:
         tokenizer,
         on_step=lambda step, loss: io.progress(step, settings.pretrain_steps),
     )
-    policy = Policy(model, tokenizer)
+    policy = Policy(model, Chat(tokenizer))
     policy.save(io.outputs["policy"])
     table = measure(
-        io.runtime.engine(policy, rows_per_batch=256),
+        EmbeddedEngine(policy, rows_per_batch=256),
         tuple(sorted({settings.easy_length, *settings.hard_lengths, *settings.ood_lengths})),
         max_new_tokens=4 * settings.longest + 8,  # a step takes three tokens, the box three, the end one
         seed=derive_seed(settings.seed, 0, "competence"),

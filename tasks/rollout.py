@@ -35,7 +35,7 @@ def run(io: StageIO) -> None:
     problems = iteration_problems(
         read_problems(io.inputs["train"]), io.iteration, settings.problems, io.experiment.seed
     )
-    policy = io.runtime.policy(io.inputs["policy"], io.inputs["base"], io.experiment.policy)
+    samples = tuple(range(settings.samples))
     done, total = 0, settings.problems * settings.samples
 
     def advance(rows: int) -> None:
@@ -43,11 +43,8 @@ def run(io: StageIO) -> None:
         done += rows
         io.progress(done, total)
 
-    completions = io.runtime.engine(policy, settings.rows_per_batch, advance).generate(
-        [
-            RolloutRequest(p.id, p.question, "", tuple(range(settings.samples)), io.seed("completions"))
-            for p in problems
-        ],
+    completions = io.engine(advance).generate(
+        [RolloutRequest(p.id, p.question, "", samples, io.seed("completions"), settings.prompt) for p in problems],
         Sampling(settings.temperature, settings.max_new_tokens),
     )
     io.counts["problems"] = len(problems)
@@ -65,5 +62,5 @@ STAGE = Stage(
         "policy": Artifact("policy", "previous"),
     },
     outputs={"rollouts": "rollouts.parquet"},
-    params=("seed", "threads", "policy", "rollout"),
+    params=("seed", "threads", "policy", "engine", "rollout"),
 )

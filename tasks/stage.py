@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from p2o_core.engines.base import RolloutEngine
 from p2o_core.seeding import derive_seed
 from tasks.experiment import Experiment
 from tasks.layout import Layout
@@ -53,6 +54,10 @@ class StageIO:
     runtime: Runtime
     progress: Callable[[int, int], None] = lambda done, total: None
     counts: dict[str, int] = field(default_factory=dict)
+
+    def engine(self, on_rows: Callable[[int], None] | None = None) -> RolloutEngine:
+        """The experiment's engine, sampling from the stage's input policy."""
+        return self.runtime.engine(self.inputs["policy"], self.inputs["base"], self.experiment, on_rows)
 
     def seed(self, *path: int | str) -> int:
         """From (experiment seed, iteration, stage) and what is drawn."""

@@ -17,6 +17,7 @@ from microworld.pretrain import PretrainSettings, build_model  # noqa: E402
 from microworld.tokenizer import build_tokenizer  # noqa: E402
 from p2o_core.config import FullPolicy, LoraPolicy  # noqa: E402
 from p2o_core.policy import Policy  # noqa: E402
+from p2o_core.prompts import Chat  # noqa: E402
 from p2o_core.verify import Verifier  # noqa: E402
 
 BIN = Path(sys.executable).parent
@@ -40,7 +41,7 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fitting_share=0.5,
         bare_share=0.2,
     )
-    Policy(build_model(settings, tokenizer), tokenizer).save(folder)
+    Policy(build_model(settings, tokenizer), Chat(tokenizer)).save(folder)
     return folder
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from p2o_core.config import PromptStyle
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion
 
@@ -15,6 +16,7 @@ class RolloutRequest:
     """``samples`` completions of one question under one template (blank: the bare prompt).
 
     ``stream`` seeds the request; sample s draws from the stream ``derive_seed(stream, problem_id, s)``.
+    ``style`` is the prompt's shape around the question (:data:`p2o_core.prompts.STYLES`).
     """
 
     problem_id: str
@@ -22,6 +24,7 @@ class RolloutRequest:
     template: str
     samples: tuple[int, ...]
     stream: int
+    style: PromptStyle = "plain"
 
     def seed(self, sample: int) -> int:
         return derive_seed(self.stream, self.problem_id, sample)

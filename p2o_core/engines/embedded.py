@@ -57,7 +57,7 @@ class EmbeddedEngine:
 
     def _chunks(self, requests: Sequence[RolloutRequest]) -> Iterator[list[int]]:
         """Request indices by batch; prompts of like length share one, so little is padded."""
-        lengths = [len(self.policy.encode_prompt(r.question, r.template)) for r in requests]
+        lengths = [len(self.policy.chat.encode_prompt(r.question, r.template, r.style)) for r in requests]
         chunk: list[int] = []
         rows = 0
         for index in sorted(range(len(requests)), key=lambda index: lengths[index]):
@@ -72,10 +72,11 @@ class EmbeddedEngine:
 
     def _prefill(self, rows: Sequence[_Row]) -> tuple[DynamicCache, Tensor, Tensor]:
         """Cache, last logits [rows, V] and attention mask [rows, P]; each distinct prompt is computed once."""
-        prompts = [self.policy.encode_prompt(row.request.question, row.request.template) for row in rows]
+        encode = self.policy.chat.encode_prompt
+        prompts = [encode(row.request.question, row.request.template, row.request.style) for row in rows]
         distinct = list(dict.fromkeys(prompts))
         width = max(map(len, distinct))
-        pad = self.policy.pad_id
+        pad = self.policy.chat.pad_id
         input_ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in distinct], device=self.policy.device)
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in distinct], device=self.policy.device)
         cache = DynamicCache(config=self.policy.model.config)
@@ -105,7 +106,7 @@ class EmbeddedEngine:
                 if writing[row]:
                     rows[row].token_ids.append(token)
                     rows[row].logps.append(logp)
-                    writing[row] = token != self.policy.eos_id
+                    writing[row] = token != self.policy.chat.eos_id
             keep = [index for index, row in enumerate(active) if writing[row]]
             if not keep or step + 1 == sampling.max_new_tokens:
                 return
@@ -129,10 +130,10 @@ class EmbeddedEngine:
             problem_id=row.request.problem_id,
             sample=row.sample,
             template=row.request.template,
-            text=self.policy.decode(row.token_ids),
+            text=self.policy.chat.decode(row.token_ids),
             token_ids=tuple(row.token_ids),
             logps=tuple(row.logps),
-            truncated=row.token_ids[-1] != self.policy.eos_id,
+            truncated=row.token_ids[-1] != self.policy.chat.eos_id,
         )
 
 

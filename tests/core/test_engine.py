@@ -24,8 +24,8 @@ def test_logps_are_the_trainers(policy: Policy, template: str, temperature: floa
     completions = EmbeddedEngine(policy, rows_per_batch=5).generate(
         requests(template), Sampling(temperature, max_new_tokens=12)
     )
-    prompts = [policy.encode_prompt(r.question, r.template) for r in requests(template) for _ in r.samples]
-    batch = Batch.collate(prompts, [c.token_ids for c in completions], policy.pad_id)
+    prompts = [policy.chat.encode_prompt(r.question, r.template) for r in requests(template) for _ in r.samples]
+    batch = Batch.collate(prompts, [c.token_ids for c in completions], policy.chat.pad_id)
     with torch.no_grad():
         logps = policy.completion_logps(batch, temperature)
     for row, completion in zip(logps, completions, strict=True):
@@ -38,7 +38,7 @@ def test_logps_are_those_of_the_unpadded_model(full_policy: Policy) -> None:
     """Against the plain model, a row at a time: padding, shared prefill and dropped rows change nothing."""
     for completion in EmbeddedEngine(full_policy, rows_per_batch=64).generate(requests(), Sampling(1.0, 12)):
         question = requests()[int(completion.problem_id[1:])].question
-        prompt = full_policy.encode_prompt(question)
+        prompt = full_policy.chat.encode_prompt(question)
         with torch.no_grad():
             logits = full_policy.model(torch.tensor([[*prompt, *completion.token_ids]])).logits[0]
         logps = logits.log_softmax(-1)[len(prompt) - 1 : -1]
@@ -62,7 +62,7 @@ def test_samples_follow_the_distribution(full_policy: Policy) -> None:
     many = [RolloutRequest("p", question, "", tuple(range(4000)), 3)]
     drawn = EmbeddedEngine(full_policy, rows_per_batch=4000).generate(many, Sampling(0.8, 1))
     with torch.no_grad():
-        logits = full_policy.model(torch.tensor([full_policy.encode_prompt(question)])).logits[0, -1]
+        logits = full_policy.model(torch.tensor([full_policy.chat.encode_prompt(question)])).logits[0, -1]
     expected = (logits / 0.8).softmax(-1) * 4000
     counts = torch.bincount(torch.tensor([c.token_ids[0] for c in drawn]), minlength=len(expected))
     common = expected >= 5
@@ -74,11 +74,11 @@ def test_samples_follow_the_distribution(full_policy: Policy) -> None:
 def test_greedy_is_the_argmax_and_truncation_is_reported(full_policy: Policy) -> None:
     completions = EmbeddedEngine(full_policy, rows_per_batch=8).generate(requests(samples=2), Sampling(0.0, 4))
     for completion in completions:
-        prompt = list(full_policy.encode_prompt(requests()[int(completion.problem_id[1:])].question))
+        prompt = list(full_policy.chat.encode_prompt(requests()[int(completion.problem_id[1:])].question))
         for token in completion.token_ids:
             with torch.no_grad():
                 assert token == int(full_policy.model(torch.tensor([prompt])).logits[0, -1].argmax())
             prompt.append(token)
         assert completion.logps == (0.0,) * len(completion.token_ids)
-        assert completion.truncated == (completion.token_ids[-1] != full_policy.eos_id)
+        assert completion.truncated == (completion.token_ids[-1] != full_policy.chat.eos_id)
         assert len(completion.token_ids) <= 4

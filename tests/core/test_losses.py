@@ -38,7 +38,7 @@ def test_agrees_with_trl(full_policy: Policy, tmp_path: Path, aggregation: Aggre
     """A real GRPOTrainer computes the loss of real tokens; log-probs, clipping, dual clip and aggregation agree."""
     trainer = GRPOTrainer(
         model=full_policy.model,
-        processing_class=full_policy.tokenizer,
+        processing_class=full_policy.chat.tokenizer,
         reward_funcs=lambda completions, **_: [0.0] * len(completions),
         train_dataset=Dataset.from_dict({"prompt": ["sum 1 a+2 ?"]}),
         args=GRPOConfig(
@@ -60,7 +60,7 @@ def test_agrees_with_trl(full_policy: Policy, tmp_path: Path, aggregation: Aggre
     lengths = [3, 6, 1, 5]
     prompts = [torch.randint(10, 100, (n,), generator=generator).tolist() for n in (4, 2, 6, 3)]
     completions = [torch.randint(10, 100, (n,), generator=generator).tolist() for n in lengths]
-    batch = Batch.collate(prompts, completions, full_policy.pad_id)
+    batch = Batch.collate(prompts, completions, full_policy.chat.pad_id)
     logp = full_policy.completion_logps(batch, 0.7)
     old_logp = (logp.detach() + 0.7 * torch.randn(logp.shape, generator=generator)) * batch.completion_mask
     advantages = torch.randn(4, generator=generator) * 2

@@ -35,6 +35,6 @@ def test_loaded_policy_gives_the_same_logps(policy: Policy, base_folder: Path, t
     policy.save(tmp_path / "saved")
     lora = any("lora" in name for name in policy.trainable_parameters())
     loaded = Policy.load(tmp_path / "saved", base_folder, LoraPolicy(rank=4) if lora else FullPolicy())
-    batch = Batch.collate([policy.encode_prompt("sum 4 a+2 ?")], [[5, 6, 7]], policy.pad_id)
+    batch = Batch.collate([policy.chat.encode_prompt("sum 4 a+2 ?")], [[5, 6, 7]], policy.chat.pad_id)
     assert torch.equal(policy.completion_logps(batch, 0.7), loaded.completion_logps(batch, 0.7))
     assert set(loaded.trainable_parameters()) == set(policy.trainable_parameters())

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from p2o_core.config import DistillConfig, FullPolicy, LoraPolicy
+from p2o_core.groups import Group, Rollout
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
-from p2o_core.update import Group, Rollout, update_policy
+from p2o_core.update import update_policy
 
 CONFIG = DistillConfig(learning_rate=1e-3, groups_per_minibatch=2, tokens_per_microbatch=64)
 TEMPLATE = "Do not stop early."
@@ -24,14 +25,14 @@ def rollout(
     temperature: float = 1.0,
 ) -> Rollout:
     """A completion with the log-probs of the context it was sampled under."""
-    ids = (*policy.tokenizer(text, add_special_tokens=False)["input_ids"], policy.eos_id)
-    prompt = policy.encode_prompt(question, template)
+    ids = (*policy.chat.tokenizer(text, add_special_tokens=False)["input_ids"], policy.chat.eos_id)
+    prompt = policy.chat.encode_prompt(question, template)
     with torch.no_grad():
         logits = policy.model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
     logps = (logits / temperature).log_softmax(-1).gather(1, torch.tensor(ids).unsqueeze(1)).squeeze(1)
     return Rollout(
         problem_id=question,
-        prompt_ids=policy.encode_prompt(question),
+        prompt_ids=policy.chat.encode_prompt(question),
         completion_ids=ids,
         sampling_logps=tuple(logps.tolist()),
         reward=reward,
@@ -117,7 +118,10 @@ def test_the_gradient_is_taken_at_its_context(base_folder: Path, context: str) -
     groups = mixed_groups(policy, count=2, temperature=0.9)
     if context == "templated":
         groups = [
-            [replace(r, prompt_ids=policy.encode_prompt(r.problem_id, TEMPLATE if r.templated else "")) for r in group]
+            [
+                replace(r, prompt_ids=policy.chat.encode_prompt(r.problem_id, TEMPLATE if r.templated else ""))
+                for r in group
+            ]
             for group in groups
         ]
     config = CONFIG.model_copy(update={"context": context})
@@ -139,8 +143,8 @@ def test_the_gradient_is_taken_at_its_context(base_folder: Path, context: str) -
             total += advantage[row.reward] * float(logps.gather(1, torch.tensor(row.completion_ids).unsqueeze(1)).sum())
         return -total / tokens
 
-    bare = lambda r: policy.encode_prompt(r.problem_id)  # noqa: E731
-    templated = lambda r: policy.encode_prompt(r.problem_id, TEMPLATE if r.templated else "")  # noqa: E731
+    bare = lambda r: policy.chat.encode_prompt(r.problem_id)  # noqa: E731
+    templated = lambda r: policy.chat.encode_prompt(r.problem_id, TEMPLATE if r.templated else "")  # noqa: E731
     right, wrong = (bare, templated) if context == "bare" else (templated, bare)
     parameters = policy.trainable_parameters()
     generator = torch.Generator().manual_seed(0)

@@ -26,23 +26,23 @@ def shapes(groups: list) -> list[list[bool]]:
 
 
 def test_bare_and_templated_completions_share_a_group(full_policy: Policy) -> None:
-    groups = build_groups(full_policy, PROBLEMS, COMPLETIONS, VERDICTS, gradient_under_template=False)
+    groups = build_groups(full_policy.chat, PROBLEMS, COMPLETIONS, VERDICTS, gradient_under_template=False)
     assert shapes(groups) == [[False, False, True], [False]]
-    bare = full_policy.encode_prompt("sum 4 a+5 ?", "")
+    bare = full_policy.chat.encode_prompt("sum 4 a+5 ?", "")
     assert {rollout.prompt_ids for group in groups for rollout in group} == {bare}
 
 
 def test_the_paper_s_variant_leaves_bare_completions_of_rescued_problems_out(full_policy: Policy) -> None:
     groups = build_groups(
-        full_policy, PROBLEMS, COMPLETIONS, VERDICTS, gradient_under_template=False, hard_groups="templated"
+        full_policy.chat, PROBLEMS, COMPLETIONS, VERDICTS, gradient_under_template=False, hard_groups="templated"
     )
     assert sorted(shapes(groups)) == [[False], [True]]
 
 
 def test_without_distillation_the_gradient_s_prompt_has_the_template(full_policy: Policy) -> None:
-    (hard, _) = build_groups(full_policy, PROBLEMS, COMPLETIONS, VERDICTS, gradient_under_template=True)
-    assert hard[2].prompt_ids == full_policy.encode_prompt("sum 4 a+5 ?", TEMPLATE)
-    assert hard[0].prompt_ids == full_policy.encode_prompt("sum 4 a+5 ?", "")
+    (hard, _) = build_groups(full_policy.chat, PROBLEMS, COMPLETIONS, VERDICTS, gradient_under_template=True)
+    assert hard[2].prompt_ids == full_policy.chat.encode_prompt("sum 4 a+5 ?", TEMPLATE)
+    assert hard[0].prompt_ids == full_policy.chat.encode_prompt("sum 4 a+5 ?", "")
 
 
 def test_each_completion_of_the_search_is_reused_once(tmp_path: Path) -> None:

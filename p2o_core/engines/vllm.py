@@ -1,0 +1,197 @@
+"""The ``vllm`` engine: vLLM in this process, one start for the whole experiment.
+
+Between iterations adapters are swapped by request and full weights are read in place. On a GPU the engine sleeps
+while the trainer works, so that both share the card.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from p2o_core.config import LoraPolicy, PolicyConfig, VllmEngineConfig
+from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.policy import ADAPTER_CONFIG
+from p2o_core.prompts import Chat
+from p2o_core.types import Completion
+
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM accepts as ``max_lora_rank``."""
+
+
+class VllmEngine:
+    """See :class:`p2o_core.engines.base.RolloutEngine`.
+
+    Same requests, same order, same machine: same completions (every request has a seed of its own). Unlike the
+    embedded engine the last bits of a log-prob depend on which requests share a batch.
+    """
+
+    def __init__(self, base: Path, policy: PolicyConfig, config: VllmEngineConfig) -> None:
+        self.base = base
+        self.config = config
+        self.chat = Chat.load(base)
+        self.on_rows: Callable[[int], None] | None = None
+        self._on_gpu = torch.cuda.is_available() and policy.device.startswith("cuda")
+        self._lora = isinstance(policy, LoraPolicy)
+        self._adapter: Any = None
+        self._adapters = 0
+        self._weights = base
+        self._asleep = False
+        _set_environment(config)
+        from vllm import LLM
+
+        self.llm = LLM(
+            model=str(base),
+            dtype=policy.dtype,
+            max_model_len=config.max_model_len,
+            max_num_seqs=config.max_sequences,
+            tensor_parallel_size=config.tensor_parallel,
+            gpu_memory_utilization=config.gpu_memory,
+            enforce_eager=config.eager or not self._on_gpu,
+            enable_prefix_caching=True,  # a group shares its prompt, a template its beginning
+            enable_lora=self._lora,
+            max_lora_rank=_lora_rank(policy),
+            logprobs_mode="processed_logprobs",  # of the distribution really sampled from, temperature included
+            generation_config="vllm",  # not the model's own top-p and top-k: they bias importance ratios
+            enable_sleep_mode=self._on_gpu and config.sleep,
+            disable_log_stats=True,
+            trust_remote_code=False,
+            seed=0,
+        )
+
+    def use(self, policy: Path) -> None:
+        """Sample from the policy in this folder from now on: an adapter, full weights, or the base itself."""
+        if not (policy / ADAPTER_CONFIG).exists():
+            self._adapter = None
+            self._read_weights(policy if not self._lora else self.base)
+        elif self._adapter is None or self._adapter.lora_path != str(policy):
+            from vllm.lora.request import LoRARequest
+
+            self._adapters += 1  # a new id: cached prefixes of the last adapter are not this one's
+            self._adapter = LoRARequest(f"policy-{self._adapters}", self._adapters, str(policy))
+            self._wake()
+        else:
+            self._wake()
+
+    def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
+        """See :class:`p2o_core.engines.base.RolloutEngine`."""
+        from vllm import SamplingParams, TokensPrompt
+
+        rows = [(request, sample) for request in requests for sample in request.samples]
+        if not rows:
+            return []
+        prompts = [
+            TokensPrompt(prompt_token_ids=list(self.chat.encode_prompt(r.question, r.template, r.style)))
+            for r, _ in rows
+        ]
+        self._check_lengths(rows, prompts, sampling)
+        params = [
+            SamplingParams(
+                temperature=sampling.temperature,
+                max_tokens=sampling.max_new_tokens,
+                stop_token_ids=[self.chat.eos_id],
+                seed=request.seed(sample),
+                logprobs=0,  # the sampled token's alone
+                detokenize=False,
+            )
+            for request, sample in rows
+        ]
+        outputs = self.llm.generate(
+            prompts, params, lora_request=self._adapter, use_tqdm=self._progress if self.on_rows else False
+        )
+        return [self._completion(*row, output.outputs[0], sampling) for row, output in zip(rows, outputs, strict=True)]
+
+    def sleep(self) -> None:
+        """Give the GPU's memory back until the next :meth:`use`; on CPU nothing happens."""
+        if self._on_gpu and self.config.sleep and not self._asleep:
+            self.llm.sleep(level=1 if self._lora else 2)  # full weights are read anew, so they need no copy
+            self._asleep = True
+
+    def close(self) -> None:
+        """End the engine; it cannot be used again."""
+        self.llm.llm_engine.engine_core.shutdown()
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self.llm.wake_up()
+            self._asleep = False
+
+    def _read_weights(self, folder: Path) -> None:
+        if folder == self._weights and not (self._asleep and not self._lora):
+            return self._wake()
+        if self._asleep:
+            self.llm.wake_up(tags=["weights"])
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+        if self._asleep:
+            self.llm.wake_up(tags=["kv_cache"])
+            self._asleep = False
+        self.llm.reset_prefix_cache()
+        self._weights = folder
+
+    def _check_lengths(
+        self, rows: list[tuple[RolloutRequest, int]], prompts: Sequence[Any], sampling: Sampling
+    ) -> None:
+        for (request, _), prompt in zip(rows, prompts, strict=True):
+            needed = len(prompt["prompt_token_ids"]) + sampling.max_new_tokens
+            if needed > self.config.max_model_len:
+                raise ValueError(
+                    f"problem {request.problem_id}: prompt and completion need {needed} tokens, engine.max_model_len "
+                    f"is {self.config.max_model_len}. Mend: raise it, or lower max_new_tokens."
+                )
+
+    def _progress(self, **settings: Any) -> tqdm:
+        assert self.on_rows is not None
+        return _Progress(self.on_rows, total=settings["total"], disable=True)
+
+    def _completion(self, request: RolloutRequest, sample: int, output: Any, sampling: Sampling) -> Completion:
+        tokens = tuple(output.token_ids)
+        steps = zip(output.logprobs, tokens, strict=True)
+        return Completion(
+            problem_id=request.problem_id,
+            sample=sample,
+            template=request.template,
+            text=self.chat.decode(tokens),
+            token_ids=tokens,
+            logps=tuple(step[token].logprob for step, token in steps) if sampling.temperature else (0.0,) * len(tokens),
+            truncated=output.finish_reason == "length",
+        )
+
+
+class _Progress(tqdm):
+    """vLLM's progress bar, passed on instead of drawn."""
+
+    def __init__(self, on_rows: Callable[[int], None], **settings: Any) -> None:
+        self.on_rows = on_rows
+        super().__init__(**settings)
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        return super().format_dict | {"elapsed": 1.0}  # vLLM divides by it, and a bar that is off has none
+
+    def update(self, n: float | None = 1) -> bool | None:
+        self.on_rows(int(n or 0))
+        return None
+
+
+def _lora_rank(policy: PolicyConfig) -> int:
+    rank = policy.rank if isinstance(policy, LoraPolicy) else LORA_RANKS[0]
+    return next(allowed for allowed in LORA_RANKS if allowed >= rank)
+
+
+def _set_environment(config: VllmEngineConfig) -> None:
+    """What vLLM reads at import: in process, silent, on loopback. What the user has set is left alone."""
+    defaults = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_cache_gib),
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_HOST_IP": "127.0.0.1",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

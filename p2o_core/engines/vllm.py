@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class VllmEngine:
             generation_config="vllm",  # not the model's own top-p and top-k: they bias importance ratios
             enable_sleep_mode=self._on_gpu and config.sleep,
             disable_log_stats=True,
+            skip_tokenizer_init=True,  # prompts are token ids, answers too
             trust_remote_code=False,
             seed=0,
         )
@@ -101,9 +103,8 @@ class VllmEngine:
             )
             for request, sample in rows
         ]
-        outputs = self.llm.generate(
-            prompts, params, lora_request=self._adapter, use_tqdm=self._progress if self.on_rows else False
-        )
+        progress = partial(_Progress, self.on_rows) if self.on_rows else False
+        outputs = self.llm.generate(prompts, params, lora_request=self._adapter, use_tqdm=progress)
         return [self._completion(*row, output.outputs[0], sampling) for row, output in zip(rows, outputs, strict=True)]
 
     def sleep(self) -> None:
@@ -127,6 +128,8 @@ class VllmEngine:
         if self._asleep:
             self.llm.wake_up(tags=["weights"])
         self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+        if not self._on_gpu:
+            self.llm.apply_model(_repack_tied_output)
         if self._asleep:
             self.llm.wake_up(tags=["kv_cache"])
             self._asleep = False
@@ -144,10 +147,6 @@ class VllmEngine:
                     f"is {self.config.max_model_len}. Mend: raise it, or lower max_new_tokens."
                 )
 
-    def _progress(self, **settings: Any) -> tqdm:
-        assert self.on_rows is not None
-        return _Progress(self.on_rows, total=settings["total"], disable=True)
-
     def _completion(self, request: RolloutRequest, sample: int, output: Any, sampling: Sampling) -> Completion:
         tokens = tuple(output.token_ids)
         steps = zip(output.logprobs, tokens, strict=True)
@@ -162,12 +161,20 @@ class VllmEngine:
         )
 
 
+def _repack_tied_output(model: torch.nn.Module) -> None:
+    """On CPU vLLM computes with packed copies of its matrices, and its reload packs only layers that it read weights
+    for: an output layer tied to the embedding would go on with the old ones (seen in vLLM 0.32)."""
+    output = getattr(model, "lm_head", None)
+    if output is not None and hasattr(output, "quant_method"):
+        output.quant_method.process_weights_after_loading(output)
+
+
 class _Progress(tqdm):
     """vLLM's progress bar, passed on instead of drawn."""
 
-    def __init__(self, on_rows: Callable[[int], None], **settings: Any) -> None:
+    def __init__(self, on_rows: Callable[[int], None], *rows: Any, total: int | None = None, **_: Any) -> None:
         self.on_rows = on_rows
-        super().__init__(**settings)
+        super().__init__(*rows, total=total, disable=True)
 
     @property
     def format_dict(self) -> dict[str, Any]:

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from p2o_core.config import (
     AnyEngine,
@@ -25,8 +33,37 @@ from p2o_core.config import (
     VerifyConfig,
 )
 from p2o_core.schemas import BadInput
+from tasks.base_policy import BasePolicy
+from tasks.problems.sources import ProblemSource
 
 PARAMS_FILE = "params.yaml"
+UNION_TAGS: tuple[str, ...] = (
+    "microworld",
+    "files",
+    "full",
+    "lora",
+    "embedded",
+    "vllm",
+    "server",
+    "folder",
+    "hub",
+    "gguf-package",
+)
+UNION_TAGS += ("random", "arithmetic", "reasoning-gym")
+"""What pydantic puts into the place of an error and params.yaml does not have."""
+
+
+def _sources(value: Any) -> Any:
+    """``train.jsonl`` for ``[{path: train.jsonl}]``, and one source for a list of one."""
+    listed = value if isinstance(value, (list, tuple)) else [value]
+    return [{"path": entry} if isinstance(entry, str) else entry for entry in listed]
+
+
+def _folder(value: Any) -> Any:
+    return {"type": "folder", "path": value} if isinstance(value, str) else value
+
+
+Sources = Annotated[tuple[ProblemSource, ...], BeforeValidator(_sources)]
 
 
 class MicroworldPrepare(Section):
@@ -78,13 +115,19 @@ class MicroworldPrepare(Section):
 
 
 class FilesPrepare(Section):
-    """Bring your own problems and policy; paths are relative to ``data/sources/``."""
+    """Bring your own problems and policy; relative paths start at ``data/sources/``."""
 
     type: Literal["files"] = "files"
-    train: Path = Field(..., description="parquet or JSONL with id, question, answer, difficulty")
-    heldout: Path = Field(..., description="the same, for evaluation")
-    phrases: Path = Field(..., description="JSON list of phrases for the offline reflector")
-    policy: Path = Field(..., description="Hugging Face model folder with its tokenizer")
+    seed: int = Field(
+        0, ge=0, description="of generators and limits; apart from the experiment's, so seeds share a base"
+    )
+    train: Sources = Field(..., description="one source or a list of them; a bare text is a path")
+    heldout: Sources = Field(..., description="the same, for evaluation: the benchmarks")
+    contamination: Literal["drop", "refuse", "report"] = Field(
+        "drop", description="what becomes of train problems that share their text or 13 words with a held-out one"
+    )
+    phrases: Path | None = Field(None, description="JSON list of phrases; the phrases reflector needs it")
+    policy: Annotated[BasePolicy, BeforeValidator(_folder)] = Field(..., description="a bare text is a folder")
 
 
 class TrackingConfig(Section):
@@ -184,7 +227,7 @@ def check_experiment(text: str, *, name: object) -> Experiment:
 
 def _explain(error: Any) -> str:
     """One error of pydantic in our form; union tags are left out of the field's name."""
-    field = ".".join(str(part) for part in error["loc"] if part not in ("microworld", "files", "full", "lora"))
+    field = ".".join(str(part) for part in error["loc"] if part not in UNION_TAGS)
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(field.split(".")[-1], _known_names(), n=1)
         mend = f"did you mean {close[0]!r}?" if close else "remove it; docs/reference.md lists all parameters."

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from p2o_core.config import FullPolicy
-from p2o_core.schemas import BadInput, check_problems, read_json, read_problems, write_json, write_rows
+from p2o_core.schemas import BadInput, check_problems, read_json, write_json, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Problem
 from tasks.experiment import FilesPrepare, MicroworldPrepare
+from tasks.manifests import digest
+from tasks.problems.contamination import Cleaned, clean
+from tasks.problems.sources import Loaded, load_source
 from tasks.stage import Artifact, Stage, StageIO
 
 SPLITS = ("train", "heldout")
@@ -42,6 +44,7 @@ def _prepare_microworld(io: StageIO, settings: MicroworldPrepare) -> None:
     train = tiers(settings, settings.train_easy, settings.train_hard)
     _write_problems(io, list(draw_split(rng, "heldout", heldout, taken)), "heldout")
     _write_problems(io, list(draw_split(rng, "train", train, taken)), "train")
+    write_json(io.outputs["problems"], {"sources": []})
     write_json(io.outputs["phrases"], phrase_pool(derive_seed(settings.seed, 0, "phrases"), settings.distractors))
 
     tokenizer = build_tokenizer(settings.distractors)
@@ -84,30 +87,56 @@ def tiers(settings: MicroworldPrepare, easy: int, hard: int) -> list[tuple[str, 
 
 
 def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
-    problems = {split: read_source(io.inputs["sources"] / getattr(settings, split), split) for split in SPLITS}
-    if io.experiment.rollout.problems > len(problems["train"]):
+    loaded = {split: load_split(settings, split, io.inputs["sources"]) for split in SPLITS}
+    heldout = [problem for source in loaded["heldout"] for problem in source.problems]
+    check_problems(heldout, Path("prepare.heldout"))
+    read = [problem for source in loaded["train"] for problem in source.problems]
+    check_problems(read, Path("prepare.train"))
+    cleaned = clean(read, heldout)
+    train = [p for p in cleaned.problems if settings.contamination == "report" or p.id not in cleaned.contaminated]
+    if settings.contamination == "refuse" and cleaned.contaminated:
+        first, shared = next(iter(cleaned.contaminated.items()))
         raise BadInput(
-            f"{io.layout.params}: field 'rollout.problems' is {io.experiment.rollout.problems}, {settings.train} has "
-            f"{len(problems['train'])} problems. Mend: lower it or add problems."
+            f"{io.layout.params}: field 'prepare.train': {len(cleaned.contaminated)} problems share their text with "
+            f"held-out ones, first {first!r} with {shared!r}. Mend: prepare.contamination: drop, or other sources."
         )
-    phrases = read_phrases(io.inputs["sources"] / settings.phrases)
-    folder = io.inputs["sources"] / settings.policy
-    if not (folder / "config.json").exists():
-        raise BadInput(f"{folder}: no Hugging Face model folder. Mend: correct prepare.policy in params.yaml.")
+    if io.experiment.rollout.problems > len(train):
+        raise BadInput(
+            f"{io.layout.params}: field 'rollout.problems' is {io.experiment.rollout.problems}, the train split has "
+            f"{len(train)} problems after duplicates and contamination. Mend: lower it or add problems."
+        )
+    phrases = read_phrases(io.inputs["sources"] / settings.phrases) if settings.phrases else []
+    policy = settings.policy.load(io.inputs["sources"])
 
-    from p2o_core.policy import Policy
-
-    Policy.load(folder, folder, FullPolicy()).save(io.outputs["policy"])
-    for split, rows in problems.items():
-        _write_problems(io, rows, split)
+    policy.save(io.outputs["policy"])
+    _write_problems(io, train, "train")
+    _write_problems(io, heldout, "heldout")
     write_json(io.outputs["phrases"], phrases)
     write_json(io.outputs["competence"], {})
+    write_json(io.outputs["problems"], _report(loaded, cleaned, len(train)))
 
 
-def read_source(path: Path, split: str) -> list[Problem]:
-    """A problem file of the user's, parquet or JSON lines. Raises BadInput."""
-    problems = read_jsonl(path, split) if path.suffix == ".jsonl" else read_problems(path)
-    return [replace(problem, split=split) for problem in problems]
+def load_split(settings: FilesPrepare, split: str, folder: Path) -> list[Loaded]:
+    """The sources of one split. Raises BadInput."""
+    return [load_source(source, split, folder, settings.seed) for source in getattr(settings, split)]
+
+
+def _report(loaded: Mapping[str, list[Loaded]], cleaned: Cleaned, train: int) -> dict[str, Any]:
+    """problems.json: what came from where and what was left out. Files outside data/sources/, which DVC does not
+    watch, are named with their digests."""
+    sources = []
+    for split, parts in loaded.items():
+        for part in parts:
+            path = part.source.path
+            outside = {"sha256": digest(path)} if path is not None and path.is_absolute() else {}
+            counts: dict[str, Any] = {"rows": part.rows, "filtered": part.filtered, "taken": len(part.problems)}
+            sources.append({"split": split, "source": part.source.label} | counts | outside)
+    return {
+        "sources": sources,
+        "train": train,
+        "duplicates": cleaned.duplicates,
+        "contaminated": cleaned.contaminated,
+    }
 
 
 def read_phrases(path: Path) -> list[str]:
@@ -116,26 +145,6 @@ def read_phrases(path: Path) -> list[str]:
     if not isinstance(phrases, list) or len({p for p in phrases if isinstance(p, str) and p.strip()}) < 2:
         raise BadInput(f"{path}: no pool of phrases. Mend: write a JSON list of at least two different sentences.")
     return phrases
-
-
-def read_jsonl(path: Path, split: str) -> list[Problem]:
-    """Problems from JSON lines with id, question, answer and difficulty. Raises BadInput naming the line."""
-    if not path.exists():
-        raise BadInput(f"{path}: no such file. Mend: correct prepare.{split} in params.yaml.")
-    problems = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadInput(f"{path}: line {number}: {error.msg}. Mend: one JSON object a line.") from error
-        missing = [name for name in ("id", "question", "answer", "difficulty") if name not in record]
-        if missing:
-            raise BadInput(f"{path}: line {number}: column {missing[0]!r} is missing. Mend: add it to every line.")
-        problems.append(
-            Problem(**{name: str(record[name]) for name in ("id", "question", "answer", "difficulty")}, split=split)
-        )
-    check_problems(problems, path)
-    return problems
 
 
 def _write_problems(io: StageIO, problems: list[Problem], split: str) -> None:
@@ -150,6 +159,7 @@ STAGE = Stage(
         "train": "train.parquet",
         "heldout": "heldout.parquet",
         "phrases": "phrases.json",
+        "problems": "problems.json",
         "policy": "policy",
         "competence": "competence.json",
     },

@@ -1,0 +1,80 @@
+"""Problems made here, by seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt
+
+from p2o_core.config import Section
+from p2o_core.schemas import BadInput
+
+Record = dict[str, Any]
+
+
+class Arithmetic(Section):
+    """Sums of two numbers; the tier is the number of their digits."""
+
+    type: Literal["arithmetic"] = "arithmetic"
+    digits: tuple[PositiveInt, ...] = Field((1, 2), description="digits of both numbers")
+    count: PositiveInt = Field(
+        ..., description="problems for each number of digits, as far as there are different ones"
+    )
+    shard: int = Field(0, ge=0, le=1, description="0 or 1: sums of one shard never occur in the other")
+
+    def records(self, rng: random.Random) -> Iterator[Record]:
+        """A sum belongs to the shard that the parity of a + b says: held-out sums are never trained on."""
+        for digits in self.digits:
+            low, high = (0 if digits == 1 else 10 ** (digits - 1)), 10**digits
+            numbers = range(low, high)
+            if digits <= 2:
+                pairs = [(a, b) for a in numbers for b in numbers if (a + b) % 2 == self.shard]
+                chosen = rng.sample(pairs, min(self.count, len(pairs)))
+            else:
+                drawn: dict[tuple[int, int], None] = {}
+                while len(drawn) < self.count:
+                    a, b = rng.randrange(low, high), rng.randrange(low, high)
+                    if (a + b) % 2 == self.shard:
+                        drawn[a, b] = None
+                chosen = list(drawn)
+            for a, b in chosen:
+                yield {
+                    "id": f"sum-{a}-{b}",
+                    "question": f"What is {a} + {b}?",
+                    "answer": str(a + b),
+                    "difficulty": f"{digits}-digit",
+                }
+
+
+class ReasoningGym(Section):
+    """A task of the package reasoning-gym (optional), by name; problems whose answers math-verify reads fit best."""
+
+    type: Literal["reasoning-gym"] = "reasoning-gym"
+    task: str = Field(..., description="task name, as chain_sum")
+    count: PositiveInt = Field(..., description="problems")
+    options: dict[str, Any] = Field({}, description="the task's own settings")
+
+    def records(self, rng: random.Random) -> Iterator[Record]:
+        """Raises BadInput when the package is missing or does not know the task."""
+        try:
+            import reasoning_gym
+        except ImportError as error:
+            raise BadInput("prepare: reasoning-gym is not installed. Mend: pip install reasoning-gym") from error
+        try:
+            made = reasoning_gym.create_dataset(self.task, size=self.count, seed=rng.randrange(2**31), **self.options)
+        except (ValueError, TypeError) as error:
+            raise BadInput(
+                f"prepare: reasoning-gym task {self.task!r}: {error}. Mend: correct name or options."
+            ) from error
+        for index, entry in enumerate(made):
+            yield {
+                "id": f"{self.task}-{index}",
+                "question": entry["question"],
+                "answer": str(entry["answer"]),
+                "difficulty": self.task,
+            }
+
+
+Generator = Annotated[Arithmetic | ReasoningGym, Field(discriminator="type")]

@@ -1,0 +1,168 @@
+"""Problems from files as publishers write them, from generators, and what is kept out of the train split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2o_core.schemas import BadInput
+from p2o_core.types import Problem
+from tasks.experiment import FilesPrepare
+from tasks.problems.answers import boxed, gsm8k, olympiad, plain
+from tasks.problems.catalogue import catalogue
+from tasks.problems.contamination import NGRAM, clean
+from tasks.problems.sources import ProblemSource, load_source
+
+PUBLISHED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "gsm8k": ({"question": "How many?", "answer": "2 * 600 = <<2*600=1200>>1200.\n#### 1,200"}, "How many?", "1200"),
+    "svamp": ({"Body": "Ann has 3.", "Question": "How many?", "Answer": 3.0, "ID": "c-1"}, "Ann has 3. How many?", "3"),
+    "math": (
+        {"problem": "Half of 1?", "solution": "It is $\\boxed{\\frac{1}{2}}$.", "level": 3},
+        "Half of 1?",
+        "\\frac{1}{2}",
+    ),
+    "math500": ({"problem": "East?", "answer": "\\text{east}", "unique_id": "test/1"}, "East?", "\\text{east}"),
+    "amc23": ({"problem": "m+n?", "answer": 142.0, "url": "x"}, "m+n?", "142"),
+    "aime24": ({"problem": "Find it.", "answer": "204", "year": 2024}, "Find it.", "204"),
+    "aime-train": ({"problem": "Find it.", "answer": "60", "difficulty": 4.0}, "Find it.", "60"),
+    "minerva": ({"problem": "How long?", "answer": ["9.6\n"], "idx": 0}, "How long?", "9.6"),
+    "olympiadbench": ({"id": 7, "problem": "n?", "answer": ["$2^{10}$"], "unit": None}, "n?", "2^{10}"),
+    "deepmath-103k": ({"question": "Why?", "final_answer": "0", "difficulty": 6.5}, "Why?", "0"),
+    "deepscaler": ({"problem": "Why?", "answer": "-3", "solution": ""}, "Why?", "-3"),
+}
+
+
+def written(folder: Path, rows: list[dict[str, Any]], name: str = "rows.jsonl") -> Path:
+    path = folder / name
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_each_publisher_s_columns(name: str, tmp_path: Path) -> None:
+    row, question, answer = PUBLISHED[name]
+    source = ProblemSource(name=name, path=written(tmp_path, [row]))
+    (problem,) = load_source(source, "heldout", tmp_path, 0).problems
+    assert (problem.question, problem.answer, problem.difficulty, problem.split) == (question, answer, name, "heldout")
+    assert problem.id.startswith(f"{name}/")
+
+
+def test_the_catalogue_has_what_the_recipes_need() -> None:
+    benchmarks = {"aime24", "aime25", "amc23", "math500", "minerva", "olympiadbench"}
+    assert benchmarks | {"deepmath-103k", "deepscaler", "gsm8k", "math"} <= set(catalogue())
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_tables(suffix: str, tmp_path: Path) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"Frage": ["1+1?", "1+2?"], "Antwort": [2, 3], "level": [1.0, 5.0]})
+    path = tmp_path / f"rows.{suffix}"
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    columns = {"question": "Frage", "answer": "Antwort", "difficulty": "level"}
+    loaded = load_source(ProblemSource(path=path, columns=columns, min_difficulty=3), "train", tmp_path, 0)
+    assert [(p.question, p.answer) for p in loaded.problems] == [("1+2?", "3")]
+    assert (loaded.rows, loaded.filtered) == (2, 1)
+
+
+def test_a_data_set_of_the_hub_s_kind(tmp_path: Path) -> None:
+    """A folder stands for the hub: the same loader reads both."""
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    written(folder, [{"question": "1+1?", "answer": "2"}], "train.jsonl")
+    loaded = load_source(ProblemSource(hub=str(folder)), "train", tmp_path, 0)
+    assert [p.answer for p in loaded.problems] == ["2"]
+    with pytest.raises(BadInput, match=r"no-such.*Mend"):
+        load_source(ProblemSource(hub=str(tmp_path / "no-such")), "train", tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    ("source", "rows", "words"),
+    [
+        ({"name": "math500"}, [{"question": "?", "solution": "1"}], r"column 'answer' for answer is missing \(found"),
+        ({}, [{"question": "?", "answer": None}], r"row 1 .*field 'answer' is empty"),
+        ({"min_difficulty": 1}, [{"question": "?", "answer": "1"}], "row 1: no number as difficulty"),
+        ({"name": "mth"}, [{"question": "?"}], "no data set 'mth' in the catalogue"),
+        ({"columns": {"id": "nr"}}, [{"question": "?", "answer": "1"}], "column 'nr' for id is missing"),
+    ],
+)
+def test_refusals(source: dict[str, Any], rows: list[dict], words: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=words) as refusal:
+        load_source(ProblemSource(path=written(tmp_path, rows), **source), "train", tmp_path, 0)
+    assert "Mend" in str(refusal.value)
+
+
+def test_one_origin() -> None:
+    for wrong in ({}, {"path": "a", "hub": "b"}, {"name": "gsm8k", "generator": {"type": "arithmetic", "count": 1}}):
+        with pytest.raises(ValueError, match="give one of"):
+            ProblemSource.model_validate(wrong)
+
+
+def test_a_limit_is_drawn_by_seed(tmp_path: Path) -> None:
+    path = written(tmp_path, [{"question": f"{n}?", "answer": str(n)} for n in range(50)])
+    source = ProblemSource(path=path, limit=5)
+    draws = [[p.answer for p in load_source(source, "train", tmp_path, seed).problems] for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    assert len(set(draws[0])) == 5
+
+
+def test_arithmetic_s_shards_share_nothing(tmp_path: Path) -> None:
+    def sums(shard: int) -> list[Problem]:
+        generator = {"type": "arithmetic", "digits": [1, 2, 3], "count": 40, "shard": shard}
+        return load_source(ProblemSource.model_validate({"generator": generator}), "train", tmp_path, 3).problems
+
+    for problem in (train := sums(0)):
+        left, right = problem.question.removeprefix("What is ").removesuffix("?").split(" + ")
+        assert int(left) + int(right) == int(problem.answer)
+        assert problem.difficulty == f"{len(left)}-digit"
+    assert len(train) == 40 * 3
+    assert not {p.question for p in train} & {p.question for p in sums(1)}
+    assert train == sums(0)
+
+
+def problem(id_: str, question: str) -> Problem:
+    return Problem(id_, question, "1", "t", "train")
+
+
+def test_duplicates_and_contamination() -> None:
+    long = "a train leaves the city at noon and meets another one after two hours of travel"
+    words = " ".join(long.split()[:NGRAM])
+    heldout = [problem("h1", "What is 2 + 3?"), problem("h2", long)]
+    train = [
+        problem("a", "what is 2 +  3 ?"),
+        problem("b", "What is 2 - 3?"),
+        problem("c", "What is 2 + 33?"),
+        problem("d", f"Yesterday {words} somewhere else"),
+        problem("e", f"Yesterday {' '.join(long.split()[: NGRAM - 1])} nowhere"),
+        problem("f", "WHAT IS 2 - 3?"),
+    ]
+    cleaned = clean(train, heldout)
+    assert cleaned.duplicates == ["f"]
+    assert cleaned.contaminated == {"a": "h1", "d": "h2"}
+    assert [p.id for p in cleaned.problems] == ["a", "b", "c", "d", "e"]
+
+
+def test_sources_in_short() -> None:
+    short = FilesPrepare.model_validate({"train": "t.jsonl", "heldout": [{"name": "aime24"}], "policy": "model"})
+    assert (short.train[0].path, short.policy.type) == (Path("t.jsonl"), "folder")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("\\boxed{1} and \\boxed{\\frac{1}{\\sqrt{2}}}", "\\frac{1}{\\sqrt{2}}"),
+        ("\\boxed{1} and \\boxed{2", "1"),
+        ("no box", "no box"),
+    ],
+)
+def test_boxes(text: str, answer: str) -> None:
+    assert boxed(text) == answer
+
+
+def test_odd_answers() -> None:
+    assert gsm8k("no mark") == ""
+    assert plain(0.5) == "0.5"
+    assert olympiad(["$1$", "$ 2 $"]) == "1, 2"

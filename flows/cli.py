@@ -23,7 +23,7 @@ Workspace = Annotated[Path, typer.Option(help="Folder with params.yaml and dvc.y
 @app.command()
 def run(
     workspace: Workspace = Path("."),
-    recipe: Annotated[Path | None, typer.Option(help="Start from this params.yaml instead of the workspace's.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A name in recipes/, or a file like params.yaml.")] = None,
     arm: Annotated[str | None, typer.Option(help="p2o or grpo (recipes/arms.yaml).")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all training randomness.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Stop after this many.")] = None,

@@ -22,11 +22,14 @@ from tasks.arms import apply_settings, arm_settings
 from tasks.experiment import PARAMS_FILE, chain, check_experiment, load_experiment
 from tasks.layout import home
 
+NOT_RECIPES = ("arms", "comparisons", "machines")
+"""Files of recipes/ that are no experiment."""
+
 
 def open_workspace(
     start: Path,
     *,
-    recipe: Path | None = None,
+    recipe: str | None = None,
     arm: str | None = None,
     seed: int | None = None,
     iterations: int | None = None,
@@ -39,7 +42,7 @@ def open_workspace(
         BadInput: an unknown arm or parameter, or more iterations than the root's params.yaml lists.
     """
     start = start.resolve()
-    source = recipe or start / PARAMS_FILE
+    source = recipe_file(recipe, start) if recipe else start / PARAMS_FILE
     base = load_experiment(source)
     content = yaml.safe_load(source.read_text())
     changes: dict[str, Any] = {}
@@ -61,6 +64,17 @@ def open_workspace(
     return _derive(home(start), start, content)
 
 
+def recipe_file(recipe: str, start: Path) -> Path:
+    """``recipes/<name>.yaml`` for a name, or the file itself. Raises BadInput."""
+    named = home(start) / "recipes" / f"{recipe}.yaml"
+    if named.exists():
+        return named
+    if Path(recipe).exists():
+        return Path(recipe)
+    known = [path.stem for path in sorted(named.parent.glob("*.yaml")) if path.stem not in NOT_RECIPES]
+    raise BadInput(f"--recipe {recipe}: neither a file nor a recipe. Mend: one of {', '.join(known)}, or a path.")
+
+
 def _name(base: str, changes: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
     """``microworld-grpo-s1``; settings beyond arm and seed add a digest of them."""
     name = base
@@ -75,9 +89,11 @@ def _name(base: str, changes: Mapping[str, Any], overrides: Mapping[str, Any]) -
 
 def _derive(root: Path, start: Path, content: dict[str, Any]) -> Path:
     workspace = root / "experiments" / content["experiment"]
-    params, text = workspace / PARAMS_FILE, yaml.safe_dump(content, sort_keys=False)
-    # refuses wrong overrides before anything is written
-    check_experiment(text, name=f"{start / PARAMS_FILE} with the overrides asked for")
+    # refuses wrong overrides before anything is written; defaults become explicit, as dvc.yaml wants its parameters
+    text = yaml.safe_dump(content, sort_keys=False)
+    experiment = check_experiment(text, name=f"{start / PARAMS_FILE} with the overrides asked for")
+    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    params = workspace / PARAMS_FILE
     workspace.mkdir(parents=True, exist_ok=True)
     draft = params.with_suffix(".draft")
     draft.write_text(text)

@@ -120,6 +120,40 @@ class PhraseReflector(Section):
         return self.model_dump(exclude={"type"})
 
 
+class ModelReflectorSection(Section):
+    """What reflection models share."""
+
+    temperature: PositiveFloat = Field(1.0, description="of reflections; different proposals are wanted")
+    max_new_tokens: int = Field(2048, gt=0, le=2048, description="tokens a reflection at most; the official code's")
+    attempts: PositiveInt = Field(2, description="times a parent's reflection is asked for until one is accepted")
+    max_characters: PositiveInt = Field(2000, description="characters a template at most")
+
+
+class SelfReflector(ModelReflectorSection):
+    """The reference policy (iteration 0's) writes templates, through the experiment's engine."""
+
+    type: Literal["self"] = "self"
+
+
+class TeacherReflector(ModelReflectorSection):
+    """A stronger model behind an OpenAI-compatible endpoint."""
+
+    type: Literal["teacher"] = "teacher"
+    base_url: str = Field(..., description="as https://host/v1")
+    model: str = Field(..., description="name the endpoint knows it by")
+    key_env: str = Field("P2O_TEACHER_API_KEY", description="environment variable with the key")
+    secret_block: str = Field("", description="Prefect Secret block with the key, where the variable is not set")
+    concurrency: PositiveInt = Field(8, description="requests in flight at most")
+    timeout_s: PositiveFloat = Field(120.0, description="seconds an attempt may take")
+    retries: int = Field(4, ge=0, description="further attempts after one that failed")
+    backoff_s: PositiveFloat = Field(1.0, description="seconds before the first further attempt, doubling, with jitter")
+    input_price: float = Field(0.0, ge=0, description="dollars a million input tokens")
+    output_price: float = Field(0.0, ge=0, description="dollars a million output tokens")
+
+
+AnyReflector = Annotated[PhraseReflector | SelfReflector | TeacherReflector, Field(discriminator="type")]
+
+
 class EvolveConfig(Section):
     """GEPA over templates, then cover and assignment."""
 
@@ -146,7 +180,7 @@ class EvolveConfig(Section):
     one_template_per_group: bool = Field(
         False, description="all templated rollouts of a problem share a template; off in the official scripts"
     )
-    reflector: PhraseReflector = PhraseReflector()
+    reflector: AnyReflector = PhraseReflector()
 
     @model_validator(mode="after")
     def _budget_allows_a_search(self) -> EvolveConfig:

@@ -48,7 +48,7 @@ def run(io: StageIO) -> None:
         hard_groups=experiment.distill.hard_groups,
         style=experiment.rollout.prompt,
     )
-    io.runtime.forget_policy()
+    io.runtime.forget_policies()
     optimizer = PolicyOptimizer(policy, experiment.distill)
     optimizer.load(io.inputs["policy"])
     report = update_policy(
@@ -111,8 +111,6 @@ def _roll_out_templated(
         )
         for a in assignments
     ]
-    if not requests:
-        return []  # without waking an engine
     return io.engine().generate(requests, Sampling(rollout.temperature, rollout.max_new_tokens))
 
 

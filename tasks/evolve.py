@@ -5,13 +5,19 @@ from __future__ import annotations
 import random
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from p2o_core.config import PhraseReflector as PhraseReflectorConfig
+from p2o_core.config import SelfReflector, TeacherReflector
 from p2o_core.cover import assign_templates, solvers
 from p2o_core.engines.base import Sampling
-from p2o_core.schemas import read_json, read_problems, read_rows, write_json, write_rows
+from p2o_core.schemas import BadInput, read_json, read_problems, read_rows, write_json, write_rows
 from p2o_core.types import Assignment, Completion, HardSample, Problem, Template
+from tasks.secrets import secret
 from tasks.stage import Artifact, Stage, StageIO
+
+if TYPE_CHECKING:
+    from p2o_core.search.language_models import LanguageModel
 
 
 def run(io: StageIO) -> None:
@@ -60,6 +66,11 @@ def _draw(io: StageIO) -> dict[str, Any]:
     from p2o_core.search.reflectors import PhraseReflector
 
     settings = io.experiment.evolve
+    if not isinstance(settings.reflector, PhraseReflectorConfig):
+        raise BadInput(
+            f"{io.layout.params}: field 'evolve.search' is random, which draws phrases, and the reflector is "
+            f"{settings.reflector.type!r}. Mend: evolve.reflector: {{type: phrases}}, or evolve.search: gepa."
+        )
     reflector = PhraseReflector(
         read_json(io.inputs["phrases"]), **settings.reflector.options(), rng=random.Random(io.seed("draw"))
     )
@@ -80,6 +91,8 @@ def _search(io: StageIO, hard: list[Problem], previous: dict[str, Any]) -> tuple
         experiment.evolve,
         Sampling(experiment.rollout.temperature, experiment.rollout.max_new_tokens),
         seed=io.seed("search"),
+        style=experiment.rollout.prompt,
+        model=_language_model(io),
         archive=[t.text for t in load_templates(previous) if t.kept and t.text] if experiment.evolve.archive else (),
         on_calls=io.progress,
     )
@@ -91,6 +104,22 @@ def _search(io: StageIO, hard: list[Problem], previous: dict[str, Any]) -> tuple
         "cost": evolution.cost.to_json(),
     }
     return result, evolution.winners
+
+
+def _language_model(io: StageIO) -> LanguageModel | None:
+    """Who reflects; None for the phrases."""
+    from p2o_core.search.language_models import EngineModel, TeacherModel
+
+    settings, seed = io.experiment.evolve.reflector, io.seed("reflection")
+    if isinstance(settings, TeacherReflector):
+        return TeacherModel(settings, secret(settings.key_env, settings.secret_block), seed=seed)
+    if isinstance(settings, SelfReflector):
+        # the reference policy: the trained one's templates lose their variety late in training (official code)
+        reference = io.runtime.engine(io.inputs["base"], io.inputs["base"], io.experiment)
+        return EngineModel(
+            reference, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens, seed=seed
+        )
+    return None
 
 
 def load_templates(result: dict[str, Any]) -> list[Template]:

@@ -49,7 +49,7 @@ UNION_TAGS: tuple[str, ...] = (
     "hub",
     "gguf-package",
 )
-UNION_TAGS += ("random", "arithmetic", "reasoning-gym")
+UNION_TAGS += ("random", "arithmetic", "reasoning-gym", "phrases", "self", "teacher")
 """What pydantic puts into the place of an error and params.yaml does not have."""
 
 

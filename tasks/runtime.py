@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,20 +12,23 @@ from p2o_core.verify import Verifier
 from tasks.manifests import digest
 
 if TYPE_CHECKING:  # torch is imported by the stages that need it, not by those that only read parquet
-    from p2o_core.engines.base import RolloutEngine
+    from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
     from p2o_core.engines.vllm import VllmEngine
     from p2o_core.policy import Policy
+    from p2o_core.types import Completion
     from tasks.experiment import Experiment
 
 OnRows = Callable[[int], None]
+KEPT = 2
+"""Policies in memory at most: the one in training, and the reference that reflects."""
 
 
 class Runtime:
-    """Use as a context manager. One policy is kept, known by the digest of the folder it came from; the embedded
-    engine samples from that very policy, the others have a copy of their own."""
+    """Use as a context manager. Policies are kept under the digest of the folder they came from, the one in training
+    and the reference at most; the embedded engine samples from these, the others have a copy of their own."""
 
     def __init__(self) -> None:
-        self._policy: tuple[str, Policy] | None = None
+        self._policies: dict[str, Policy] = {}
         self._verifier: Verifier | None = None
         self._vllm: tuple[str, VllmEngine] | None = None
 
@@ -66,23 +70,26 @@ class Runtime:
         if self._vllm is not None:
             self._vllm[1].sleep()
         key = _key(policy, config)
-        if self._policy is None or self._policy[0] != key:
-            self._policy = None  # two policies need twice the memory
-            self._policy = (key, Policy.load(policy, base, config))
-        return self._policy[1]
+        if key in self._policies:
+            self._policies[key] = self._policies.pop(key)  # used last
+        else:
+            while len(self._policies) >= KEPT:
+                del self._policies[next(iter(self._policies))]
+            self._policies[key] = Policy.load(policy, base, config)
+        return self._policies[key]
 
     def policy_changed(self, policy: Policy, folder: Path, config: PolicyConfig) -> None:
         """The kept policy was trained and saved to ``folder``."""
-        self._policy = (_key(folder, config), policy)
+        self._policies[_key(folder, config)] = policy
 
-    def forget_policy(self) -> None:
+    def forget_policies(self) -> None:
         """Before training in place: should training fail, no half-trained policy is handed out."""
-        self._policy = None
+        self._policies.clear()
 
     def _started_vllm(self, base: Path, policy: PolicyConfig, config: VllmEngineConfig) -> VllmEngine:
         from p2o_core.engines.vllm import VllmEngine
 
-        self.forget_policy()  # engine and trainer share one device: the trainer's copy is read again when needed
+        self.forget_policies()  # engine and trainer share one device: the trainer's copy is read again when needed
         key = _key(base, policy) + config.model_dump_json()
         if self._vllm is None or self._vllm[0] != key:
             self._close_vllm()
@@ -95,5 +102,25 @@ class Runtime:
             self._vllm = None
 
 
+class _Pointed:
+    """An engine that is pointed at its policy whenever it is used."""
+
+    def __init__(self, point: Callable[[], RolloutEngine]) -> None:
+        self._point = point
+
+    def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
+        """See :class:`p2o_core.engines.base.RolloutEngine`."""
+        return self._point().generate(requests, sampling) if requests else []
+
+
 def _key(folder: Path, config: PolicyConfig) -> str:
-    return digest(folder) + config.model_dump_json()
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    stamps = tuple((str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files)
+    return _digest(folder, stamps) + config.model_dump_json()
+
+
+@lru_cache(maxsize=16)
+def _digest(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    """The folder's digest, computed again only when a file's size or time says that it changed: an engine is pointed
+    at its policy before every call, and hashing gigabytes takes seconds."""
+    return digest(folder)

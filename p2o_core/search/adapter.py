@@ -7,6 +7,7 @@ from typing import Any
 
 from gepa.core.adapter import EvaluationBatch
 
+from p2o_core.config import PromptStyle
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.search.racing import Race
 from p2o_core.seeding import derive_seed
@@ -39,6 +40,7 @@ class TemplateAdapter:
         *,
         samples: int,
         seed: int,
+        style: PromptStyle = "plain",
         race: Race | None = None,
     ) -> None:
         self.engine = engine
@@ -46,6 +48,7 @@ class TemplateAdapter:
         self.sampling = sampling
         self.samples = samples
         self.seed = seed
+        self.style = style
         self.race = race
         self.metric_calls = 0
         self.latest: dict[tuple[str, str], list[Completion]] = {}
@@ -73,7 +76,8 @@ class TemplateAdapter:
             for problem in problems:
                 stream = derive_seed(self.seed, self.calls, index)
                 samples = tuple(range(self.samples))
-                requests.append(RolloutRequest(problem.id, problem.question, candidate[COMPONENT], samples, stream))
+                template = candidate[COMPONENT]
+                requests.append(RolloutRequest(problem.id, problem.question, template, samples, stream, self.style))
                 golds += [problem.answer] * self.samples
         completions = self.engine.generate(requests, self.sampling)
         verdicts = self.verifier.verify([(c.text, gold) for c, gold in zip(completions, golds, strict=True)])

@@ -5,15 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import gepa
 from gepa.core.state import GEPAState
 
-from p2o_core.config import EvolveConfig
+from p2o_core.config import EvolveConfig, PromptStyle
+from p2o_core.config import PhraseReflector as PhraseSettings
+from p2o_core.config import TeacherReflector as TeacherSettings
 from p2o_core.cover import greedy_cover
 from p2o_core.engines.base import RolloutEngine, Sampling
 from p2o_core.search.adapter import COMPONENT, TemplateAdapter
+from p2o_core.search.language_models import LanguageModel
+from p2o_core.search.proposals import ProposalGuard
 from p2o_core.search.racing import Race
+from p2o_core.search.reflection import ModelReflector, ReflectionCost
 from p2o_core.search.reflectors import PhraseReflector
 from p2o_core.search.sampling import DistinctParentSampling
 from p2o_core.seeding import derive_seed
@@ -23,7 +29,9 @@ from p2o_core.verify import Verifier
 
 @dataclass(frozen=True)
 class SearchCost:
-    """What a search took: scores, completions and tokens generated (rejected ones included), gepa steps."""
+    """What a search took: scores, completions and tokens generated (rejected ones included, the policy's own
+    reflections too), gepa steps; and for reflection models calls, tokens and dollars, proposals refused by reason
+    and attempts that failed by kind."""
 
     metric_calls: int = 0
     completions: int = 0
@@ -32,8 +40,14 @@ class SearchCost:
     raced_out: int = 0
     verifier_timeouts: int = 0
     verifier_errors: int = 0
+    reflection_calls: int = 0
+    reflection_input_tokens: int = 0
+    reflection_output_tokens: int = 0
+    reflection_dollars: float = 0.0
+    refused: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -74,27 +88,32 @@ def evolve_templates(
     *,
     seed: int,
     archive: Sequence[str] = (),
+    style: PromptStyle = "plain",
+    model: LanguageModel | None = None,
     on_calls: Callable[[int, int], None] = lambda done, budget: None,
 ) -> Evolution:
     """Search templates for the hard problems, starting from the empty one.
 
     Args:
         pool: phrases for the offline reflector.
+        style: what stands around a question.
+        model: who reflects, for the reflectors ``self`` and ``teacher``.
         archive: templates of earlier searches, scored again before anything new is proposed.
         on_calls: told the metric calls done and the budget after every gepa step.
     """
     train, dev = split_hard(hard, config.dev_size, random.Random(derive_seed(seed, "split")))
     race = Race(dev) if config.racing else None
     adapter = TemplateAdapter(
-        engine, verifier, sampling, samples=config.samples_per_score, seed=derive_seed(seed, "scores"), race=race
+        engine,
+        verifier,
+        sampling,
+        samples=config.samples_per_score,
+        seed=derive_seed(seed, "scores"),
+        style=style,
+        race=race,
     )
     progress = _Progress(adapter, config.max_metric_calls, on_calls)
-    reflector = PhraseReflector(
-        pool,
-        **config.reflector.options(),
-        rng=random.Random(derive_seed(seed, "reflector")),
-        archive=archive,
-    )
+    reflector = _reflector(config, pool, hard, model, random.Random(derive_seed(seed, "reflector")), archive)
     result: gepa.GEPAResult[str, int] = gepa.optimize(
         seed_candidate={COMPONENT: ""},
         trainset=train,
@@ -126,6 +145,7 @@ def evolve_templates(
         )
         for index, (candidate, parents) in enumerate(zip(result.candidates, result.parents, strict=True))
     ]
+    spent = reflector.cost if isinstance(reflector, ModelReflector) else ReflectionCost()
     return Evolution(
         templates=templates,
         dev_ids=[problem.id for problem in dev],
@@ -139,13 +159,37 @@ def evolve_templates(
         cost=SearchCost(
             metric_calls=adapter.metric_calls,
             completions=adapter.completions,
-            tokens=adapter.tokens,
+            tokens=adapter.tokens + (spent.output_tokens if config.reflector.type == "self" else 0),
             steps=progress.steps,
             raced_out=race.dropped if race else 0,
             verifier_timeouts=adapter.statuses[VerdictStatus.TIMEOUT],
             verifier_errors=adapter.statuses[VerdictStatus.ERROR],
+            reflection_calls=spent.calls,
+            reflection_input_tokens=spent.input_tokens,
+            reflection_output_tokens=spent.output_tokens,
+            reflection_dollars=round(spent.dollars, 6),
+            refused=dict(sorted(spent.refused.items())),
+            failed=dict(sorted(spent.failed.items())),
         ),
     )
+
+
+def _reflector(
+    config: EvolveConfig,
+    pool: Sequence[str],
+    hard: Sequence[Problem],
+    model: LanguageModel | None,
+    rng: random.Random,
+    archive: Sequence[str],
+) -> PhraseReflector | ModelReflector:
+    settings = config.reflector
+    if isinstance(settings, PhraseSettings):
+        return PhraseReflector(pool, **settings.options(), rng=rng, archive=archive)
+    if model is None:
+        raise ValueError(f"reflector {settings.type!r} needs a language model")
+    prices = (settings.input_price, settings.output_price) if isinstance(settings, TeacherSettings) else (0.0, 0.0)
+    guard = ProposalGuard(hard, max_characters=settings.max_characters)
+    return ModelReflector(model, guard, attempts=settings.attempts, prices=prices, archive=archive)
 
 
 class _Progress:

@@ -63,13 +63,12 @@ def texts(engine: RolloutEngine) -> list[tuple[int, ...]]:
 def test_adapters_are_swapped_between_iterations(runtime: Runtime, served_base: Path, tmp_path: Path) -> None:
     settings = experiment(LORA)
     policies = {n: moved_adapter(served_base, tmp_path / str(n), seed=n) for n in (1, 2)}
-    engine = runtime.engine(served_base, served_base, settings)
-    reference = texts(engine)
+    reference = texts(runtime.engine(served_base, served_base, settings))
+    started = runtime._vllm
     answers = {}
     for iteration, policy in policies.items():
-        swapped = runtime.engine(tmp_path / str(iteration), served_base, settings)
-        assert swapped is engine, "vLLM was started again"
-        completions = swapped.generate(REQUESTS, SAMPLING)
+        completions = runtime.engine(tmp_path / str(iteration), served_base, settings).generate(REQUESTS, SAMPLING)
+        assert runtime._vllm is started, "vLLM was started again"
         check_logps(policy, completions)
         answers[iteration] = [completion.token_ids for completion in completions]
     assert answers[1] != answers[2] != reference != answers[1]
@@ -103,10 +102,10 @@ def test_full_weights_are_read_in_place(runtime: Runtime, served_base: Path, tmp
         for parameter in policy.trainable_parameters().values():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     policy.save(tmp_path / "1")
-    engine = runtime.engine(served_base, served_base, settings)
-    reference = texts(engine)
-    assert runtime.engine(tmp_path / "1", served_base, settings) is engine
-    completions = engine.generate(REQUESTS, SAMPLING)
+    reference = texts(runtime.engine(served_base, served_base, settings))
+    started = runtime._vllm
+    completions = runtime.engine(tmp_path / "1", served_base, settings).generate(REQUESTS, SAMPLING)
+    assert runtime._vllm is started, "vLLM was started again"
     check_logps(policy, completions)
     assert [completion.token_ids for completion in completions] != reference
     assert texts(runtime.engine(served_base, served_base, settings)) == reference

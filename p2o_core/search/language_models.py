@@ -1,0 +1,144 @@
+"""Language models that reflect: the reference policy through the engine, or a teacher behind an endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from p2o_core.config import TeacherReflector
+from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI, OpenAIError
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for one prompt; ``failures`` are the kinds of the attempts that failed, ``text`` is None when
+    all of them did."""
+
+    text: str | None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    failures: tuple[str, ...] = ()
+
+
+class LanguageModel(Protocol):
+    """Answers prompts, all of one call side by side; never raises for a prompt that failed."""
+
+    def complete(self, prompts: Sequence[str]) -> list[Reply]: ...
+
+
+class EngineModel:
+    """The reference policy as its own reflector. A prompt is a rollout request like any other."""
+
+    def __init__(self, engine: RolloutEngine, *, temperature: float, max_new_tokens: int, seed: int) -> None:
+        self.engine = engine
+        self.sampling = Sampling(temperature, max_new_tokens)
+        self.seed = seed
+        self.calls = 0
+
+    def complete(self, prompts: Sequence[str]) -> list[Reply]:
+        self.calls += 1
+        stream = derive_seed(self.seed, self.calls)
+        requests = [RolloutRequest(str(index), prompt, "", (0,), stream) for index, prompt in enumerate(prompts)]
+        completions = self.engine.generate(requests, self.sampling)
+        return [Reply(completion.text, output_tokens=len(completion.token_ids)) for completion in completions]
+
+
+class TeacherModel:
+    """Any OpenAI-compatible chat endpoint. Failures that may pass (408, 409, 429, 5xx, connection, time-out, junk
+    instead of an answer) are tried again with exponential back-off and jitter; each one is counted by its kind."""
+
+    def __init__(self, config: TeacherReflector, api_key: str, *, seed: int) -> None:
+        self.config = config
+        self.seed = seed
+        self.calls = 0
+        self._api_key = api_key
+
+    def complete(self, prompts: Sequence[str]) -> list[Reply]:
+        self.calls += 1
+        return asyncio.run(self._complete_all(prompts))
+
+    async def _complete_all(self, prompts: Sequence[str]) -> list[Reply]:
+        from openai import AsyncOpenAI
+
+        places = asyncio.Semaphore(self.config.concurrency)
+        async with AsyncOpenAI(
+            base_url=self.config.base_url,
+            api_key=self._api_key or "none",
+            timeout=self.config.timeout_s,
+            max_retries=0,  # counted here
+        ) as client:
+
+            async def one(index: int, prompt: str) -> Reply:
+                async with places:
+                    return await self._complete(client, prompt, derive_seed(self.seed, self.calls, index) % 2**31)
+
+            return await asyncio.gather(*(one(index, prompt) for index, prompt in enumerate(prompts)))
+
+    async def _complete(self, client: AsyncOpenAI, prompt: str, seed: int) -> Reply:
+        from openai import OpenAIError
+        from tenacity import AsyncRetrying, RetryError, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+        failures: list[str] = []
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self.config.retries + 1),
+            wait=wait_exponential_jitter(initial=self.config.backoff_s, max=60.0),
+            retry=retry_if_exception(lambda error: isinstance(error, _Failure) and error.may_pass),
+        )
+
+        async def attempt() -> Reply:
+            try:
+                answer = await client.chat.completions.create(
+                    model=self.config.model,
+                    messages=[{"role": "user", "content": prompt}],
+                    temperature=self.config.temperature,
+                    max_tokens=self.config.max_new_tokens,
+                    seed=seed,
+                )
+                text = answer.choices[0].message.content
+                if not isinstance(text, str):
+                    raise TypeError("no text in the answer")
+            except OpenAIError as error:
+                failures.append(_kind(error))
+                raise _Failure(may_pass=_may_pass(error)) from None  # the error's text may quote headers
+            except (AttributeError, IndexError, TypeError, ValueError, KeyError):
+                failures.append("junk")
+                raise _Failure(may_pass=True) from None
+            usage = answer.usage
+            return Reply(text, usage.prompt_tokens if usage else 0, usage.completion_tokens if usage else 0)
+
+        try:
+            reply = await retrying(attempt)
+        except (RetryError, _Failure):
+            return Reply(None, failures=tuple(failures))
+        return Reply(reply.text, reply.input_tokens, reply.output_tokens, tuple(failures))
+
+
+class _Failure(Exception):
+    def __init__(self, *, may_pass: bool) -> None:
+        super().__init__("the endpoint failed")
+        self.may_pass = may_pass
+
+
+def _kind(error: OpenAIError) -> str:
+    """``timeout``, ``connection``, ``http_500`` … or ``junk``."""
+    from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+    if isinstance(error, APITimeoutError):
+        return "timeout"
+    if isinstance(error, APIStatusError):
+        return f"http_{error.status_code}"
+    return "connection" if isinstance(error, APIConnectionError) else "junk"
+
+
+def _may_pass(error: OpenAIError) -> bool:
+    from openai import APIStatusError
+
+    if isinstance(error, APIStatusError):
+        return error.status_code in (408, 409, 429) or error.status_code >= 500
+    return True

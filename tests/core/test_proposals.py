@@ -1,0 +1,163 @@
+"""What becomes a candidate: parsing, validation and the leak guard."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2o_core.search.proposals import ProposalGuard, Refusal, number, numbers_in, parse_proposal
+from p2o_core.types import Problem
+
+QUESTION = "A bakery sells muffins in boxes of six and cookies by the dozen every morning."
+ANSWERS = ["1234", "\\frac{1}{2}", "57%", "x^2 + 3", "\\text{east}", "B", "$17.50", "12 \\text{ cm}"]
+HARD = [Problem(f"p{i}", f"{QUESTION[:-1]} on day {i}?", answer, "hard", "train") for i, answer in enumerate(ANSWERS)]
+HARD += [Problem("short", "What is 61 + 78?", "139", "hard", "train")]
+
+
+def guard(hard: list[Problem] = HARD) -> ProposalGuard:
+    return ProposalGuard(hard, max_characters=400)
+
+
+@pytest.mark.parametrize(
+    ("reply", "template"),
+    [
+        ("```\nAdd the tens first.\n```", "Add the tens first."),
+        (
+            "Here is the new instruction:\n\n```text\nAdd the tens first.\n```\nI hope this helps.",
+            "Add the tens first.",
+        ),
+        ("```\nold\n``` is bad, better:\n```\nAdd the tens first.", "Add the tens first."),
+        ('"Add the tens first."', "Add the tens first."),
+        ("Instruction: “Add the tens first.”", "Add the tens first."),
+        ("Sure! Add the tens first.", "Add the tens first."),
+        ("  Add the tens first.\n", "Add the tens first."),
+        ("", ""),
+        ("```\n```", ""),
+    ],
+)
+def test_parsing(reply: str, template: str) -> None:
+    assert parse_proposal(reply) == template
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "The answer is 1234.",
+        "Remember 1,234 well.",
+        "Write 1234.0 in the end.",
+        "1{,}234 is what you want.",
+        "Say 1 2 3 4 slowly.",
+        "Say １２３４.",
+        "Say 12\u200b34.",
+        "One half: 0.5",
+        "Use 1/2 here.",
+        "Answer \\dfrac{1}{2}.",
+        "It is 50% of all.",
+        "About 57 percent.",
+        "Try x^2+3.",
+        "Try $ x^{2} + 3 $ or x^2 + 3.",
+        "The answer is east.",
+        "Choose \\boxed{B}.",
+        "The answer: (B)",
+        "Pay 17.5 dollars.",
+        "It is 12 cm long.",
+        "twelve is a good guess",
+        "139",
+        "The sum is139.",
+    ],
+)
+def test_every_planted_answer_is_refused(leak: str) -> None:
+    assert guard().judge(leak) is Refusal.LEAKED_ANSWER
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        "When a bakery sells muffins in boxes of six and cookies, add them.",
+        "For example: what is 61 + 78?",
+        "WHAT IS  61+78 ? Add the tens.",
+    ],
+)
+def test_every_planted_problem_is_refused(leak: str) -> None:
+    assert guard().judge(leak) is Refusal.LEAKED_PROBLEM
+
+
+HONEST = [
+    "Work step by step and write the final answer in \\boxed{}.",
+    "Add the ones first, carry when the sum reaches ten, then add the tens.",
+    "Write each number above the other, align the digits, and add column by column.",
+    "A good approach: say the units, then the tens, then put them together.",
+    "Check your result by subtracting one number from it.",
+    "Let's think about what is asked before calculating.",
+    "Break the numbers apart: 40 + 8 is easier than 48.",
+    "Be careful with carries. Do not guess.",
+    "Give only the number.",
+    "If the sum of two digits is 10 or more, carry 1.",
+]
+
+
+def test_honest_templates_pass() -> None:
+    refused = [template for template in HONEST if guard().judge(template)]
+    assert refused == []
+
+
+def test_the_price_of_the_guard() -> None:
+    """Numbers in an honest example are refused when a hard problem happens to have them as its answer: with ten hard
+    sums of two digits that is one template in ten here. Refusing too much costs a reflection, letting a leak through
+    costs the result."""
+    sums = [Problem(f"s{n}", f"What is {n} + {n + 3}?", str(2 * n + 3), "hard", "train") for n in range(21, 31)]
+    refused = [template for template in HONEST if ProposalGuard(sums, max_characters=400).judge(template)]
+    assert len(refused) <= 1
+
+
+@pytest.mark.parametrize(
+    ("proposal", "refusal"),
+    [
+        ("", Refusal.BLANK),
+        (" \n ", Refusal.BLANK),
+        ("x" * 401, Refusal.TOO_LONG),
+        ("Work.<|im_end|>", Refusal.RESIDUE),
+        ("```\nWork.", Refusal.RESIDUE),
+        ("Work.</instruction>", Refusal.RESIDUE),
+    ],
+)
+def test_junk_is_refused(proposal: str, refusal: Refusal) -> None:
+    assert guard().judge(proposal) is refusal
+
+
+def test_a_proposal_is_accepted_once() -> None:
+    judge = guard().judge
+    assert judge("Work.") is None
+    assert judge("Work.") is Refusal.REPEATED
+
+
+@given(
+    value=st.integers(100, 10**7),
+    words=st.lists(st.sampled_from(["add", "carry", "check", "then", "write", "first"]), min_size=1, max_size=8),
+    where=st.integers(0, 8),
+    form=st.sampled_from(["{}", "{:,}", "{}.0", "\\boxed{{{}}}", "${}$", "\\frac{{{}}}{{1}}", "({})", "{}%", "+{}"]),
+)
+def test_an_answer_is_found_wherever_and_however_it_stands(value: int, words: list[str], where: int, form: str) -> None:
+    problem = Problem("p", "How many?", str(value), "hard", "train")
+    said = [*words[:where], form.format(value), *words[where:]]
+    assert ProposalGuard([problem], max_characters=400).judge(" ".join(said)) is Refusal.LEAKED_ANSWER
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_judged(text: str) -> None:
+    guard().judge(parse_proposal(text))
+
+
+def test_numbers() -> None:
+    assert set(numbers_in("1,234 or \\frac{3}{4}, 5% and seven")) >= {
+        Fraction(1234),
+        Fraction(3, 4),
+        Fraction(1, 20),
+        7,
+    }
+    assert number("\\frac{-3}{4}") == Fraction(-3, 4)
+    assert number("90^\\circ") == 90
+    assert number("x+1") is None

@@ -149,6 +149,27 @@ def params(
 
 
 @app.command()
+def serve(
+    workspace: Workspace = Path("."),
+    port: Annotated[int, typer.Option(help="Port on loopback.")] = 8001,
+    max_model_len: Annotated[int, typer.Option(help="Tokens of prompt and completion together at most.")] = 4096,
+) -> None:
+    """Serve the workspace's base policy with vLLM for the engine `server`, on loopback until Ctrl-C."""
+    prepare_environment(workspace)
+    from p2o_core.engines.serving import server_command
+    from tasks.experiment import load_experiment
+    from tasks.layout import Layout
+
+    experiment = load_experiment(workspace / "params.yaml")
+    base = Layout(workspace.resolve(), experiment.experiment).base / "policy"
+    if not base.exists():
+        raise BadInput(f"{base}: no base policy. Mend: `p2o stage prepare` makes it.")
+    command, environment = server_command(base, experiment.policy, port=port, max_model_len=max_model_len)
+    os.environ.update(environment)
+    os.execv(command[0], command)
+
+
+@app.command()
 def ui(
     workspace: Workspace = Path("."),
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow pages.")] = MLFLOW_PORT,

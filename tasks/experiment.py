@@ -169,6 +169,15 @@ class Experiment(Section):
         return iterations
 
     @model_validator(mode="after")
+    def _server_gets_adapters(self) -> Experiment:
+        if self.engine.type == "server" and self.policy.type != "lora":
+            raise ValueError(
+                "engine.type is server, which loads adapters, and policy.type is full; set policy.type: lora, or "
+                "engine.type: vllm, which reads full weights in place"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _enough_problems(self) -> Experiment:
         if isinstance(self.prepare, MicroworldPrepare) and self.rollout.problems > self.prepare.train_problems:
             raise ValueError(

@@ -17,12 +17,10 @@ from tqdm import tqdm
 
 from p2o_core.config import LoraPolicy, PolicyConfig, VllmEngineConfig
 from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.serving import lora_rank
 from p2o_core.policy import ADAPTER_CONFIG
 from p2o_core.prompts import Chat
 from p2o_core.types import Completion
-
-LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM accepts as ``max_lora_rank``."""
 
 
 class VllmEngine:
@@ -54,9 +52,11 @@ class VllmEngine:
             tensor_parallel_size=config.tensor_parallel,
             gpu_memory_utilization=config.gpu_memory,
             enforce_eager=config.eager or not self._on_gpu,
+            enable_chunked_prefill=self._on_gpu,  # a prompt in parts and a seed: vLLM 0.32 fails so on CPU
+            max_num_batched_tokens=max(8192, config.max_model_len),
             enable_prefix_caching=True,  # a group shares its prompt, a template its beginning
             enable_lora=self._lora,
-            max_lora_rank=_lora_rank(policy),
+            max_lora_rank=lora_rank(policy),
             logprobs_mode="processed_logprobs",  # of the distribution really sampled from, temperature included
             generation_config="vllm",  # not the model's own top-p and top-k: they bias importance ratios
             enable_sleep_mode=self._on_gpu and config.sleep,
@@ -183,11 +183,6 @@ class _Progress(tqdm):
     def update(self, n: float | None = 1) -> bool | None:
         self.on_rows(int(n or 0))
         return None
-
-
-def _lora_rank(policy: PolicyConfig) -> int:
-    rank = policy.rank if isinstance(policy, LoraPolicy) else LORA_RANKS[0]
-    return next(allowed for allowed in LORA_RANKS if allowed >= rank)
 
 
 def _set_environment(config: VllmEngineConfig) -> None:

@@ -89,6 +89,14 @@ def test_samples_differ_and_greedy_ones_do_not(runtime: Runtime, served_base: Pa
     assert engine.generate([], SAMPLING) == []
 
 
+def test_more_prompts_than_fit_into_a_step(runtime: Runtime, served_base: Path) -> None:
+    """vLLM on CPU cannot split a prompt of a seeded request between two steps; it must not try."""
+    steps = " ".join(f"{label}+5" for label in "abcdefghi")
+    many = [RolloutRequest(f"p{n}", f"sum {n} {steps} {steps} {steps} ?", "", (0,), n) for n in range(99)]
+    engine = runtime.engine(served_base, served_base, experiment(LORA))
+    assert len(engine.generate(many, Sampling(0.7, 2))) == len(many)
+
+
 def test_a_prompt_that_does_not_fit_is_refused(runtime: Runtime, served_base: Path) -> None:
     engine = runtime.engine(served_base, served_base, experiment(LORA))
     with pytest.raises(ValueError, match=r"problem p0.*engine\.max_model_len is 128"):

@@ -1,0 +1,277 @@
+"""The ``server`` engine: completions from one or many vLLM servers behind OpenAI's protocol.
+
+One queue of requests, ``concurrency`` of them in flight a server, so that a fast server takes more. A request that
+fails goes back to the queue and to whichever server is well; a server that failed gets nothing until its health
+check and its adapter are right again. Every request is answered exactly once, or :class:`EngineUnavailable` is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from p2o_core.config import ServerEngineConfig
+from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.serving import BASE_MODEL
+from p2o_core.policy import ADAPTER_CONFIG
+from p2o_core.prompts import Chat
+from p2o_core.types import Completion
+
+MAY_PASS = (408, 409, 425, 429)
+"""Statuses that say "later" rather than "never"; so do all from 500 on."""
+LONGEST_PAUSE_S = 5.0
+
+
+class EngineUnavailable(RuntimeError):
+    """No server could answer; the message names them and what they said last."""
+
+
+@dataclass
+class ServerStats:
+    """Of one ``generate``: completions by server, and failed attempts by kind (``connection``, ``timeout``,
+    ``http_500`` …, ``junk``). What came from where differs from run to run, so it is no part of any artefact."""
+
+    answered: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class _Server:
+    url: str
+    well: bool = False
+    last_error: str = "not asked yet"
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class _Failed(Exception):
+    """An attempt that failed; ``unwell``: ask the server's health before the next one."""
+
+    def __init__(self, kind: str, detail: str, *, unwell: bool) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.unwell = unwell
+
+
+class ServerEngine:
+    """See :class:`p2o_core.engines.base.RolloutEngine`. ``policy`` is a folder with an adapter that the servers can
+    read too, or the base itself. ``stats`` are those of the last call."""
+
+    def __init__(
+        self, base: Path, policy: Path, config: ServerEngineConfig, *, on_rows: Callable[[int], None] | None = None
+    ) -> None:
+        self.config = config
+        self.chat = Chat.load(base)
+        self.on_rows = on_rows or (lambda rows: None)
+        self.stats = ServerStats()
+        self.adapter = policy.resolve() if (policy / ADAPTER_CONFIG).exists() else None
+        if self.adapter is None and policy != base:
+            raise ValueError(
+                f"{policy}: full weights cannot be sent to a server. Mend: policy.type lora, or engine vllm."
+            )
+        self.model = f"policy-{_digest(self.adapter)}" if self.adapter else BASE_MODEL
+
+    def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
+        """See :class:`p2o_core.engines.base.RolloutEngine`.
+
+        Raises:
+            EngineUnavailable: no server was well for ``patience_s``, a request failed more often than ``retries``,
+                or a server refused one for good.
+        """
+        rows = [(request, sample) for request in requests for sample in request.samples]
+        if not rows:
+            return []
+        self.stats = ServerStats()
+        with ThreadPoolExecutor(1) as thread:  # the caller's thread may run an event loop of its own
+            return thread.submit(asyncio.run, _Batch(self, rows, sampling).run()).result()
+
+    def headers(self) -> dict[str, str]:
+        key = os.environ.get(self.config.api_key_env, "") if self.config.api_key_env else ""
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+class _Batch:
+    """One call of ``generate``: the queue, the servers, and what has been answered."""
+
+    def __init__(self, engine: ServerEngine, rows: Sequence[tuple[RolloutRequest, int]], sampling: Sampling) -> None:
+        self.engine = engine
+        self.config = engine.config
+        self.rows = rows
+        self.sampling = sampling
+        self.servers = [_Server(url.rstrip("/")) for url in self.config.urls]
+        self.answers: dict[int, Completion] = {}
+        self.attempts: Counter[int] = Counter()
+        self.queue: asyncio.Queue[int] = asyncio.Queue()
+        self.finished = asyncio.Event()
+        self.last_well = time.monotonic()
+
+    async def run(self) -> list[Completion]:
+        for index in range(len(self.rows)):
+            self.queue.put_nowait(index)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.config.concurrency)
+        async with httpx.AsyncClient(
+            timeout=self.config.timeout_s, limits=limits, headers=self.engine.headers(), trust_env=False
+        ) as client:
+            workers = [
+                asyncio.create_task(self._work(server, client))
+                for server in self.servers
+                for _ in range(min(self.config.concurrency, len(self.rows)))
+            ]
+            finished = asyncio.create_task(self.finished.wait())
+            done, _ = await asyncio.wait([finished, *workers], return_when=asyncio.FIRST_COMPLETED)
+            for task in [finished, *workers]:
+                task.cancel()
+            await asyncio.gather(finished, *workers, return_exceptions=True)
+            for task in done - {finished}:
+                task.result()  # a worker only ever ends by an error
+        return [self.answers[index] for index in range(len(self.rows))]
+
+    async def _work(self, server: _Server, client: httpx.AsyncClient) -> None:
+        while True:
+            await self._until_well(server, client)
+            index = await self.queue.get()
+            try:
+                self.answers[index] = await self._ask(server, client, index)
+            except _Failed as failure:
+                self._put_back(index, server, failure)
+                await asyncio.sleep(_pause(self.attempts[index]))
+                continue
+            self.last_well = time.monotonic()
+            self.engine.stats.answered[server.url] += 1
+            self.engine.on_rows(1)
+            if len(self.answers) == len(self.rows):
+                self.finished.set()
+
+    def _put_back(self, index: int, server: _Server, failure: _Failed) -> None:
+        self.engine.stats.failed[failure.kind] += 1
+        server.last_error = str(failure)
+        server.well = server.well and not failure.unwell
+        self.attempts[index] += 1
+        if self.attempts[index] > self.config.retries:
+            raise EngineUnavailable(
+                f"a completion failed {self.attempts[index]} times, last on {server.url}: {failure}"
+            )
+        self.queue.put_nowait(index)
+
+    async def _until_well(self, server: _Server, client: httpx.AsyncClient) -> None:
+        """Health, adapter and kind of log-probs; one worker asks, the server's others wait for it."""
+        async with server.lock:
+            tries = 0
+            while not server.well:
+                tries += 1
+                try:
+                    await self._prepare(server, client)
+                except (httpx.HTTPError, _Failed) as error:
+                    server.last_error = f"{type(error).__name__}: {error}".removeprefix("_Failed: ")
+                    self._check_patience()
+                    await asyncio.sleep(_pause(tries))
+                else:
+                    server.well = True
+                    self.last_well = time.monotonic()
+
+    def _check_patience(self) -> None:
+        waited = time.monotonic() - self.last_well
+        if waited > self.config.patience_s and not any(server.well for server in self.servers):
+            said = "; ".join(f"{server.url}: {server.last_error}" for server in self.servers)
+            mend = "start them with `p2o serve`, or correct engine.urls"
+            raise EngineUnavailable(f"no server was well for {waited:.0f} s ({said}). Mend: {mend}.")
+
+    async def _prepare(self, server: _Server, client: httpx.AsyncClient) -> None:
+        (await client.get(f"{server.url}/health", timeout=10.0)).raise_for_status()
+        if self.engine.adapter is not None:
+            body = {"lora_name": self.engine.model, "lora_path": str(self.engine.adapter)}
+            loaded = await client.post(f"{server.url}/v1/load_lora_adapter", json=body)
+            if loaded.status_code != httpx.codes.OK and "already" not in loaded.text:
+                raise _Failed(f"http_{loaded.status_code}", f"adapter not loaded: {loaded.text[:200]}", unwell=True)
+        await self._check_logprobs(server, client)
+
+    async def _check_logprobs(self, server: _Server, client: httpx.AsyncClient) -> None:
+        """At half the temperature the gap between the two likeliest tokens doubles, if log-probs are those of the
+        distribution sampled from; raw ones do not move."""
+        gaps = []
+        for temperature in (1.0, 0.5):
+            body = self._body(0) | {"max_tokens": 1, "temperature": temperature, "logprobs": 2}
+            top = (await self._post(server, client, body))["logprobs"]["top_logprobs"][0]
+            first, second, *_ = sorted(top.values(), reverse=True)
+            gaps.append(first - second)
+        if gaps[0] > 1e-3 and gaps[1] < 1.5 * gaps[0]:
+            raise EngineUnavailable(
+                f"{server.url} returns raw log-probs. Mend: start it with `p2o serve`, or with --logprobs-mode "
+                "processed_logprobs."
+            )
+
+    def _body(self, index: int) -> dict[str, Any]:
+        request, sample = self.rows[index]
+        return {
+            "model": self.engine.model,
+            "prompt": list(self.engine.chat.encode_prompt(request.question, request.template, request.style)),
+            "max_tokens": self.sampling.max_new_tokens,
+            "temperature": self.sampling.temperature,
+            "seed": request.seed(sample),
+            "stop_token_ids": [self.engine.chat.eos_id],
+            "logprobs": 0,
+            "return_token_ids": True,
+        }
+
+    async def _post(self, server: _Server, client: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer's only choice."""
+        try:
+            response = await client.post(f"{server.url}/v1/completions", json=body)
+        except httpx.TimeoutException as error:
+            raise _Failed("timeout", f"{self.config.timeout_s} s", unwell=True) from error
+        except httpx.HTTPError as error:
+            raise _Failed("connection", type(error).__name__, unwell=True) from error
+        status = response.status_code
+        if status in MAY_PASS or status >= 500 or status == httpx.codes.NOT_FOUND:  # not found: it lost our adapter
+            raise _Failed(f"http_{status}", response.text[:200], unwell=status == httpx.codes.NOT_FOUND)
+        if status != httpx.codes.OK:
+            raise EngineUnavailable(f"{server.url} refused a request for good, status {status}: {response.text[:300]}")
+        try:
+            (choice,) = response.json()["choices"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _Failed("junk", response.text[:100], unwell=False) from error
+        return choice
+
+    async def _ask(self, server: _Server, client: httpx.AsyncClient, index: int) -> Completion:
+        choice = await self._post(server, client, self._body(index))
+        request, sample = self.rows[index]
+        try:
+            tokens = tuple(int(token) for token in choice["token_ids"])
+            logps = tuple(float(logp) for logp in choice["logprobs"]["token_logprobs"])
+            truncated = choice["finish_reason"] == "length"
+        except (KeyError, TypeError, ValueError) as error:
+            raise _Failed("junk", f"{type(error).__name__} in the answer", unwell=False) from error
+        if not tokens or len(tokens) != len(logps):
+            raise _Failed("junk", f"{len(tokens)} token ids and {len(logps)} log-probs", unwell=False)
+        return Completion(
+            problem_id=request.problem_id,
+            sample=sample,
+            template=request.template,
+            text=self.engine.chat.decode(tokens),
+            token_ids=tokens,
+            logps=logps if self.sampling.temperature else (0.0,) * len(tokens),
+            truncated=truncated,
+        )
+
+
+def _pause(tries: int) -> float:
+    """Seconds before the next attempt: doubling, with jitter, so that servers that come back are not stormed."""
+    return min(LONGEST_PAUSE_S, 0.1 * 2**tries) * random.uniform(0.5, 1.0)
+
+
+def _digest(adapter: Path) -> str:
+    """Of weights and config: the same adapter has the same name on every server, another one never has it."""
+    whole = hashlib.sha256()
+    for name in (ADAPTER_CONFIG, "adapter_model.safetensors"):
+        whole.update((adapter / name).read_bytes())
+    return whole.hexdigest()[:16]

@@ -125,13 +125,15 @@ def evolve_templates(
             config.parents, random.Random(derive_seed(seed, "parents")), first=len(archive)
         ),
         # not max_metric_calls: gepa would count the instances a race left out
-        stop_callbacks=progress.is_spent,
+        stop_callbacks=lambda state: progress.is_spent(state) or _broken(reflector) is not None,
         cache_evaluation=False,  # gepa's cache does not tell train from dev instances
         track_best_outputs=False,
         callbacks=[progress],  # type: ignore[list-item]
         logger=_Silent(),
         seed=derive_seed(seed, "gepa") % 2**32,
     )
+    if (error := _broken(reflector)) is not None:
+        raise error
     scores = [tuple(subscores[index] for index in range(len(dev))) for subscores in result.val_subscores]
     kept = set(greedy_cover([[score >= config.solved_at for score in row] for row in scores]))
     templates = [
@@ -172,6 +174,10 @@ def evolve_templates(
             failed=dict(sorted(spent.failed.items())),
         ),
     )
+
+
+def _broken(reflector: PhraseReflector | ModelReflector) -> Exception | None:
+    return reflector.error if isinstance(reflector, ModelReflector) else None
 
 
 def _reflector(

@@ -78,9 +78,19 @@ class ModelReflector:
         self.prices = prices
         self.archive = list(archive)
         self.cost = ReflectionCost()
+        self.error: Exception | None = None
 
     def reflect_many(self, jobs: list[ReflectionJob]) -> list[tuple[ReflectionProposal, ModelReflector]]:
         """A new template for each parent; an empty proposal where none passed the guard."""
+        try:
+            found = self._reflect(jobs)
+        except Exception as error:  # gepa would log it and go on; kept, the search ends with it
+            self.error = error
+            raise
+        return [(ReflectionProposal({COMPONENT: found[i]} if i in found else {}), self) for i in range(len(jobs))]
+
+    def _reflect(self, jobs: list[ReflectionJob]) -> dict[int, str]:
+        """Accepted templates by job."""
         found: dict[int, str] = {}
         for index in range(len(jobs)):
             if self.archive:
@@ -94,7 +104,7 @@ class ModelReflector:
                 template = self._accepted(reply)
                 if template is not None:
                     found[index] = template
-        return [(ReflectionProposal({COMPONENT: found[i]} if i in found else {}), self) for i in range(len(jobs))]
+        return found
 
     def reflect(
         self,

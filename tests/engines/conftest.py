@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,6 +19,7 @@ import torch
 from microworld.pretrain import PretrainSettings, build_model
 from microworld.tokenizer import build_tokenizer
 from p2o_core.config import LoraPolicy
+from p2o_core.engines.serving import server_command
 from p2o_core.policy import Policy
 from p2o_core.prompts import Chat
 
@@ -47,3 +57,63 @@ def moved_adapter(base: Path, folder: Path, *, seed: int, scale: float = 0.2) ->
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
     policy.save(folder)
     return policy
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Served:
+    """A vLLM server of its own process group."""
+
+    port: int
+    process: subprocess.Popen
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def start(base: Path, log: Path) -> Served:
+    port = free_port()
+    command, extra = server_command(base, LORA, port=port, max_model_len=256, cpu_cache_gib=1)
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command, env=os.environ | extra, stdout=stream, stderr=stream, start_new_session=True
+        )
+    return Served(port, process)
+
+
+def wait_until_well(server: Served, log: Path, patience_s: float = 240) -> None:
+    deadline = time.monotonic() + patience_s
+    while True:
+        assert server.process.poll() is None, log.read_text()[-3000:]
+        try:
+            with urllib.request.urlopen(f"{server.url}/health", timeout=5) as answer:
+                assert answer.status == 200
+                return
+        except (urllib.error.URLError, OSError):
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.5)
+
+
+@pytest.fixture(scope="session")
+def servers(served_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Served]]:
+    folder = tmp_path_factory.mktemp("logs")
+    logs = [folder / f"{n}.log" for n in range(2)]
+    started = [start(served_base, log) for log in logs]
+    try:
+        for server, log in zip(started, logs, strict=True):
+            wait_until_well(server, log)
+        yield started
+    finally:
+        for server in started:
+            if server.process.poll() is None:
+                server.kill()

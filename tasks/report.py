@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def _training_row(folder: Path) -> Row:
         "templates_tried": len(templates["templates"]),
         **({"best_template_score": best.mean_score} if best else {}),
         "gepa_metric_calls": templates["cost"].get("metric_calls", 0),
+        **_reflection_row(templates["cost"]),
         "templated_solve_rate": update["templated_solve_rate"],
         "templated_reused": update["reused"],
         "groups_with_signal": update["groups_with_signal"],
@@ -62,6 +64,19 @@ def _training_row(folder: Path) -> Row:
         **{f"update/{name}": value for name, value in update["metrics"].items()},
         **{f"tokens/{name}": value for name, value in tokens.items()},
         "tokens/total": sum(tokens.values()),
+    }
+
+
+def _reflection_row(cost: Mapping[str, Any]) -> Row:
+    """Of searches in which a model reflected."""
+    if not cost.get("reflection_calls"):
+        return {}
+    return {
+        "gepa_reflection_calls": cost["reflection_calls"],
+        "gepa_reflection_tokens": cost["reflection_output_tokens"],
+        "gepa_dollars": cost["reflection_dollars"],
+        **{f"gepa_refused/{reason}": count for reason, count in cost["refused"].items()},
+        **{f"gepa_failed/{kind}": count for kind, count in cost["failed"].items()},
     }
 
 

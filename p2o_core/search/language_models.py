@@ -113,7 +113,7 @@ class TeacherModel:
             return Reply(text, usage.prompt_tokens if usage else 0, usage.completion_tokens if usage else 0)
 
         try:
-            reply = await retrying(attempt)
+            reply: Reply = await retrying(attempt)
         except (RetryError, _Failure):
             return Reply(None, failures=tuple(failures))
         return Reply(reply.text, reply.input_tokens, reply.output_tokens, tuple(failures))

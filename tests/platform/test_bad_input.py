@@ -128,7 +128,7 @@ ROW = {"id": "a", "question": "1+1", "answer": "2", "difficulty": "easy"}
     ("name", "content", "words"),
     [
         ("train.jsonl", None, "train.jsonl: no such file"),
-        ("train.jsonl", "{}", "train.jsonl: line 1: column 'id' is missing"),
+        ("train.jsonl", "{}", "train.jsonl: column 'question' for question is missing"),
         ("train.jsonl", json.dumps(ROW) + "\n{", "train.jsonl: line 2:"),
         ("heldout.jsonl", json.dumps(ROW) + "\n" + json.dumps(ROW), "row 2: id 'a' was used before in row 1"),
         ("heldout.jsonl", json.dumps(ROW | {"answer": ""}), "row 1 (id 'a'): field 'answer' is empty"),
@@ -140,8 +140,11 @@ ROW = {"id": "a", "question": "1+1", "answer": "2", "difficulty": "easy"}
 def test_files_of_the_user(tmp_path: Path, name: str, content: str | None, words: str) -> None:
     layout = Layout(tmp_path, "tiny")
     layout.sources.mkdir(parents=True)
-    rows = "\n".join(json.dumps(ROW | {"id": str(index)}) for index in range(24))
-    good = {"train.jsonl": rows, "heldout.jsonl": rows, "phrases.json": '["one", "two"]'}
+    rows = {
+        split: "\n".join(json.dumps(ROW | {"id": str(index), "question": f"{base + index}+1"}) for index in range(24))
+        for split, base in (("train", 0), ("heldout", 100))
+    }
+    good = {"train.jsonl": rows["train"], "heldout.jsonl": rows["heldout"], "phrases.json": '["one", "two"]'}
     for file, text in (good | {name: content}).items():
         if text is not None:
             (layout.sources / file).write_text(text)

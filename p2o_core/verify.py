@@ -17,6 +17,7 @@ from types import TracebackType
 
 from pebble import ProcessExpired, ProcessPool
 
+from p2o_core.equivalence import contradict, equivalent, last_boxed
 from p2o_core.types import Verdict, VerdictStatus
 
 WORKER_MEMORY_BYTES = 2 * 1024**3
@@ -43,20 +44,34 @@ def check_answer(pair: tuple[str, str]) -> Verdict:
     """Compare one response with its gold answer. Runs in a worker; math-verify's own time-outs are off.
 
     The gold answer is read as LaTeX inside a box. The response is read by math-verify's default extraction: a
-    boxed answer first, otherwise the last expression that looks like one.
+    boxed answer first, otherwise the last expression that looks like one. Where math-verify says no, signs and units
+    on one side only are taken off (:mod:`p2o_core.equivalence`).
     """
     from math_verify import parse, verify
 
     response, gold = pair
     gold_parsed = parse(f"\\boxed{{{gold}}}", parsing_timeout=None)
+    parsed = parse(response, parsing_timeout=None)
+    answer = last_boxed(response)
+    if answer is None and parsed:
+        answer = str(parsed[-1])  # what math-verify took for the answer, as it stood
+    if answer is not None and contradict(answer, gold):
+        return Verdict(VerdictStatus.WRONG, 0.0, answer[:200])
+    if gold_parsed and parsed and verify(gold_parsed, parsed, timeout_seconds=None):
+        return Verdict(VerdictStatus.CORRECT, 1.0, str(parsed[-1])[:200])
+    if answer is None:
+        return Verdict(VerdictStatus.UNPARSABLE, 0.0, "")
+
+    def same(one: str, other: str) -> bool:
+        left, right = (parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in (one, other))
+        return bool(left and right) and bool(verify(right, left, timeout_seconds=None))
+
+    if equivalent(answer, gold, same):
+        return Verdict(VerdictStatus.CORRECT, 1.0, answer[:200])
     if not gold_parsed:
         return Verdict(VerdictStatus.ERROR, 0.0, f"gold answer unreadable: {gold[:80]}")
-    parsed = parse(response, parsing_timeout=None)
-    if not parsed:
-        return Verdict(VerdictStatus.UNPARSABLE, 0.0, "")
-    correct = verify(gold_parsed, parsed, timeout_seconds=None)
-    status = VerdictStatus.CORRECT if correct else VerdictStatus.WRONG
-    return Verdict(status, float(correct), str(parsed[-1])[:200])
+    status = VerdictStatus.WRONG if parsed else VerdictStatus.UNPARSABLE
+    return Verdict(status, 0.0, answer[:200] if parsed else "")
 
 
 class Verifier:

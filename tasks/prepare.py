@@ -130,6 +130,7 @@ def _report(loaded: Mapping[str, list[Loaded]], cleaned: Cleaned, train: int) ->
             path = part.source.path
             outside = {"sha256": digest(path)} if path is not None and path.is_absolute() else {}
             counts: dict[str, Any] = {"rows": part.rows, "filtered": part.filtered, "taken": len(part.problems)}
+            counts["unanswered"] = list(part.unanswered)
             sources.append({"split": split, "source": part.source.label} | counts | outside)
     return {
         "sources": sources,

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
+from p2o_core.equivalence import last_boxed
+
 AnswerKind = Literal["plain", "gsm8k", "boxed", "list", "olympiad"]
-BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 
 
 def plain(value: Any) -> str:
@@ -31,14 +32,7 @@ def boxed(value: Any) -> str:
     '\\\\frac{1}{2}'
     """
     text = str(value)
-    starts = [match.end() for match in BOXED.finditer(text)]
-    for start in reversed(starts):
-        depth = 1
-        for end in range(start, len(text)):
-            depth += (text[end] == "{") - (text[end] == "}")
-            if depth == 0:
-                return text[start:end].strip()
-    return text.strip()
+    return last_boxed(text) or text.strip()
 
 
 def first_of_list(value: Any) -> str:

@@ -62,12 +62,14 @@ class ProblemSource(Section):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A source's problems, and how many rows it had, were filtered out by difficulty and left after ``limit``."""
+    """A source's problems; how many rows it had and how many were filtered out by difficulty; and the ids of those
+    whose publisher gives no answer."""
 
     source: ProblemSource
     problems: list[Problem]
     rows: int
     filtered: int
+    unanswered: tuple[str, ...] = ()
 
 
 def load_source(source: ProblemSource, split: str, folder: Path, seed: int) -> Loaded:
@@ -87,8 +89,13 @@ def load_source(source: ProblemSource, split: str, folder: Path, seed: int) -> L
         (row, record) for row, record in enumerate(records, start=1) if _wanted(source, record, columns, row, place)
     ]
     problems = [_problem(source, record, columns, row, split) for row, record in kept]
+    unanswered: tuple[str, ...] = ()
+    if source.name:  # a publisher's gaps are reported; in one's own file they are mistakes, and refused
+        unanswered = tuple(problem.id for problem in problems if not problem.answer.strip())
+        problems = [problem for problem in problems if problem.answer.strip()]
     check_problems(problems, place)
-    return Loaded(source, _drawn(problems, source.limit, seed), len(records), len(records) - len(kept))
+    drawn = _drawn(problems, source.limit, seed)
+    return Loaded(source, drawn, len(records), len(records) - len(kept), unanswered)
 
 
 def _records(source: ProblemSource, folder: Path) -> tuple[Path, list[Mapping[str, Any]]]:
@@ -126,7 +133,8 @@ def read_table(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    # not splitlines: JSON may hold the other line separators of Unicode as they are
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:

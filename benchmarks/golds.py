@@ -1,0 +1,130 @@
+"""Does every gold answer of a data set pass against itself, and do decorated answers pass while wrong numbers fail?
+
+    python -m benchmarks.golds FOLDER
+
+reads every file of a folder through the catalogue's column mappings. Exit status 1 when a file has less than 99.5 % of
+its gold answers verified, or a wrong number is accepted.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from p2o_core.types import Problem, VerdictStatus
+from p2o_core.verify import Verifier
+from tasks.problems.sources import ProblemSource, load_source
+
+ENTRIES = {
+    "aime24": "aime24",
+    "aime_train": "aime-train",
+    "amc": "amc23",
+    "gsm8k_test": "gsm8k-test",
+    "gsm8k_train": "gsm8k",
+    "math500": "math500",
+    "math_train": "math",
+    "minerva": "minerva",
+    "olympiadbench": "olympiadbench",
+    "svamp": "svamp",
+}
+"""File stem to entry of the catalogue."""
+NEEDED = 0.995
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+def boxed(answer: str) -> str:
+    return f"The answer is \\boxed{{{answer}}}."
+
+
+def decorated(answer: str) -> Iterator[tuple[str, str]]:
+    """(kind, the same answer with a sign added or taken off)."""
+    if re.search(r"\\?%", answer):
+        yield "percent dropped", re.sub(r"\\?%", "", answer)
+    if NUMBER.fullmatch(answer):
+        yield "percent added", answer + "\\%"
+        yield "dollar added", "\\$" + answer
+        yield "unit added", answer + " \\text{ cm}"
+        yield "degrees added", answer + "^\\circ"
+        if "." not in answer and len(answer.lstrip("-")) > 3:
+            yield "separator added", f"{int(answer):,}"
+    if "\\$" in answer:
+        yield "dollar dropped", answer.replace("\\$", "")
+    if "\\text{ " in answer:
+        yield "unit dropped", re.sub(r"\\text\{ [^}]*\}(?:\^\d)?", "", answer)
+    if "\\circ" in answer:
+        yield "degrees dropped", re.sub(r"\^\{?\\circ\}?", "", answer)
+
+
+def wrong(answer: str) -> Iterator[str]:
+    """Answers with another number in the same clothes."""
+    if "=" in answer or "approx" in answer:
+        return  # several values: any of them may be the answer
+    for match in NUMBER.finditer(answer):
+        value = match[0]
+        if answer[: match.start()].endswith(("}", "\\sqrt", "frac")):
+            continue  # \\sqrt2 with another digit behind it is \\sqrt2 times that digit
+        for other in (value + "1", str(float(value) + 1) if "." in value else str(int(value) + 1)):
+            yield answer[: match.start()] + other + answer[match.end() :]
+    if NUMBER.fullmatch(answer) and float(answer):
+        yield f"{float(answer) / 100:g}"
+        yield answer + " \\cdot 100"
+
+
+def main(folder: Path) -> int:
+    """Print the tables; 0 when all is as it has to be."""
+    console, table = Console(), Table("file", "rows", "verified", "share", "answers/s", title="Gold against itself")
+    failures: list[tuple[str, Problem, VerdictStatus]] = []
+    fine = True
+    math: list[Problem] = []
+    with Verifier(workers=2, timeout_s=10.0) as verifier:
+        for path in sorted(folder.glob("*.jsonl")):
+            source = ProblemSource(name=ENTRIES[path.stem], path=path.resolve())
+            loaded = load_source(source, "heldout", folder, 0)
+            problems = loaded.problems
+            console.print(*(f"{path.stem}: no answer given for {id_}" for id_ in loaded.unanswered), sep="\n")
+            started = time.monotonic()
+            verdicts = verifier.verify([(boxed(p.answer), p.answer) for p in problems])
+            seconds = time.monotonic() - started
+            right = sum(verdict.status is VerdictStatus.CORRECT for verdict in verdicts)
+            share = right / loaded.rows
+            fine &= share >= NEEDED
+            table.add_row(path.stem, str(loaded.rows), str(right), f"{share:.2%}", f"{len(problems) / seconds:.0f}")
+            pairs = zip(problems, verdicts, strict=True)
+            failures += [(path.stem, p, v.status) for p, v in pairs if v.status is not VerdictStatus.CORRECT]
+            math += problems if path.stem in ("math500", "math_train") else []
+        console.print(table)
+        for name, problem, status in failures:
+            console.print(f"{name} {problem.id}: {status}: {problem.answer[:110]!r}", markup=False)
+        fine &= _equivalence(console, verifier, math)
+    return 0 if fine else 1
+
+
+def _equivalence(console: Console, verifier: Verifier, math: list[Problem]) -> bool:
+    """On MATH's answers: each decoration must pass, each wrong number must not."""
+    table = Table("change", "pairs", "accepted", title="Equivalence on MATH's answers")
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for problem in math[:3000]:
+        for kind, changed in decorated(problem.answer):
+            kinds.setdefault(kind, []).append((boxed(changed), problem.answer))
+        for changed in wrong(problem.answer):
+            kinds.setdefault("WRONG NUMBER", []).append((boxed(changed), problem.answer))
+    bad = 0
+    for kind, pairs in sorted(kinds.items()):
+        accepted = [pair for pair, v in zip(pairs, verifier.verify(pairs), strict=True) if v.reward]
+        table.add_row(kind, str(len(pairs)), f"{len(accepted)} ({len(accepted) / len(pairs):.2%})")
+        if kind == "WRONG NUMBER":
+            bad = len(accepted)
+            for response, gold in accepted[:40]:
+                console.print(f"accepted: {response} for {gold}", markup=False)
+    console.print(table)
+    return bad == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -19,8 +19,9 @@ from dvc.repo import Repo
 
 from p2o_core.schemas import BadInput
 from tasks.arms import apply_settings, arm_settings
-from tasks.experiment import PARAMS_FILE, chain, check_experiment, load_experiment
+from tasks.experiment import PARAMS_FILE, Experiment, chain, check_experiment, load_experiment
 from tasks.layout import home
+from tasks.registry import STAGES
 
 NOT_RECIPES = ("arms", "comparisons", "machines")
 """Files of recipes/ that are no experiment."""
@@ -89,10 +90,11 @@ def _name(base: str, changes: Mapping[str, Any], overrides: Mapping[str, Any]) -
 
 def _derive(root: Path, start: Path, content: dict[str, Any]) -> Path:
     workspace = root / "experiments" / content["experiment"]
-    # refuses wrong overrides before anything is written; defaults become explicit, as dvc.yaml wants its parameters
+    # refuses wrong overrides before anything is written
     text = yaml.safe_dump(content, sort_keys=False)
     experiment = check_experiment(text, name=f"{start / PARAMS_FILE} with the overrides asked for")
-    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    _spell_out(content, experiment)
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     params = workspace / PARAMS_FILE
     workspace.mkdir(parents=True, exist_ok=True)
     draft = params.with_suffix(".draft")
@@ -105,6 +107,18 @@ def _derive(root: Path, start: Path, content: dict[str, Any]) -> Path:
         Repo.init(str(workspace), no_scm=True).close()
         share_cache(workspace, root)
     return workspace
+
+
+def _spell_out(content: dict[str, Any], experiment: Experiment) -> None:
+    """Write the defaults that dvc.yaml names and the recipe leaves out, and no others: a section written as the
+    recipe has it is found in DVC's run cache."""
+    explicit = experiment.model_dump(mode="json")
+    for dotted in sorted({name for stage in STAGES.values() for name in stage.params}):
+        *path, last = dotted.split(".")
+        section, default = content, explicit
+        for part in path:
+            section, default = section.setdefault(part, {}), default[part]
+        section.setdefault(last, default[last])
 
 
 def share_cache(workspace: Path, root: Path) -> None:

@@ -1,7 +1,8 @@
-"""avg@k and pass@k."""
+"""avg@k, pass@k and maj@k."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import comb
 
@@ -28,3 +29,23 @@ def pass_at_k(rewards: Mapping[str, Sequence[float]], k: int) -> float:
             raise ValueError(f"pass@{k} needs at least {k} samples a problem; {problem_id!r} has {n}")
         total += 1.0 - comb(n - correct, k) / comb(n, k)
     return total / len(rewards)
+
+
+def maj_at_k(answers: Mapping[str, Sequence[tuple[str, float]]]) -> float:
+    """Share of problems whose most frequent answer is right (self-consistency, arXiv 2203.11171).
+
+    Args:
+        answers: (the answer that was read, its reward) of each sample. Right answers are one answer whatever their
+            form, wrong ones count by their text; samples without an answer do not vote. Ties are shared: with two
+            answers equally frequent, one of them right, the problem counts half.
+    """
+    if not answers:
+        raise ValueError("maj@k of no problems")
+    total = 0.0
+    for samples in answers.values():
+        votes = Counter(("right", "") if reward == 1 else ("wrong", text) for text, reward in samples if reward or text)
+        if votes:
+            most = max(votes.values())
+            leaders = [answer for answer, count in votes.items() if count == most]
+            total += ("right", "") in leaders and 1 / len(leaders)
+    return total / len(answers)

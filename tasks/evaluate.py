@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from p2o_core.engines.base import RolloutRequest, Sampling
-from p2o_core.evaluation import avg_at_k, pass_at_k
+from p2o_core.evaluation import avg_at_k, maj_at_k, pass_at_k
 from p2o_core.schemas import read_problems, write_json, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Judged, Problem
@@ -14,9 +15,12 @@ from tasks.mine import rewards_by_problem
 from tasks.stage import Artifact, Stage, StageIO
 from tasks.verify import gold_answers, judge
 
+Value = TypeVar("Value")
+
 
 def run(io: StageIO) -> None:
-    """Write ``predictions.parquet``, ``judgements.parquet`` and ``metrics.json`` (avg@k and pass@k by difficulty).
+    """Write ``predictions.parquet``, ``judgements.parquet`` and ``metrics.json`` (avg@k, pass@k, maj@k and lengths by
+    difficulty).
 
     What stands under ``best_template`` is measured with the best template of the last search in front; everything
     else is bare.
@@ -26,20 +30,26 @@ def run(io: StageIO) -> None:
     completions, judged = _answer(io, problems, "")
     write_rows(io.outputs["predictions"], completions, Completion)
     io.counts["completions"] = write_rows(io.outputs["judgements"], judged, Judged)
+    tiers, rewards = tier_ids(problems), rewards_by_problem(judged)
+    read: dict[str, list[tuple[str, float]]] = {}
+    for row in judged:
+        read.setdefault(row.problem_id, []).append((row.extracted, row.reward))
     metrics = {
         "iteration": io.iteration,
-        "accuracy": {tier: avg_at_k(rewards) for tier, rewards in _by_tier(problems, judged).items()},
+        "accuracy": {tier: avg_at_k(_of(rewards, ids)) for tier, ids in tiers.items()},
         "pass_at": {
-            str(k): {tier: pass_at_k(rewards, k) for tier, rewards in _by_tier(problems, judged).items()}
-            for k in settings.pass_k
+            str(k): {tier: pass_at_k(_of(rewards, ids), k) for tier, ids in tiers.items()} for k in settings.pass_k
         },
+        "maj_at": {tier: maj_at_k(_of(read, ids)) for tier, ids in tiers.items()},
+        "lengths": {tier: _lengths(completions, set(ids)) for tier, ids in tiers.items()},
         "mean_tokens": sum(len(c.token_ids) for c in completions) / len(completions),
         "truncated": sum(c.truncated for c in completions) / len(completions),
     }
     best = best_template(io.inputs["templates"]) if settings.best_template else None
     if best is not None:
         _, judged = _answer(io, problems, best.text)
-        metrics["best_template"] = {tier: avg_at_k(rewards) for tier, rewards in _by_tier(problems, judged).items()}
+        rewards = rewards_by_problem(judged)
+        metrics["best_template"] = {tier: avg_at_k(_of(rewards, ids)) for tier, ids in tiers.items()}
     write_json(io.outputs["metrics"], metrics)
 
 
@@ -56,13 +66,27 @@ def _answer(io: StageIO, problems: Sequence[Problem], template: str) -> tuple[li
     return completions, judge(io.runtime.verifier(io.experiment.verify), completions, gold_answers(problems))
 
 
-def _by_tier(problems: Sequence[Problem], judged: Sequence[Judged]) -> dict[str, dict[str, list[float]]]:
-    """Difficulty to problem id to rewards."""
-    rewards = rewards_by_problem(judged)
-    tiers: dict[str, dict[str, list[float]]] = {tier: {} for tier in sorted({p.difficulty for p in problems})}
+def tier_ids(problems: Sequence[Problem]) -> dict[str, list[str]]:
+    """Difficulty (a benchmark's name, where benchmarks are evaluated) to problem ids."""
+    tiers: dict[str, list[str]] = {tier: [] for tier in sorted({p.difficulty for p in problems})}
     for problem in problems:
-        tiers[problem.difficulty][problem.id] = rewards[problem.id]
+        tiers[problem.difficulty].append(problem.id)
     return tiers
+
+
+def _of(values: Mapping[str, Value], ids: Sequence[str]) -> dict[str, Value]:
+    return {id_: values[id_] for id_ in ids}
+
+
+def _lengths(completions: Sequence[Completion], ids: set[str]) -> dict[str, float]:
+    """Tokens a completion, mean and 95th percentile, and the share that was cut off."""
+    lengths = sorted(len(c.token_ids) for c in completions if c.problem_id in ids)
+    cut = sum(c.truncated for c in completions if c.problem_id in ids)
+    return {
+        "mean": sum(lengths) / len(lengths),
+        "p95": float(lengths[int(0.95 * (len(lengths) - 1))]),
+        "truncated": cut / len(lengths),
+    }
 
 
 STAGE = Stage(

@@ -31,6 +31,8 @@ def iteration_row(folder: Path) -> Row:
         row |= {
             f"pass_at_{k}/{tier}": value for k, tiers in metrics["pass_at"].items() for tier, value in tiers.items()
         }
+        row |= {f"maj_at_k/{tier}": value for tier, value in metrics["maj_at"].items()}
+        row |= {f"tokens_{name}/{tier}": v for tier, sizes in metrics["lengths"].items() for name, v in sizes.items()}
         row |= {f"best_template/{tier}": value for tier, value in metrics.get("best_template", {}).items()}
         row |= {"mean_tokens": metrics["mean_tokens"], "truncated": metrics["truncated"]}
     if (folder / "mining.json").exists():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2o_core.evaluation import avg_at_k, pass_at_k
+from p2o_core.evaluation import avg_at_k, maj_at_k, pass_at_k
 
 samples = st.lists(st.sampled_from([0.0, 1.0]), min_size=3, max_size=6)
 
@@ -27,3 +27,18 @@ def test_avg_at_k_weighs_problems_equally() -> None:
 def test_too_few_samples_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 4"):
         pass_at_k({"a": [1.0]}, 4)
+
+
+@pytest.mark.parametrize(
+    ("samples", "share"),
+    [
+        ([("1/2", 1.0), ("0.5", 1.0), ("3", 0.0)], 1.0),
+        ([("3", 0.0), ("3", 0.0), ("0.5", 1.0)], 0.0),
+        ([("3", 0.0), ("0.5", 1.0)], 0.5),
+        ([("", 0.0), ("", 0.0), ("0.5", 1.0)], 1.0),
+        ([("", 0.0)], 0.0),
+    ],
+)
+def test_the_most_frequent_answer_counts(samples: list[tuple[str, float]], share: float) -> None:
+    assert maj_at_k({"a": samples}) == share
+    assert maj_at_k({"a": samples, "b": [("1", 1.0)]}) == (share + 1) / 2

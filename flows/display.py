@@ -21,17 +21,16 @@ if not console.is_terminal:
     console = Console(width=150)  # logs and pipes: wide enough for the table
 
 Row = dict[str, Any]
-COLUMNS: tuple[tuple[str, str, str], ...] = (
-    # heading, key of the row, format
+Column = tuple[str, str, str]  # heading, key of the row, format
+TRAINING: tuple[Column, ...] = (
     ("it", "iteration", "d"),
     ("solved", "train/solve_rate", ".2f"),
     ("all-fail", "train/all_fail", ".2f"),
     ("hard set", "hard_set", "d"),
     ("templates", "templates_kept", "d"),
     ("best", "best_template_score", ".2f"),
-    ("easy", "accuracy/easy", ".3f"),
-    ("hard", "accuracy/hard", ".3f"),
-    ("ood", "accuracy/ood", ".3f"),
+)
+COST: tuple[Column, ...] = (
     ("rollout tok", "tokens/bare_and_templated", ",d"),
     ("GEPA tok", "tokens/gepa", ",d"),
 )
@@ -65,10 +64,12 @@ def print_iterations(layout: Layout, last_iteration: int) -> None:
     """The result table, the best template and the seconds of every iteration."""
     rows = table_rows(layout, last_iteration)
     table = Table(title=f"{layout.experiment}: held-out accuracy is at the bare prompt", title_justify="left")
-    for heading, _, _ in COLUMNS:
+    tiers = sorted({key for row in rows for key in row if key.startswith("accuracy/")})
+    columns = (*TRAINING, *((key.removeprefix("accuracy/"), key, ".3f") for key in tiers), *COST)
+    for heading, _, _ in columns:
         table.add_column(heading, justify="right")
     for row in rows:
-        table.add_row(*(format(row[key], spec) if key in row else "–" for _, key, spec in COLUMNS))
+        table.add_row(*(format(row[key], spec) if key in row else "–" for _, key, spec in columns))
     console.print(table)
     details = Table(title="Best template and seconds a stage", title_justify="left")
     for heading in ("it", "best template", "seconds a stage"):

@@ -126,7 +126,9 @@ class FilesPrepare(Section):
     contamination: Literal["drop", "refuse", "report"] = Field(
         "drop", description="what becomes of train problems that share their text or 13 words with a held-out one"
     )
-    phrases: Path | None = Field(None, description="JSON list of phrases; the phrases reflector needs it")
+    phrases: tuple[str, ...] | Path | None = Field(
+        None, description="for the phrases reflector: a list of sentences, or a file with a JSON list of them"
+    )
     policy: Annotated[BasePolicy, BeforeValidator(_folder)] = Field(..., description="a bare text is a folder")
 
 

@@ -105,7 +105,7 @@ def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
             f"{io.layout.params}: field 'rollout.problems' is {io.experiment.rollout.problems}, the train split has "
             f"{len(train)} problems after duplicates and contamination. Mend: lower it or add problems."
         )
-    phrases = read_phrases(io.inputs["sources"] / settings.phrases) if settings.phrases else []
+    phrases = read_phrases(io, settings.phrases) if settings.phrases else []
     policy = settings.policy.load(io.inputs["sources"])
 
     policy.save(io.outputs["policy"])
@@ -140,11 +140,16 @@ def _report(loaded: Mapping[str, list[Loaded]], cleaned: Cleaned, train: int) ->
     }
 
 
-def read_phrases(path: Path) -> list[str]:
-    """The offline reflector's pool: a JSON list of at least two different strings. Raises BadInput."""
-    phrases = read_json(path)
+def read_phrases(io: StageIO, given: tuple[str, ...] | Path) -> list[str]:
+    """The offline reflector's pool: at least two different sentences. Raises BadInput."""
+    place: object
+    if isinstance(given, Path):
+        place = io.inputs["sources"] / given
+        phrases = read_json(io.inputs["sources"] / given)
+    else:
+        place, phrases = f"{io.layout.params}: field 'prepare.phrases'", list(given)
     if not isinstance(phrases, list) or len({p for p in phrases if isinstance(p, str) and p.strip()}) < 2:
-        raise BadInput(f"{path}: no pool of phrases. Mend: write a JSON list of at least two different sentences.")
+        raise BadInput(f"{place}: no pool of phrases. Mend: write a JSON list of at least two different sentences.")
     return phrases
 
 

@@ -28,6 +28,7 @@ def iteration_row(folder: Path) -> Row:
     metrics = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else None
     if metrics:
         row |= {f"accuracy/{tier}": value for tier, value in metrics["accuracy"].items()}
+        row["accuracy/mean"] = sum(metrics["accuracy"].values()) / len(metrics["accuracy"])
         row |= {
             f"pass_at_{k}/{tier}": value for k, tiers in metrics["pass_at"].items() for tier, value in tiers.items()
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -25,18 +26,19 @@ class Arithmetic(Section):
     shard: int = Field(0, ge=0, le=1, description="0 or 1: sums of one shard never occur in the other")
 
     def records(self, rng: random.Random) -> Iterator[Record]:
-        """A sum belongs to the shard that the parity of a + b says: held-out sums are never trained on."""
+        """A sum belongs to the shard that a hash of its numbers says: held-out sums are never trained on, and look the
+        same (the parity of a + b, say, would make all trained answers even and all held-out ones odd)."""
         for digits in self.digits:
             low, high = (0 if digits == 1 else 10 ** (digits - 1)), 10**digits
             numbers = range(low, high)
             if digits <= 2:
-                pairs = [(a, b) for a in numbers for b in numbers if (a + b) % 2 == self.shard]
+                pairs = [(a, b) for a in numbers for b in numbers if _shard(a, b) == self.shard]
                 chosen = rng.sample(pairs, min(self.count, len(pairs)))
             else:
                 drawn: dict[tuple[int, int], None] = {}
                 while len(drawn) < self.count:
                     a, b = rng.randrange(low, high), rng.randrange(low, high)
-                    if (a + b) % 2 == self.shard:
+                    if _shard(a, b) == self.shard:
                         drawn[a, b] = None
                 chosen = list(drawn)
             for a, b in chosen:
@@ -46,6 +48,10 @@ class Arithmetic(Section):
                     "answer": str(a + b),
                     "difficulty": f"{digits}-digit",
                 }
+
+
+def _shard(a: int, b: int) -> int:
+    return hashlib.sha256(f"{a}+{b}".encode()).digest()[0] % 2
 
 
 class ReasoningGym(Section):

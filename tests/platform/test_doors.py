@@ -66,7 +66,7 @@ def test_dvc_shows_metrics_and_plots(trained: Workspace) -> None:
     assert "data/runs/tiny/2/metrics.json" in table
     assert "accuracy.hard" in table
     page = Path(trained.sh("dvc plots show").stdout.strip().removeprefix("file://"))
-    assert "accuracy/hard" in page.read_text()
+    assert "accuracy/mean" in page.read_text()
 
 
 def client(workspace: Workspace) -> MlflowClient:

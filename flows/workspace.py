@@ -23,7 +23,7 @@ from tasks.experiment import PARAMS_FILE, Experiment, chain, check_experiment, l
 from tasks.layout import home
 from tasks.registry import STAGES
 
-NOT_RECIPES = ("arms", "comparisons", "machines")
+NOT_RECIPES = ("arms", "comparisons", "machines", "models")
 """Files of recipes/ that are no experiment."""
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Dtype = Literal["float32", "bfloat16"]
 PromptStyle = Literal["plain", "p2o", "qwen25-math"]
 """What stands around a question; :data:`p2o_core.prompts.STYLES` has the texts."""
 
@@ -20,9 +21,22 @@ class Section(BaseModel):
 class PolicySection(Section):
     """What full fine-tuning and LoRA share."""
 
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="weights and arithmetic")
+    dtype: Dtype = Field("float32", description="of the weights the trainer keeps")
+    compute_dtype: Dtype | None = Field(
+        None,
+        description="of arithmetic and engine, dtype's by default; bfloat16 beside float32 weights is mixed precision: "
+        "a step of 1e-6 is lost in bfloat16 weights",
+    )
+    checkpointing: bool = Field(
+        False, description="activations are computed again in the backward pass: a third more time, far less memory"
+    )
     device: str = Field("cpu", description="torch device; cuda:0 for a GPU")
     attention: Literal["sdpa", "eager"] = Field("sdpa", description="transformers attention implementation")
+
+    @property
+    def engine_dtype(self) -> Dtype:
+        """What engines compute in, and the trainer's forward pass."""
+        return self.compute_dtype or self.dtype
 
 
 class FullPolicy(PolicySection):
@@ -32,12 +46,12 @@ class FullPolicy(PolicySection):
 
 
 class LoraPolicy(PolicySection):
-    """A LoRA adapter (arXiv 2106.09685) on the frozen base policy."""
+    """A LoRA adapter (arXiv 2106.09685) on the frozen base policy. No dropout: old and new log-probs must come from
+    the same function."""
 
     type: Literal["lora"] = "lora"
     rank: PositiveInt = Field(16, description="rank of A and B")
     alpha: PositiveInt = Field(32, description="scale alpha / rank; twice the rank is common practice")
-    dropout: Share = Field(0.0, description="0: old and new log-probs must come from the same function")
     target_modules: str = Field("all-linear", description="peft's target_modules")
 
 
@@ -106,6 +120,9 @@ class MineConfig(Section):
     """Which problems are hard."""
 
     near_hard: bool = Field(True, description="also those with exactly one success; on in the official code")
+    window: PositiveInt = Field(
+        1, description="iterations whose hard problems the search may use; an epoch's worth is the paper's"
+    )
 
 
 class PhraseReflector(Section):
@@ -167,6 +184,7 @@ class EvolveConfig(Section):
     racing: bool = Field(
         False, description="candidates far behind the best stop being scored half way through the dev set"
     )
+    first: PositiveInt = Field(1, description="iteration of the first search; the paper's is the end of an epoch")
     every: PositiveInt = Field(1, description="iterations between searches; in between the last templates stay")
     min_hard: PositiveInt = Field(100, description="hard samples needed for a search; the paper's gate")
     dev_size: PositiveInt = Field(300, description="dev instances; half the hard set when it is below 1.5 times this")
@@ -243,6 +261,7 @@ class DistillConfig(Section):
 class EvaluateConfig(Section):
     """The bare policy on held-out problems."""
 
+    every: PositiveInt = Field(1, description="iterations between evaluations; iteration 0 is always evaluated")
     samples: PositiveInt = Field(4, description="completions a problem (k of avg@k)")
     pass_k: tuple[PositiveInt, ...] = Field((1, 4), description="k of pass@k, each at most ``samples``")
     temperature: float = Field(1.0, ge=0, description="0 is greedy")

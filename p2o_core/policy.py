@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from p2o_core.config import LoraPolicy, PolicyConfig
+from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig
 from p2o_core.prompts import Chat
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -60,9 +61,12 @@ def positions(attention_mask: Tensor) -> Tensor:
 class Policy:
     """A causal language model with its tokenizer, all weights trainable or a LoRA adapter only."""
 
-    def __init__(self, model: PreTrainedModel | PeftModel, chat: Chat) -> None:
+    def __init__(self, model: PreTrainedModel | PeftModel, chat: Chat, config: PolicyConfig | None = None) -> None:
         self.model = model.eval()
         self.chat = chat
+        self.config = config or FullPolicy()
+        if self.config.checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
 
     @classmethod
     def create(cls, base: Path, config: PolicyConfig, *, seed: int) -> Policy:
@@ -70,7 +74,7 @@ class Policy:
 
         LoRA's A matrices are random, so they are seeded here and iteration 0 saves them.
         """
-        policy = cls(_load_model(base, config), Chat.load(base))
+        policy = cls(_load_model(base, config), Chat.load(base), config)
         if isinstance(config, LoraPolicy):
             torch.manual_seed(seed)
             policy.model = get_peft_model(
@@ -78,7 +82,6 @@ class Policy:
                 LoraConfig(
                     r=config.rank,
                     lora_alpha=config.alpha,
-                    lora_dropout=config.dropout,
                     target_modules=config.target_modules,
                     task_type="CAUSAL_LM",
                 ),
@@ -90,8 +93,8 @@ class Policy:
         """A folder written by :meth:`save`; an adapter is put on top of ``base``."""
         if (folder / ADAPTER_CONFIG).exists():
             model = PeftModel.from_pretrained(_load_model(base, config), str(folder), is_trainable=True)
-            return cls(model, Chat.load(base))
-        return cls(_load_model(folder, config), Chat.load(folder))
+            return cls(model, Chat.load(base), config)
+        return cls(_load_model(folder, config), Chat.load(folder), config)
 
     def save(self, folder: Path) -> None:
         """Write safetensors and config (for LoRA the adapter alone) and, for full weights, the tokenizer."""
@@ -120,17 +123,28 @@ class Policy:
         Only the T + 1 last positions go through the output layer.
         """
         width = batch.completion_mask.shape[1]
-        logits = self.model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=positions(batch.attention_mask),
-            use_cache=False,
-            logits_to_keep=width + 1,
-        ).logits[:, :-1]
+        with self._arithmetic():
+            logits = self.model(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                position_ids=positions(batch.attention_mask),
+                use_cache=False,
+                logits_to_keep=width + 1,
+            ).logits[:, :-1]
         targets = batch.input_ids[:, -width:].unsqueeze(-1)
         scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
         logps = scaled.gather(-1, targets).squeeze(-1) - scaled.logsumexp(dim=-1)
         return logps * batch.completion_mask
+
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        """Mixed precision, and transformers' checkpointing, which works in training mode only (there is no dropout:
+        both modes are the same function)."""
+        mixed = self.config.engine_dtype != self.config.dtype
+        self.model.train(self.config.checkpointing and torch.is_grad_enabled())
+        with torch.autocast(self.device.type, getattr(torch, self.config.engine_dtype), enabled=mixed):
+            yield
+        self.model.eval()
 
 
 def _load_model(folder: Path, config: PolicyConfig) -> PreTrainedModel:

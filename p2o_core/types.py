@@ -72,14 +72,16 @@ class Verdict:
 @dataclass(frozen=True)
 class HardSample:
     """A problem the bare policy fails: all n rewards zero (``near`` False) or exactly one not (``near`` True).
+    ``mined_at`` is the iteration that rolled it out.
 
-    >>> HardSample("p0", solve_rate=1 / 8, near=True).near
+    >>> HardSample("p0", solve_rate=1 / 8, near=True, mined_at=3).near
     True
     """
 
     problem_id: str
     solve_rate: float
     near: bool
+    mined_at: int
 
 
 @dataclass(frozen=True)

@@ -30,4 +30,4 @@ def apply_settings(content: dict[str, Any], settings: Mapping[str, Any]) -> None
         for part in path:
             section = section.setdefault(part, {})
         factor = value.removeprefix("*") if isinstance(value, str) and value.startswith("*") else None
-        section[last] = int(section[last] * float(factor)) if factor else value
+        section[last] = type(section[last])(section[last] * float(factor)) if factor else value

@@ -26,6 +26,9 @@ def run(io: StageIO) -> None:
     else is bare.
     """
     settings = io.experiment.evaluate
+    if io.iteration % settings.every:
+        _skip(io)
+        return
     problems = read_problems(io.inputs["heldout"])
     completions, judged = _answer(io, problems, "")
     write_rows(io.outputs["predictions"], completions, Completion)
@@ -36,6 +39,7 @@ def run(io: StageIO) -> None:
         read.setdefault(row.problem_id, []).append((row.extracted, row.reward))
     metrics = {
         "iteration": io.iteration,
+        "status": "measured",
         "accuracy": {tier: avg_at_k(_of(rewards, ids)) for tier, ids in tiers.items()},
         "pass_at": {
             str(k): {tier: pass_at_k(_of(rewards, ids), k) for tier, ids in tiers.items()} for k in settings.pass_k
@@ -51,6 +55,13 @@ def run(io: StageIO) -> None:
         rewards = rewards_by_problem(judged)
         metrics["best_template"] = {tier: avg_at_k(_of(rewards, ids)) for tier, ids in tiers.items()}
     write_json(io.outputs["metrics"], metrics)
+
+
+def _skip(io: StageIO) -> None:
+    """The iteration is not due for an evaluation: empty tables, and a status that says so."""
+    write_rows(io.outputs["predictions"], [], Completion)
+    io.counts["completions"] = write_rows(io.outputs["judgements"], [], Judged)
+    write_json(io.outputs["metrics"], {"iteration": io.iteration, "status": "not_due"})
 
 
 def _answer(io: StageIO, problems: Sequence[Problem], template: str) -> tuple[list[Completion], list[Judged]]:

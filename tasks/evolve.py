@@ -26,9 +26,11 @@ def run(io: StageIO) -> None:
     The status says what happened: ``searched``, ``drawn`` (at random), ``carried``, ``too_few_hard``, ``off``."""
     settings = io.experiment.evolve
     problems = {problem.id: problem for problem in read_problems(io.inputs["train"])}
-    hard = [problems[sample.problem_id] for sample in read_rows(io.inputs["hard"], HardSample)]
+    samples = read_rows(io.inputs["hard"], HardSample)
+    hard = [problems[sample.problem_id] for sample in samples]
     previous = read_json(io.inputs["previous"])
-    due = previous["searched_at"] == 0 or io.iteration - previous["searched_at"] >= settings.every
+    searched_at = previous["searched_at"]
+    due = io.iteration - searched_at >= settings.every if searched_at else io.iteration >= settings.first
     winners: list[Completion] = []
     if not settings.enabled:
         result = _nothing("off", 0)
@@ -44,7 +46,7 @@ def run(io: StageIO) -> None:
 
     kept = [template for template in load_templates(result) if template.kept]
     assignments = assign_templates(
-        [problem.id for problem in hard],
+        [sample.problem_id for sample in samples if sample.mined_at == io.iteration],
         kept,
         solvers(kept, result["dev_ids"], settings.solved_at),
         rollouts=io.experiment.distill.templated_samples,

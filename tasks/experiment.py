@@ -66,6 +66,15 @@ def _folder(value: Any) -> Any:
 Sources = Annotated[tuple[ProblemSource, ...], BeforeValidator(_sources)]
 
 
+def chain(iterations: int) -> dict[str, int]:
+    """The ``iterations`` parameter for N iterations."""
+    return {str(i): i - 1 for i in range(1, iterations + 1)}
+
+
+def _chained(value: Any) -> Any:
+    return chain(value) if isinstance(value, int) else value
+
+
 class MicroworldPrepare(Section):
     """Make the embedded default: problems, phrases, and a base policy pre-trained here."""
 
@@ -147,7 +156,10 @@ class Experiment(Section):
     threads: PositiveInt = Field(
         1, description="torch threads; one beats two for tiny models; part of what decides the bytes"
     )
-    iterations: dict[str, int] = Field(..., description="iteration to the one it starts from: {'1': 0, '2': 1, …}")
+    iterations: Annotated[dict[str, int], BeforeValidator(_chained)] = Field(
+        ...,
+        description="iteration to the one it starts from: {'1': 0, '2': 1, …}; a recipe may just give their number",
+    )
     prepare: Annotated[MicroworldPrepare | FilesPrepare, Field(discriminator="type")]
     policy: AnyPolicy
     engine: AnyEngine = EmbeddedEngineConfig()
@@ -206,11 +218,6 @@ class Experiment(Section):
         """Of everything but the number of iterations: a longer experiment continues the same run."""
         content = self.model_dump(mode="json", exclude={"iterations", "tracking"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def chain(iterations: int) -> dict[str, int]:
-    """The ``iterations`` parameter for N iterations."""
-    return {str(i): i - 1 for i in range(1, iterations + 1)}
 
 
 def load_experiment(path: Path) -> Experiment:

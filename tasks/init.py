@@ -1,13 +1,14 @@
-"""init: iteration 0. The policy to start from (for LoRA with its seeded step-0 adapter) and no templates yet."""
+"""init: iteration 0. The policy to start from (for LoRA with its seeded step-0 adapter), no templates, nothing hard."""
 
 from __future__ import annotations
 
-from p2o_core.schemas import write_json
+from p2o_core.schemas import write_json, write_rows
+from p2o_core.types import HardSample
 from tasks.stage import Artifact, Stage, StageIO
 
 
 def run(io: StageIO) -> None:
-    """Write the policy and an empty template set in the form every later iteration has them in."""
+    """Write the policy, an empty template set and an empty hard set in the form every later iteration has them in."""
     from p2o_core.policy import Policy
 
     policy = Policy.create(io.inputs["base"], io.experiment.policy, seed=io.seed("adapter"))
@@ -15,13 +16,14 @@ def run(io: StageIO) -> None:
     write_json(
         io.outputs["templates"], {"status": "none", "searched_at": 0, "dev_ids": [], "templates": [], "cost": {}}
     )
+    write_rows(io.outputs["hard"], [], HardSample)
 
 
 STAGE = Stage(
     name="init",
     run=run,
     inputs={"base": Artifact("policy", "base")},
-    outputs={"policy": "policy", "templates": "templates.json"},
+    outputs={"policy": "policy", "templates": "templates.json", "hard": "hard.parquet"},
     params=("seed", "threads", "policy"),
     where="zero",
     per_iteration=False,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from p2o_core.schemas import BadInput, read_json, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_SUFFIX = ".manifest.json"
 SOURCES = "sources"
 

@@ -25,8 +25,8 @@ GATHERED = (
 def iteration_row(folder: Path) -> Row:
     """What one iteration did, from its artefacts; keys are MLflow metric names. Iteration 0 has accuracy only."""
     row: Row = {}
-    metrics = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else None
-    if metrics:
+    metrics: dict[str, Any] = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
+    if metrics.get("status") == "measured":
         row |= {f"accuracy/{tier}": value for tier, value in metrics["accuracy"].items()}
         row["accuracy/mean"] = sum(metrics["accuracy"].values()) / len(metrics["accuracy"])
         row |= {
@@ -105,12 +105,14 @@ def run(io: StageIO) -> None:
         writer.writerows(rows)
     first, last = rows[0], rows[-1]
     accuracy = [name for name in first if name.startswith("accuracy/")]
+    measured = next(row for row in reversed(rows) if "accuracy/mean" in row)  # not every iteration is evaluated
     write_json(
         io.outputs["summary"],
         {
             "before": {name: first[name] for name in accuracy},
-            "after": {name: last[name] for name in accuracy},
-            "gain": {name: last[name] - first[name] for name in accuracy},
+            "after": {name: measured[name] for name in accuracy},
+            "gain": {name: measured[name] - first[name] for name in accuracy},
+            "evaluated": [first["iteration"], measured["iteration"]],
             "tokens": last["tokens/cumulative"],
             "iterations": last["iteration"],
         },

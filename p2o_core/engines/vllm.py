@@ -46,7 +46,7 @@ class VllmEngine:
 
         self.llm = LLM(
             model=str(base),
-            dtype=policy.dtype,
+            dtype=policy.engine_dtype,
             max_model_len=config.max_model_len,
             max_num_seqs=config.max_sequences,
             tensor_parallel_size=config.tensor_parallel,

@@ -18,16 +18,19 @@ app = typer.Typer(
 )
 
 Workspace = Annotated[Path, typer.Option(help="Folder with params.yaml and dvc.yaml.")]
+Recipe = Annotated[str | None, typer.Option(help="A name in recipes/, or a file like params.yaml.")]
+ArmName = Annotated[str | None, typer.Option(help="p2o or grpo (recipes/arms.yaml).")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="rollout.samples=4; repeatable.")]
 
 
 @app.command()
 def run(
     workspace: Workspace = Path("."),
-    recipe: Annotated[str | None, typer.Option(help="A name in recipes/, or a file like params.yaml.")] = None,
-    arm: Annotated[str | None, typer.Option(help="p2o or grpo (recipes/arms.yaml).")] = None,
+    recipe: Recipe = None,
+    arm: ArmName = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all training randomness.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Stop after this many.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="rollout.samples=4; repeatable.")] = None,
+    set_: Settings = None,
     run_cache: Annotated[bool, typer.Option(help="Let DVC restore what was computed before.")] = True,
 ) -> None:
     """Train. Another arm, seed or setting than params.yaml's gets a workspace of its own under experiments/."""
@@ -50,6 +53,27 @@ def run(
         f"{experiment.tracking.project!r}) and Prefect on http://127.0.0.1:{PREFECT_PORT} until you press Ctrl-C. "
         "Numbers: `dvc metrics show`, `dvc plots show`."
     )
+
+
+@app.command()
+def doctor(
+    workspace: Workspace = Path("."),
+    recipe: Recipe = None,
+    arm: ArmName = None,
+    set_: Settings = None,
+    dry_run: Annotated[bool, typer.Option(help="Run one iteration with a tiny random policy instead.")] = False,
+) -> None:
+    """Can this machine run the experiment? Packages, memory, disk, GPU, endpoints and data; nothing is started."""
+    prepare_environment(workspace)
+    from flows.preflight import print_dry_run, print_examination
+    from flows.workspace import preview
+    from tasks.layout import Layout
+
+    experiment = preview(workspace, recipe=recipe, arm=arm, overrides=parse_settings(set_ or []))
+    if dry_run:
+        print_dry_run(experiment)
+    elif not print_examination(experiment, Layout(workspace.resolve(), experiment.experiment)):
+        raise SystemExit(1)
 
 
 @app.command()

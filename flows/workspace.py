@@ -43,15 +43,7 @@ def open_workspace(
         BadInput: an unknown arm or parameter, or more iterations than the root's params.yaml lists.
     """
     start = start.resolve()
-    source = recipe_file(recipe, start) if recipe else start / PARAMS_FILE
-    base = load_experiment(source)
-    content = yaml.safe_load(source.read_text())
-    changes: dict[str, Any] = {}
-    if arm is not None and arm != base.arm:
-        changes |= {"arm": arm, **arm_settings(arm, home(start))}
-    if seed is not None and seed != base.seed:
-        changes["seed"] = seed
-    changes |= overrides or {}
+    source, base, changes = _asked_for(start, recipe, arm, seed, overrides)
     if not changes and recipe is None:
         if iterations is not None and iterations > base.last_iteration:
             raise BadInput(
@@ -59,10 +51,35 @@ def open_workspace(
                 f"Mend: write iterations: {json.dumps(chain(iterations))}"
             )
         return start
+    content = yaml.safe_load(source.read_text())
     apply_settings(content, changes)
     content["iterations"] = chain(iterations or base.last_iteration)
     content["experiment"] = _name(base.experiment, changes, overrides or {})
     return _derive(home(start), start, content)
+
+
+def preview(
+    start: Path, *, recipe: str | None = None, arm: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> Experiment:
+    """The experiment :func:`open_workspace` would open, and nothing written. Raises BadInput."""
+    source, _, changes = _asked_for(start.resolve(), recipe, arm, None, overrides)
+    content = yaml.safe_load(source.read_text())
+    apply_settings(content, changes)
+    return check_experiment(yaml.safe_dump(content, sort_keys=False), name=f"{source} with the overrides asked for")
+
+
+def _asked_for(
+    start: Path, recipe: str | None, arm: str | None, seed: int | None, overrides: Mapping[str, Any] | None
+) -> tuple[Path, Experiment, dict[str, Any]]:
+    """The file that is started from, its experiment, and the dotted parameters that are to differ."""
+    source = recipe_file(recipe, start) if recipe else start / PARAMS_FILE
+    base = load_experiment(source)
+    changes: dict[str, Any] = {}
+    if arm is not None and arm != base.arm:
+        changes |= {"arm": arm, **arm_settings(arm, home(start))}
+    if seed is not None and seed != base.seed:
+        changes["seed"] = seed
+    return source, base, changes | dict(overrides or {})
 
 
 def recipe_file(recipe: str, start: Path) -> Path:

@@ -1,0 +1,109 @@
+"""One complete iteration of a recipe with a tiny random policy: every stage, the recipe's own hyper-parameters."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from p2o_core.schemas import read_json
+from tasks.experiment import Experiment, check_experiment
+from tasks.layout import Layout
+from tasks.manifests import manifest_path
+from tasks.registry import plan
+from tasks.runner import run_stage
+from tasks.runtime import Runtime
+
+TOKENS = 24
+"""Tokens a completion: a random policy never comes to an end, and more of its tokens check nothing more."""
+
+Facts = dict[str, str]
+
+
+def stand_in(experiment: Experiment) -> tuple[Experiment, list[str]]:
+    """The experiment with everything replaced that a machine without GPU, network and weights lacks, and what that
+    was. Batch and group sizes, mini-batches, warm-up, masks, clips, the search's gate and its budget stay."""
+    import torch
+
+    content = experiment.model_dump(mode="json")
+    changed = ["base policy: a random Qwen3 of two layers", "problems: sums of one digit, some of which luck solves"]
+    problems = {"type": "arithmetic", "digits": [1, 2], "shard": 0}
+    content["prepare"] = {
+        "type": "files",
+        "policy": {"type": "random"},
+        "train": {"generator": problems | {"count": experiment.rollout.problems}},
+        "heldout": {"generator": problems | {"count": 8, "shard": 1}},
+        "phrases": ["Work step by step.", "Check the result.", "Write the number only."],
+    }
+    content["iterations"] = 1
+    _shorten(content, changed)
+    if experiment.policy.device != "cpu" and not torch.cuda.is_available():
+        content["policy"]["device"] = "cpu"
+        changed.append("policy.device: cpu")
+    _replace_engine(content, changed)
+    if content["evolve"]["reflector"]["type"] == "teacher":
+        content["evolve"]["reflector"] = {"type": "self", "max_new_tokens": TOKENS}
+        changed.append("evolve.reflector: self")
+    return check_experiment(_yaml(content), name="the dry run"), changed
+
+
+def _shorten(content: dict[str, Any], changed: list[str]) -> None:
+    evolve, evaluate = content["evolve"], content["evaluate"]
+    for section in ("rollout", "evaluate"):
+        content[section]["max_new_tokens"] = min(content[section]["max_new_tokens"], TOKENS)
+    if "max_new_tokens" in evolve["reflector"]:
+        evolve["reflector"]["max_new_tokens"] = min(evolve["reflector"]["max_new_tokens"], 2 * TOKENS)
+    content["distill"]["tokens_per_microbatch"] = min(content["distill"]["tokens_per_microbatch"], 4096)
+    evolve["first"] = evaluate["every"] = 1
+    changed += [f"completions: {TOKENS} tokens", "micro-batches: 4,096 tokens", "search and evaluation: at once"]
+
+
+def _replace_engine(content: dict[str, Any], changed: list[str]) -> None:
+    engine = content["engine"]
+    if engine["type"] == "vllm" and importlib.util.find_spec("vllm"):
+        engine |= {"max_model_len": min(engine["max_model_len"], 4096), "max_sequences": 256, "tensor_parallel": 1}
+        changed.append("engine.max_model_len: 4096 at most")
+    elif engine["type"] != "embedded":
+        content["engine"] = {"type": "embedded"}
+        changed.append("engine: embedded")
+
+
+def _yaml(content: Mapping[str, Any]) -> str:
+    import yaml
+
+    return yaml.safe_dump(dict(content), sort_keys=False)
+
+
+def dry_run(experiment: Experiment, folder: Path, on_stage: Callable[[str, float], None]) -> Facts:
+    """Run the stand-in's baseline, iteration and report in ``folder``; returns what happened, for people.
+
+    Raises:
+        whatever a stage raises: the recipe does not run.
+    """
+    layout = Layout(folder, experiment.experiment)
+    layout.sources.mkdir(parents=True)
+    layout.params.write_text(_yaml(experiment.model_dump(mode="json")))
+    with Runtime() as runtime:
+        for stage, iteration in plan(1):
+            on_stage(f"{stage.name}@{iteration}", run_stage(stage, experiment, layout, iteration, runtime))
+    return _facts(experiment, layout)
+
+
+def _facts(experiment: Experiment, layout: Layout) -> Facts:
+    folder = layout.iteration(1)
+    update, templates = read_json(folder / "update.json"), read_json(folder / "templates.json")
+    rollout = read_json(manifest_path(folder, "rollout"))["counts"]
+    mining = read_json(folder / "mining.json")
+    facts = {
+        "rollouts": f"{rollout['completions']} completions of {rollout['problems']} problems",
+        "hard set": f"{mining['hard']} (gate {experiment.evolve.min_hard}), {mining['near_hard']} of them near-hard",
+        "search": f"{templates['status']}, {templates['cost'].get('metric_calls', 0):,} metric calls of "
+        f"{experiment.evolve.max_metric_calls:,}, {len(templates['templates'])} candidates",
+        "groups with signal": f"{update['groups_with_signal']} of {update['groups']}",
+        "update": f"{update['status']}, {update['steps']} of {update['planned_steps']} optimiser steps planned "
+        f"for mini-batches of {experiment.distill.groups_per_minibatch}",
+    }
+    names = ("loss", "learning_rate", "template_mask_dropped", "clip_fraction", "engine_log_ratio_max")
+    facts |= {name: f"{update['metrics'][name]:.3g}" for name in names if name in update["metrics"]}
+    return facts

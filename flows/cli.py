@@ -67,12 +67,11 @@ def doctor(
     prepare_environment(workspace)
     from flows.preflight import print_dry_run, print_examination
     from flows.workspace import preview
-    from tasks.layout import Layout
 
-    experiment = preview(workspace, recipe=recipe, arm=arm, overrides=parse_settings(set_ or []))
+    experiment, layout = preview(workspace, recipe=recipe, arm=arm, overrides=parse_settings(set_ or []))
     if dry_run:
         print_dry_run(experiment)
-    elif not print_examination(experiment, Layout(workspace.resolve(), experiment.experiment)):
+    elif not print_examination(experiment, layout, workspace / "data" / "sources"):
         raise SystemExit(1)
 
 

@@ -16,9 +16,9 @@ from tasks.preflight.dry_run import dry_run, stand_in
 COLOURS = {Health.OK: "green", Health.UNSURE: "yellow", Health.FAILED: "red"}
 
 
-def print_examination(experiment: Experiment, layout: Layout) -> bool:
+def print_examination(experiment: Experiment, layout: Layout, sources: Path) -> bool:
     """The doctor's table; True when nothing failed."""
-    checks = examine(experiment, layout)
+    checks = examine(experiment, layout, sources)
     table = Table(title=f"{experiment.experiment} on this machine", title_justify="left")
     for heading in ("check", "", "found", "mend"):
         table.add_column(heading, overflow="fold")

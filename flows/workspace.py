@@ -20,7 +20,7 @@ from dvc.repo import Repo
 from p2o_core.schemas import BadInput
 from tasks.arms import apply_settings, arm_settings
 from tasks.experiment import PARAMS_FILE, Experiment, chain, check_experiment, load_experiment
-from tasks.layout import home
+from tasks.layout import Layout, home
 from tasks.registry import STAGES
 
 NOT_RECIPES = ("arms", "comparisons", "machines", "models")
@@ -43,43 +43,56 @@ def open_workspace(
         BadInput: an unknown arm or parameter, or more iterations than the root's params.yaml lists.
     """
     start = start.resolve()
-    source, base, changes = _asked_for(start, recipe, arm, seed, overrides)
-    if not changes and recipe is None:
-        if iterations is not None and iterations > base.last_iteration:
-            raise BadInput(
-                f"{source}: field 'iterations' ends at {base.last_iteration}, {iterations} were asked for. "
-                f"Mend: write iterations: {json.dumps(chain(iterations))}"
-            )
-        return start
-    content = yaml.safe_load(source.read_text())
-    apply_settings(content, changes)
-    content["iterations"] = chain(iterations or base.last_iteration)
-    content["experiment"] = _name(base.experiment, changes, overrides or {})
-    return _derive(home(start), start, content)
+    workspace, content = _asked_for(start, recipe, arm, seed, iterations, overrides)
+    if workspace != start:
+        return _derive(workspace, start, content)
+    last = load_experiment(start / PARAMS_FILE).last_iteration
+    if iterations is not None and iterations > last:
+        raise BadInput(
+            f"{start / PARAMS_FILE}: field 'iterations' ends at {last}, {iterations} were asked for. "
+            f"Mend: write iterations: {json.dumps(chain(iterations))}"
+        )
+    return start
 
 
 def preview(
     start: Path, *, recipe: str | None = None, arm: str | None = None, overrides: Mapping[str, Any] | None = None
-) -> Experiment:
-    """The experiment :func:`open_workspace` would open, and nothing written. Raises BadInput."""
-    source, _, changes = _asked_for(start.resolve(), recipe, arm, None, overrides)
-    content = yaml.safe_load(source.read_text())
-    apply_settings(content, changes)
-    return check_experiment(yaml.safe_dump(content, sort_keys=False), name=f"{source} with the overrides asked for")
+) -> tuple[Experiment, Layout]:
+    """The experiment that :func:`open_workspace` would open and where it would lie; writes nothing. Raises BadInput."""
+    start = start.resolve()
+    workspace, content = _asked_for(start, recipe, arm, None, None, overrides)
+    experiment = check_experiment(_yaml(content), name=f"{recipe or start / PARAMS_FILE} with the overrides asked for")
+    return experiment, Layout(workspace, experiment.experiment)
 
 
 def _asked_for(
-    start: Path, recipe: str | None, arm: str | None, seed: int | None, overrides: Mapping[str, Any] | None
-) -> tuple[Path, Experiment, dict[str, Any]]:
-    """The file that is started from, its experiment, and the dotted parameters that are to differ."""
+    start: Path,
+    recipe: str | None,
+    arm: str | None,
+    seed: int | None,
+    iterations: int | None,
+    overrides: Mapping[str, Any] | None,
+) -> tuple[Path, dict[str, Any]]:
+    """The workspace that settings belong to, ``start`` when nothing differs, and its params.yaml's content."""
     source = recipe_file(recipe, start) if recipe else start / PARAMS_FILE
     base = load_experiment(source)
+    content = yaml.safe_load(source.read_text())
     changes: dict[str, Any] = {}
     if arm is not None and arm != base.arm:
         changes |= {"arm": arm, **arm_settings(arm, home(start))}
     if seed is not None and seed != base.seed:
         changes["seed"] = seed
-    return source, base, changes | dict(overrides or {})
+    changes |= overrides or {}
+    if not changes and recipe is None:
+        return start, content
+    apply_settings(content, changes)
+    content["iterations"] = chain(iterations or base.last_iteration)
+    content["experiment"] = _name(base.experiment, changes, overrides or {})
+    return home(start) / "experiments" / content["experiment"], content
+
+
+def _yaml(content: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
 
 
 def recipe_file(recipe: str, start: Path) -> Path:
@@ -105,17 +118,15 @@ def _name(base: str, changes: Mapping[str, Any], overrides: Mapping[str, Any]) -
     return name.lower()
 
 
-def _derive(root: Path, start: Path, content: dict[str, Any]) -> Path:
-    workspace = root / "experiments" / content["experiment"]
+def _derive(workspace: Path, start: Path, content: dict[str, Any]) -> Path:
+    root = home(start)
     # refuses wrong overrides before anything is written
-    text = yaml.safe_dump(content, sort_keys=False)
-    experiment = check_experiment(text, name=f"{start / PARAMS_FILE} with the overrides asked for")
+    experiment = check_experiment(_yaml(content), name=f"{start / PARAMS_FILE} with the overrides asked for")
     _spell_out(content, experiment)
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     params = workspace / PARAMS_FILE
     workspace.mkdir(parents=True, exist_ok=True)
     draft = params.with_suffix(".draft")
-    draft.write_text(text)
+    draft.write_text(_yaml(content))
     draft.replace(params)
     pipeline = start / "dvc.yaml"
     shutil.copyfile(pipeline if pipeline.exists() else root / "dvc.yaml", workspace / "dvc.yaml")

@@ -45,12 +45,18 @@ class Check:
     mend: str = ""
 
 
-def examine(experiment: Experiment, layout: Layout) -> list[Check]:
-    """Every check of the experiment on this machine."""
+def examine(experiment: Experiment, layout: Layout, sources: Path) -> list[Check]:
+    """Every check of the experiment on this machine. ``sources`` holds the user's files: a workspace that does not
+    exist yet will copy them."""
     shape = shape_of(experiment, layout)
     machine = [*_packages(experiment), *_devices(experiment), *_memory(experiment, shape)]
     machine += _disk(experiment, layout, shape)
-    return [*machine, *_endpoints(experiment), *_base_policy(experiment, layout), *_problems(experiment, layout)]
+    return [
+        *machine,
+        *_endpoints(experiment),
+        *_base_policy(experiment, layout, sources),
+        *_problems(experiment, layout, sources),
+    ]
 
 
 def _packages(experiment: Experiment) -> Iterator[Check]:
@@ -165,7 +171,7 @@ def _probe(what: str, url: str, key: str, mend: str) -> Check:
         return Check(what, Health.FAILED, f"{type(error).__name__}: {str(error)[:120]}", mend)
 
 
-def _base_policy(experiment: Experiment, layout: Layout) -> Iterator[Check]:
+def _base_policy(experiment: Experiment, layout: Layout, sources: Path) -> Iterator[Check]:
     if (layout.base / "policy" / "config.json").exists():
         yield Check("base policy", Health.OK, "prepared")
         return
@@ -174,14 +180,14 @@ def _base_policy(experiment: Experiment, layout: Layout) -> Iterator[Check]:
         otherwise = "or put its folder into data/sources/ (type: folder)"
         yield _hub(f"base policy {policy.id}", f"models/{policy.id}", otherwise)
     elif isinstance(policy, FolderPolicy):
-        folder = layout.sources / policy.path
+        folder = sources / policy.path
         there = (folder / "config.json").exists()
         yield Check("base policy", Health.OK if there else Health.FAILED, str(folder), "put the model's folder there")
     else:
         yield Check("base policy", Health.OK, "made or unpacked here by prepare")
 
 
-def _problems(experiment: Experiment, layout: Layout) -> Iterator[Check]:
+def _problems(experiment: Experiment, layout: Layout, sources: Path) -> Iterator[Check]:
     if not isinstance(experiment.prepare, FilesPrepare):
         yield Check("problems", Health.OK, "made here by prepare")
         return
@@ -189,17 +195,17 @@ def _problems(experiment: Experiment, layout: Layout) -> Iterator[Check]:
         yield Check("problems", Health.OK, "prepared")
         return
     for source in (*experiment.prepare.train, *experiment.prepare.heldout):
-        yield _problem_source(source, layout)
+        yield _problem_source(source, sources)
     if isinstance(experiment.evolve.reflector, SelfReflector) or experiment.prepare.phrases is None:
         return
-    if isinstance(experiment.prepare.phrases, Path) and not (layout.sources / experiment.prepare.phrases).exists():
+    if isinstance(experiment.prepare.phrases, Path) and not (sources / experiment.prepare.phrases).exists():
         yield Check("phrases", Health.FAILED, f"{experiment.prepare.phrases} is not there", "write it to data/sources/")
 
 
-def _problem_source(source: ProblemSource, layout: Layout) -> Check:
+def _problem_source(source: ProblemSource, sources: Path) -> Check:
     what = f"problems {source.label}"
     if source.path is not None:
-        path = source.path if source.path.is_absolute() else layout.sources / source.path
+        path = source.path if source.path.is_absolute() else sources / source.path
         return Check(what, Health.OK if path.exists() else Health.FAILED, str(path), "put the file there")
     if source.generator is not None:
         return Check(what, Health.OK, "made here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tasks.registry import plan
 from tasks.runner import run_stage
 from tasks.runtime import Runtime
 
-TOKENS = 24
+TOKENS = 8
 """Tokens a completion: a random policy never comes to an end, and more of its tokens check nothing more."""
 
 Facts = dict[str, str]
@@ -36,7 +37,8 @@ def stand_in(experiment: Experiment) -> tuple[Experiment, list[str]]:
         "heldout": {"generator": problems | {"count": 8, "shard": 1}},
         "phrases": ["Work step by step.", "Check the result.", "Write the number only."],
     }
-    content["iterations"] = 1
+    content["iterations"] = content["threads"] = 1  # a model this small is slower with more threads
+    content["verify"]["workers"] = min(content["verify"]["workers"], os.cpu_count() or 1)
     _shorten(content, changed)
     if experiment.policy.device != "cpu" and not torch.cuda.is_available():
         content["policy"]["device"] = "cpu"

@@ -76,6 +76,26 @@ def doctor(
 
 
 @app.command()
+def plan(
+    workspace: Workspace = Path("."),
+    recipe: Recipe = None,
+    arm: ArmName = None,
+    set_: Settings = None,
+    machine: Annotated[str, typer.Option(help="A name in recipes/machines.yaml, or 'here' to measure.")] = "here",
+    mean_tokens: Annotated[float | None, typer.Option(help="Tokens a completion; measured 'here', else half.")] = None,
+    hard_share: Annotated[float, typer.Option(help="Share of the problems that get a template.")] = 0.3,
+    signal_share: Annotated[float, typer.Option(help="Share of the groups with a signal.")] = 0.6,
+) -> None:
+    """Tokens, passes, memory and hours of an experiment, before it is started."""
+    prepare_environment(workspace)
+    from flows.preflight import print_plan
+    from flows.workspace import preview
+
+    experiment, layout = preview(workspace, recipe=recipe, arm=arm, overrides=parse_settings(set_ or []))
+    print_plan(experiment, layout, machine, tokens=mean_tokens, hard=hard_share, signal=signal_share)
+
+
+@app.command()
 def stage(
     name: Annotated[
         str, typer.Argument(help="prepare, init, rollout, verify, mine, evolve, distill, evaluate or report.")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
 
 from flows.display import console
+from p2o_core.schemas import BadInput
 from tasks.experiment import Experiment
 from tasks.layout import Layout
 from tasks.preflight.doctor import Health, examine
 from tasks.preflight.dry_run import dry_run, stand_in
+from tasks.preflight.shapes import GIB, engine_memory, shape_of, trainer_memory
+from tasks.preflight.speed import Speed, calibrate, machine_named, roofline
+from tasks.preflight.work import Assumptions, count, heldout_size
 
 COLOURS = {Health.OK: "green", Health.UNSURE: "yellow", Health.FAILED: "red"}
 
@@ -45,3 +50,42 @@ def print_dry_run(experiment: Experiment) -> None:
     for what, happened in facts.items():
         table.add_row(what, happened)
     console.print(table)
+
+
+def print_plan(
+    experiment: Experiment, layout: Layout, machine: str, *, tokens: float | None, hard: float, signal: float
+) -> None:
+    """What the experiment takes, stage by stage, on a named machine or this one (``here``). Raises BadInput."""
+    shape = shape_of(experiment, layout)
+    if shape is None:
+        raise BadInput("the model's shape is not known. Mend: add it to recipes/models.yaml, or prepare the workspace.")
+    given = Assumptions(tokens, hard_share=hard, signal_share=signal) if tokens else None
+    if machine == "here":
+        speed, assumed = calibrate(experiment, layout, given)
+        assumed = replace(assumed, hard_share=hard, signal_share=signal)
+    else:
+        assumed = given or Assumptions(experiment.rollout.max_new_tokens / 2, hard_share=hard, signal_share=signal)
+        speed = roofline(experiment, shape, machine_named(machine, layout.workspace), assumed)
+    work = count(experiment, heldout_size(experiment, layout), assumed)
+    table = Table(title=f"{experiment.experiment} on {machine} ({speed.source})", title_justify="left")
+    for heading in ("stage", "times", "completions", "tokens written", "tokens × passes", "hours"):
+        table.add_column(heading, justify="left" if heading == "stage" else "right")
+    hours = [speed.seconds(stage) / 3600 for stage in work]
+    for stage, taken in zip(work, hours, strict=True):
+        amounts = (f"{amount:,.0f}" for amount in (stage.runs, stage.completions, stage.tokens, stage.passes))
+        table.add_row(stage.stage, *amounts, f"{taken:,.2f}")
+    written, passes = sum(stage.tokens for stage in work), sum(stage.passes for stage in work)
+    table.add_row("all", "", "", f"{written:,.0f}", f"{passes:,.0f}", f"{sum(hours):,.2f}", style="bold")
+    console.print(table)
+    console.print(_premises(assumed, speed))
+    trainer, engine = trainer_memory(experiment, shape) / GIB, engine_memory(experiment, shape) / GIB
+    console.print(f"Memory: trainer about {trainer:,.1f} GiB, engine {engine:,.1f} GiB at least.")
+
+
+def _premises(assumed: Assumptions, speed: Speed) -> str:
+    return (
+        f"Taken for granted: {assumed.completion_tokens:,.0f} tokens a completion, {assumed.prompt_tokens:,.0f} a "
+        f"prompt, {assumed.hard_share:.0%} of the problems with a template, {assumed.signal_share:.0%} of the groups "
+        f"with a signal; {speed.decode:,.0f} tokens/s written, {speed.forward:,.0f} tokens/s a forward pass; start-up "
+        "of engine and verifier left out."
+    )

@@ -18,12 +18,11 @@ from p2o_core.schemas import BadInput
 from tasks.base_policy import FolderPolicy, GgufPolicy, HubPolicy
 from tasks.experiment import Experiment, FilesPrepare
 from tasks.layout import Layout
-from tasks.preflight.shapes import Shape, disk_need, engine_memory, shape_of, trainer_memory
+from tasks.preflight.shapes import GIB, Shape, disk_need, engine_memory, shape_of, trainer_memory
 from tasks.problems.catalogue import entry_named
 from tasks.problems.sources import ProblemSource
 from tasks.secrets import secret
 
-GIB = 2**30
 PROBE_S = 5.0
 
 

@@ -13,6 +13,7 @@ from tasks.base_policy import GgufPolicy, HubPolicy
 from tasks.experiment import Experiment, MicroworldPrepare
 from tasks.layout import Layout, home
 
+GIB = 2**30
 MODELS_FILE = Path("recipes") / "models.yaml"
 WIDTH = {"float32": 4, "bfloat16": 2}
 MARGIN = 1.2

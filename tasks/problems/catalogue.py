@@ -24,6 +24,7 @@ class Entry(Section):
     split: str = Field("train", description="its split")
     columns: dict[str, Alternatives] = Field(..., description="question, answer, id, difficulty: names of the column")
     answer: AnswerKind = Field("plain", description="how the gold answer is written")
+    rows: int | None = Field(None, description="problems in it, for `p2o plan` before it is fetched")
 
 
 @cache

@@ -68,18 +68,25 @@ def print_plan(
         speed = roofline(experiment, shape, machine_named(machine, layout.workspace), assumed)
     work = count(experiment, heldout_size(experiment, layout), assumed)
     table = Table(title=f"{experiment.experiment} on {machine} ({speed.source})", title_justify="left")
-    for heading in ("stage", "times", "completions", "tokens written", "tokens × passes", "hours"):
+    for heading in ("stage", "times", "completions", "tokens written", "tokens × passes", "time"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
-    hours = [speed.seconds(stage) / 3600 for stage in work]
-    for stage, taken in zip(work, hours, strict=True):
+    seconds = [speed.seconds(stage) for stage in work]
+    for stage, taken in zip(work, seconds, strict=True):
         amounts = (f"{amount:,.0f}" for amount in (stage.runs, stage.completions, stage.tokens, stage.passes))
-        table.add_row(stage.stage, *amounts, f"{taken:,.2f}")
+        table.add_row(stage.stage, *amounts, _duration(taken))
     written, passes = sum(stage.tokens for stage in work), sum(stage.passes for stage in work)
-    table.add_row("all", "", "", f"{written:,.0f}", f"{passes:,.0f}", f"{sum(hours):,.2f}", style="bold")
+    table.add_row("all", "", "", f"{written:,.0f}", f"{passes:,.0f}", _duration(sum(seconds)), style="bold")
     console.print(table)
     console.print(_premises(assumed, speed))
     trainer, engine = trainer_memory(experiment, shape) / GIB, engine_memory(experiment, shape) / GIB
     console.print(f"Memory: trainer about {trainer:,.1f} GiB, engine {engine:,.1f} GiB at least.")
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def _premises(assumed: Assumptions, speed: Speed) -> str:

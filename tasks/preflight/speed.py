@@ -39,11 +39,14 @@ class Speed:
     decode: float
     forward: float
     source: str
+    verify: float = float("inf")
+    """Completions a second."""
 
     def seconds(self, work: Work) -> float:
-        """Prompts are read at the trainer's speed. A measured decoding speed has the prompts in it already, which
-        makes the estimate a little too long, never too short."""
-        return work.tokens / self.decode + (work.prompt_tokens + work.passes) / self.forward
+        """Prompts are read at the trainer's speed; a measured decoding speed has them in it already. Start-up, swapped
+        weights and saved checkpoints are not in it: short runs take up to twice as long (docs/results.md)."""
+        verifying = work.completions / self.verify
+        return work.tokens / self.decode + (work.prompt_tokens + work.passes) / self.forward + verifying
 
 
 def machine_named(name: str, start: Path) -> Machine:
@@ -81,7 +84,8 @@ def roofline(experiment: Experiment, shape: Shape, machine: Machine, assumed: As
 
 def calibrate(experiment: Experiment, layout: Layout, assumed: Assumptions | None) -> tuple[Speed, Assumptions]:
     """Seconds of real work on this machine: held-out problems through the recipe's engine, then a micro-batch of
-    what it wrote through the trainer, forwards and backwards. Lengths are measured too, where not assumed.
+    what it wrote through the trainer, forwards and backwards, and all of it through the verifier.
+    Lengths are measured too, where not assumed.
 
     Raises:
         BadInput: the workspace has no base policy yet.
@@ -112,12 +116,20 @@ def calibrate(experiment: Experiment, layout: Layout, assumed: Assumptions | Non
         prompts = {p.id: policy.chat.encode_prompt(p.question, "", style) for p in problems}
         rows = [Rollout(c.problem_id, prompts[c.problem_id], c.token_ids, c.logps, 0.0, False) for c in written]
         part = next(iter(microbatches(rows, experiment.distill.tokens_per_microbatch)))
-        started = time.perf_counter()
-        policy.completion_logps(collate(policy, part), rollout.temperature).sum().backward()
         passes = 4 if experiment.policy.checkpointing else 3
-        forward_s = (time.perf_counter() - started) / passes
+        for _ in range(2):  # the first one warms up
+            started = time.perf_counter()
+            policy.completion_logps(collate(policy, part), rollout.temperature).sum().backward()
+            forward_s = (time.perf_counter() - started) / passes
+        verifier = runtime.verifier(experiment.verify)
+        verifier.verify([("1", "1")])  # its workers start
+        started = time.perf_counter()
+        golds = {p.id: p.answer for p in problems}
+        verifier.verify([(c.text, golds[c.problem_id]) for c in written])
+        verify_s = time.perf_counter() - started
     tokens = sum(len(c.token_ids) for c in written)
     measured = Assumptions(tokens / len(written), sum(map(len, prompts.values())) / len(prompts))
     assumed = replace(assumed, prompt_tokens=measured.prompt_tokens) if assumed else measured
     trained = sum(len(r.prompt_ids) + len(r.completion_ids) for r in part)
-    return Speed(tokens / decode_s, trained / forward_s, f"measured here on {len(written)} completions"), assumed
+    source = f"measured here on {len(written)} completions"
+    return Speed(tokens / decode_s, trained / forward_s, source, len(written) / verify_s), assumed

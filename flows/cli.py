@@ -96,6 +96,22 @@ def plan(
 
 
 @app.command()
+def evaluate(
+    iteration: Annotated[int | None, typer.Option("--iteration", "-i", help="The last by default; 0: base.")] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="Name of the catalogue, NAME=PATH or PATH; repeatable.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Of evaluate: samples=8; repeatable.")] = None,
+    workspace: Workspace = Path("."),
+) -> None:
+    """Measure a trained policy on benchmarks (the held-out problems by default): table, Prefect artefact, MLflow."""
+    prepare_environment(workspace)
+    from flows.evaluate import evaluate as run_evaluation
+
+    run_evaluation(str(workspace), iteration, benchmark, parse_settings(set_ or []))
+
+
+@app.command()
 def stage(
     name: Annotated[
         str, typer.Argument(help="prepare, init, rollout, verify, mine, evolve, distill, evaluate or report.")

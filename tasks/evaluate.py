@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.config import EvaluateConfig
+from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.evaluation import avg_at_k, maj_at_k, pass_at_k
 from p2o_core.schemas import read_problems, write_json, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Judged, Problem
+from p2o_core.verify import Verifier
 from tasks.evolve import best_template
 from tasks.mine import rewards_by_problem
 from tasks.stage import Artifact, Stage, StageIO
@@ -30,16 +33,48 @@ def run(io: StageIO) -> None:
         _skip(io)
         return
     problems = read_problems(io.inputs["heldout"])
-    completions, judged = _answer(io, problems, "")
-    write_rows(io.outputs["predictions"], completions, Completion)
-    io.counts["completions"] = write_rows(io.outputs["judgements"], judged, Judged)
+    engine, verifier = io.engine(), io.runtime.verifier(io.experiment.verify)
+    # one stream for all iterations: the policies are compared on the same draws
+    stream = derive_seed(io.experiment.seed, "evaluate")
+    measured = measure(engine, verifier, problems, settings, stream)
+    write_rows(io.outputs["predictions"], measured.completions, Completion)
+    io.counts["completions"] = write_rows(io.outputs["judgements"], measured.judged, Judged)
+    metrics = {"iteration": io.iteration, "status": "measured"} | measured.metrics
+    best = best_template(io.inputs["templates"]) if settings.best_template else None
+    if best is not None:
+        metrics["best_template"] = measure(engine, verifier, problems, settings, stream, best.text).metrics["accuracy"]
+    write_json(io.outputs["metrics"], metrics)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """k completions a problem, their verdicts, and what they come to by difficulty."""
+
+    completions: list[Completion]
+    judged: list[Judged]
+    metrics: dict[str, Any]
+
+
+def measure(
+    engine: RolloutEngine,
+    verifier: Verifier,
+    problems: Sequence[Problem],
+    settings: EvaluateConfig,
+    stream: int,
+    template: str = "",
+) -> Measured:
+    """Answer every problem ``settings.samples`` times under ``template``: avg@k, pass@k, maj@k and lengths."""
+    samples = tuple(range(settings.samples))
+    completions = engine.generate(
+        [RolloutRequest(p.id, p.question, template, samples, stream, settings.prompt) for p in problems],
+        Sampling(settings.temperature, settings.max_new_tokens),
+    )
+    judged = judge(verifier, completions, gold_answers(problems))
     tiers, rewards = tier_ids(problems), rewards_by_problem(judged)
     read: dict[str, list[tuple[str, float]]] = {}
     for row in judged:
         read.setdefault(row.problem_id, []).append((row.extracted, row.reward))
     metrics = {
-        "iteration": io.iteration,
-        "status": "measured",
         "accuracy": {tier: avg_at_k(_of(rewards, ids)) for tier, ids in tiers.items()},
         "pass_at": {
             str(k): {tier: pass_at_k(_of(rewards, ids), k) for tier, ids in tiers.items()} for k in settings.pass_k
@@ -49,12 +84,7 @@ def run(io: StageIO) -> None:
         "mean_tokens": sum(len(c.token_ids) for c in completions) / len(completions),
         "truncated": sum(c.truncated for c in completions) / len(completions),
     }
-    best = best_template(io.inputs["templates"]) if settings.best_template else None
-    if best is not None:
-        _, judged = _answer(io, problems, best.text)
-        rewards = rewards_by_problem(judged)
-        metrics["best_template"] = {tier: avg_at_k(_of(rewards, ids)) for tier, ids in tiers.items()}
-    write_json(io.outputs["metrics"], metrics)
+    return Measured(completions, judged, metrics)
 
 
 def _skip(io: StageIO) -> None:
@@ -62,19 +92,6 @@ def _skip(io: StageIO) -> None:
     write_rows(io.outputs["predictions"], [], Completion)
     io.counts["completions"] = write_rows(io.outputs["judgements"], [], Judged)
     write_json(io.outputs["metrics"], {"iteration": io.iteration, "status": "not_due"})
-
-
-def _answer(io: StageIO, problems: Sequence[Problem], template: str) -> tuple[list[Completion], list[Judged]]:
-    """k completions a problem under ``template``, and their verdicts."""
-    settings = io.experiment.evaluate
-    # one stream for all iterations: the policies are compared on the same draws
-    stream = derive_seed(io.experiment.seed, "evaluate")
-    samples = tuple(range(settings.samples))
-    completions = io.engine().generate(
-        [RolloutRequest(p.id, p.question, template, samples, stream, settings.prompt) for p in problems],
-        Sampling(settings.temperature, settings.max_new_tokens),
-    )
-    return completions, judge(io.runtime.verifier(io.experiment.verify), completions, gold_answers(problems))
 
 
 def tier_ids(problems: Sequence[Problem]) -> dict[str, list[str]]:

@@ -37,6 +37,11 @@ class Layout:
         return self.workspace / "data" / "reports" / self.experiment
 
     @property
+    def evaluations(self) -> Path:
+        """Benchmarks measured beside the chain of stages (`p2o evaluate`)."""
+        return self.workspace / "data" / "evaluations" / self.experiment
+
+    @property
     def timings(self) -> Path:
         """Seconds each stage took; outside DVC, since two runs never take the same time."""
         return self.workspace / "data" / "timings" / f"{self.experiment}.json"

@@ -125,6 +125,21 @@ class Tracker:
         self.client.set_terminated(child.info.run_id, "FINISHED")
         return True
 
+    def log_evaluation(self, iteration: int, metrics: dict[str, Any]) -> None:
+        """Benchmarks measured after an iteration (``tasks/benchmarks.py``), on that iteration's run; by their content
+        a second log of the same numbers is the same point."""
+        child = self._child(iteration)
+        values = {f"benchmark/{name}": metrics[name] for name in ("mean_tokens", "truncated")}
+        for kind in ("accuracy", "maj_at"):
+            values |= {f"benchmark/{kind}/{name}": value for name, value in metrics[kind].items()}
+        for k, by_name in metrics["pass_at"].items():
+            values |= {f"benchmark/pass_at_{k}/{name}": value for name, value in by_name.items()}
+        for name, lengths in metrics["lengths"].items():
+            values |= {f"benchmark/{kind}/{name}": value for kind, value in lengths.items()}
+        for name, value in values.items():
+            if child.data.metrics.get(name) != value:
+                self.client.log_metric(child.info.run_id, name, value, step=iteration)
+
     def _datasets(self) -> list[DatasetInput]:
         """The problem files with the digests their manifest gives them."""
         from p2o_core.schemas import read_json

@@ -1,0 +1,92 @@
+"""A trained policy on benchmarks beside its experiment: outside the chain of stages, whenever someone asks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from p2o_core.config import EvaluateConfig
+from p2o_core.schemas import BadInput, check_problems, read_problems, write_json, write_rows
+from p2o_core.seeding import derive_seed
+from p2o_core.types import Completion, Judged, Problem
+from tasks.evaluate import measure
+from tasks.experiment import Experiment
+from tasks.layout import Layout
+from tasks.problems.sources import ProblemSource, load_source
+from tasks.runtime import Runtime
+
+METRICS = "metrics.json"
+
+
+def benchmark_source(text: str) -> ProblemSource:
+    """``aime24`` (from the hub), ``aime24=files/aime24.jsonl`` (a copy on disk), or ``my.jsonl``. Raises BadInput."""
+    name, _, path = text.partition("=")
+    if Path(name).suffix in (".jsonl", ".csv", ".parquet"):
+        return ProblemSource(path=Path(name).resolve())
+    return ProblemSource(name=name, path=Path(path).resolve() if path else None)
+
+
+def evaluate_benchmarks(
+    experiment: Experiment,
+    layout: Layout,
+    iteration: int,
+    sources: Sequence[ProblemSource],
+    settings: EvaluateConfig,
+    runtime: Runtime,
+) -> dict[str, Any]:
+    """Measure an iteration's policy on the benchmarks (on the held-out problems when none is named) and write
+    predictions, verdicts and ``metrics.json`` to ``data/evaluations/<experiment>/<iteration>/<what was asked>/``.
+
+    What was measured with the same questions before is not measured again.
+
+    Raises:
+        BadInput: there is no such policy, or a source cannot be read.
+    """
+    policy, base = layout.iteration(iteration) / "policy", layout.base / "policy"
+    if not policy.exists():
+        raise BadInput(f"{policy}: no policy of iteration {iteration}. Mend: `p2o run` first, or another --iteration.")
+    problems = _problems(sources, layout)
+    folder = layout.evaluations / str(iteration) / _digest(experiment, policy, problems, settings)
+    if not (folder / METRICS).exists():
+        measured = measure(
+            runtime.engine(policy, base, experiment),
+            runtime.verifier(experiment.verify),
+            problems,
+            settings,
+            derive_seed(experiment.seed, "benchmarks"),
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_rows(folder / "predictions.parquet", measured.completions, Completion)
+        write_rows(folder / "judgements.parquet", measured.judged, Judged)
+        counts = {source: sum(p.difficulty == source for p in problems) for source in measured.metrics["accuracy"]}
+        settled = {"iteration": iteration, "settings": settings.model_dump(mode="json"), "problems": counts}
+        write_json(folder / METRICS, settled | measured.metrics)  # last: with it the measurement counts as done
+    return read_metrics(folder / METRICS)
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """What an evaluation came to. Raises BadInput."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        raise BadInput(f"{path}: not readable ({error}). Mend: delete it and evaluate again.") from error
+
+
+def _problems(sources: Sequence[ProblemSource], layout: Layout) -> list[Problem]:
+    """Every benchmark's problems; its name is their difficulty, as in a recipe's ``prepare.heldout``."""
+    if not sources:
+        return read_problems(layout.base / "heldout.parquet")
+    problems = [p for source in sources for p in load_source(source, "heldout", layout.sources, seed=0).problems]
+    check_problems(problems, Path("--benchmark"))
+    return problems
+
+
+def _digest(experiment: Experiment, policy: Path, problems: Sequence[Problem], settings: EvaluateConfig) -> str:
+    from tasks.manifests import digest
+
+    asked = [digest(policy), [[p.id, p.question, p.answer] for p in problems], settings.model_dump(mode="json")]
+    asked += [experiment.seed, experiment.engine.model_dump(mode="json")]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]

@@ -87,6 +87,11 @@ def _problems(sources: Sequence[ProblemSource], layout: Layout) -> list[Problem]
 def _digest(experiment: Experiment, policy: Path, problems: Sequence[Problem], settings: EvaluateConfig) -> str:
     from tasks.manifests import digest
 
-    asked = [digest(policy), [[p.id, p.question, p.answer] for p in problems], settings.model_dump(mode="json")]
-    asked += [experiment.seed, experiment.engine.model_dump(mode="json")]
+    asked = {
+        "policy": digest(policy),
+        "problems": [[p.id, p.question, p.answer] for p in problems],
+        "settings": settings.model_dump(mode="json"),
+        "seed": experiment.seed,
+        "engine": experiment.engine.model_dump(mode="json"),
+    }
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows.display import console
 from p2o_core.config import EvaluateConfig
-from tasks.benchmarks import benchmark_source, evaluate_benchmarks
+from tasks.benchmarks import benchmark_source, evaluate_benchmarks, evaluation_settings
 from tasks.experiment import Experiment, load_experiment
 from tasks.layout import Layout
 from tasks.runtime import Runtime
@@ -47,7 +47,7 @@ def evaluate(
     experiment = load_experiment(root / "params.yaml")
     layout = Layout(root, experiment.experiment)
     at = experiment.last_iteration if iteration is None else iteration
-    section = EvaluateConfig.model_validate(experiment.evaluate.model_dump() | (settings or {}))
+    section = evaluation_settings(experiment.evaluate, settings or {})
     metrics = benchmark_task(experiment, layout, at, benchmarks or [], section)
     Tracker(experiment, layout).log_evaluation(at, metrics)
     rows = benchmark_rows(metrics)

@@ -60,12 +60,15 @@ def print_plan(
     if shape is None:
         raise BadInput("the model's shape is not known. Mend: add it to recipes/models.yaml, or prepare the workspace.")
     given = Assumptions(tokens, hard_share=hard, signal_share=signal) if tokens else None
+    memory: float | None = None
     if machine == "here":
         speed, assumed = calibrate(experiment, layout, given)
         assumed = replace(assumed, hard_share=hard, signal_share=signal)
     else:
+        named = machine_named(machine, layout.workspace)
+        memory = named.memory_gib
         assumed = given or Assumptions(experiment.rollout.max_new_tokens / 2, hard_share=hard, signal_share=signal)
-        speed = roofline(experiment, shape, machine_named(machine, layout.workspace), assumed)
+        speed = roofline(experiment, shape, named, assumed)
     work = count(experiment, heldout_size(experiment, layout), assumed)
     table = Table(title=f"{experiment.experiment} on {machine} ({speed.source})", title_justify="left")
     for heading in ("stage", "times", "completions", "tokens written", "tokens × passes", "time"):
@@ -80,6 +83,11 @@ def print_plan(
     console.print(_premises(assumed, speed))
     trainer, engine = trainer_memory(experiment, shape) / GIB, engine_memory(experiment, shape) / GIB
     console.print(f"Memory: trainer about {trainer:,.1f} GiB, engine {engine:,.1f} GiB at least.")
+    if memory is not None and trainer > memory:
+        console.print(
+            f"[red]That does not fit into {machine}'s {memory:g} GiB.[/] Mend: a larger machine, or an adapter "
+            "(--arm p2o-lora), smaller micro-batches (distill.tokens_per_microbatch)."
+        )
 
 
 def _duration(seconds: float) -> str:

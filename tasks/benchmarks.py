@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from p2o_core.config import EvaluateConfig
 from p2o_core.schemas import BadInput, check_problems, read_problems, write_json, write_rows
@@ -25,8 +27,17 @@ def benchmark_source(text: str) -> ProblemSource:
     """``aime24`` (from the hub), ``aime24=files/aime24.jsonl`` (a copy on disk), or ``my.jsonl``. Raises BadInput."""
     name, _, path = text.partition("=")
     if Path(name).suffix in (".jsonl", ".csv", ".parquet"):
-        return ProblemSource(path=Path(name).resolve())
+        return ProblemSource(path=Path(name).resolve(), tier=Path(name).stem)
     return ProblemSource(name=name, path=Path(path).resolve() if path else None)
+
+
+def evaluation_settings(section: EvaluateConfig, changes: Mapping[str, Any]) -> EvaluateConfig:
+    """The experiment's ``evaluate`` section with changes. Raises BadInput."""
+    try:
+        return EvaluateConfig.model_validate({**section.model_dump(), **changes})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'evaluate'}: {e['msg']}" for e in error.errors())
+        raise BadInput(f"--set: {wrong}. Mend: parameters of `evaluate` (docs/reference.md), as samples=8.") from error
 
 
 def evaluate_benchmarks(

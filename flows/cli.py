@@ -12,6 +12,7 @@ import yaml
 
 from flows.settings import MLFLOW_PORT, PREFECT_PORT, prepare_environment
 from p2o_core.schemas import BadInput
+from tasks.health import TrainingStopped
 
 app = typer.Typer(
     help="P²O Lab: joint policy and prompt optimisation.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -133,12 +134,12 @@ def stage(
     experiment = load_experiment(root / "params.yaml")
     layout = Layout(root, experiment.experiment)
     with Runtime() as runtime:
-        seconds = run_stage(STAGES[name], experiment, layout, iteration, runtime)
+        took = run_stage(STAGES[name], experiment, layout, iteration, runtime)
     if name in ("evaluate", "report"):
         from tasks.tracking import Tracker
 
         Tracker(experiment, layout).log_finished()
-    typer.echo(f"{name} of iteration {iteration}: {seconds:.1f} s")
+    typer.echo(f"{name} of iteration {iteration}: {took}")
 
 
 @app.command()
@@ -261,6 +262,9 @@ def main() -> None:
     except BadInput as error:
         typer.secho(str(error), fg="red", err=True)
         raise SystemExit(2) from None
+    except TrainingStopped as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise SystemExit(3) from None
 
 
 if __name__ == "__main__":

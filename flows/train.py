@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logging import Logger, LoggerAdapter
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
@@ -12,16 +13,18 @@ from flows.display import console, stage_progress, table_rows
 from flows.versioning import Versions, node
 from p2o_core.schemas import BadInput, read_json
 from tasks.experiment import Experiment, load_experiment
+from tasks.health import TrainingStopped, findings
 from tasks.layout import Layout
 from tasks.registry import STAGES, plan
-from tasks.runner import run_stage
+from tasks.report import experiment_rows
+from tasks.runner import StageRun, run_stage
 from tasks.runtime import Runtime
 from tasks.tracking import Tracker
 
 
 @task(task_run_name="{name}-{iteration}", cache_policy=NO_CACHE, persist_result=False)
-def stage_task(name: str, iteration: int, experiment: Experiment, layout: Layout, runtime: Runtime) -> float:
-    """One stage in this process, with the warm policy. Returns the seconds it took."""
+def stage_task(name: str, iteration: int, experiment: Experiment, layout: Layout, runtime: Runtime) -> StageRun:
+    """One stage in this process, with the warm policy."""
     with stage_progress(f"iteration {iteration} · {name}") as progress:
         return run_stage(STAGES[name], experiment, layout, iteration, runtime, progress)
 
@@ -55,15 +58,27 @@ def train(workspace: str = ".", iterations: int | None = None, run_cache: bool =
             elif run_cache and versions.restore(name):
                 console.print(f"[dim]{name}: restored from DVC's run cache[/]")
             else:
-                seconds = stage_task(stage.name, iteration, experiment, layout, runtime)
+                took = stage_task(stage.name, iteration, experiment, layout, runtime)
                 versions.commit(name)
-                console.print(f"{name}: {seconds:.1f} s")
+                console.print(f"{name}: {took}")
             if stage.name == "distill" and _learnt_nothing(layout, iteration):
                 log.warning("iteration %d: no group carried a signal, the policy did not change", iteration)
             if stage.name == "evaluate":
                 tracker.log_finished()
                 _publish_iteration(layout, iteration)
+                watch(experiment, layout, iteration, log)
     tracker.log_finished()
+
+
+def watch(experiment: Experiment, layout: Layout, iteration: int, log: Logger | LoggerAdapter) -> None:
+    """Say what is wrong with the run after an iteration. Raises TrainingStopped where the configuration says so."""
+    found = findings(experiment_rows(layout.run, iteration), experiment.health)
+    for finding in found:
+        console.print(f"[bold yellow]{finding}[/]")
+        log.warning("%s", finding)
+    lost = [finding for finding in found if finding.kind == "lost_skills"]
+    if lost and experiment.health.on_lost_skills != "warn" and iteration < experiment.last_iteration:
+        raise TrainingStopped(f"{layout.params}: {lost[0]}")
 
 
 def _learnt_nothing(layout: Layout, iteration: int) -> bool:

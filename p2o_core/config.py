@@ -67,6 +67,11 @@ class EmbeddedEngineConfig(Section):
         512, description="completions decoded side by side; part of what decides the bytes"
     )
 
+    @property
+    def completions_per_unit(self) -> int:
+        """A batch is what a killed stage loses at most."""
+        return self.rows_per_batch
+
 
 class VllmEngineConfig(Section):
     """vLLM in this process, on CPU or GPU; adapters and weights are swapped without a restart."""
@@ -79,6 +84,7 @@ class VllmEngineConfig(Section):
     sleep: bool = Field(True, description="GPU: give weights and cache back while the trainer works")
     eager: bool = Field(False, description="GPU: no CUDA graphs, starts faster and decodes slower; always so on CPU")
     tensor_parallel: PositiveInt = Field(1, description="GPUs a copy of the model is spread over")
+    completions_per_unit: PositiveInt = Field(1024, description="completions that a killed stage loses at most")
 
 
 class ServerEngineConfig(Section):
@@ -91,6 +97,7 @@ class ServerEngineConfig(Section):
     retries: PositiveInt = Field(5, description="times a request is tried again, on whichever server is well")
     patience_s: PositiveFloat = Field(300.0, description="seconds without any healthy server before giving up")
     api_key_env: str = Field("", description="environment variable with the servers' API key; blank for none")
+    completions_per_unit: PositiveInt = Field(1024, description="completions that a killed stage loses at most")
 
 
 EngineConfig = EmbeddedEngineConfig | VllmEngineConfig | ServerEngineConfig
@@ -224,6 +231,9 @@ class DistillConfig(Section):
         False, description="completions the search sampled under kept templates stand in for templated rollouts"
     )
     templated_samples: PositiveInt = Field(6, description="templated rollouts a hard problem, beside its bare ones")
+    checkpoint_every: PositiveInt = Field(
+        1, description="optimiser steps between checkpoints within an update; what a kill loses at most"
+    )
     groups_per_minibatch: PositiveInt = Field(
         64, description="groups with signal an optimiser step; the paper's mini-batch"
     )
@@ -256,6 +266,35 @@ class DistillConfig(Section):
     context: Literal["bare", "templated"] = Field(
         "bare", description="prompt of the gradient; templated switches context distillation off"
     )
+
+
+class HealthConfig(Section):
+    """When a run is said to be ill, and what is done about it. Warnings name their mend; docs/how-to.md says more."""
+
+    gradient_spike: float = Field(
+        10.0, gt=1, description="warn when a step's gradient norm is this many times the median of earlier iterations"
+    )
+    entropy_floor: Share = Field(
+        0.1, description="warn when the bare rollouts' entropy a token falls below this share of the first iteration's"
+    )
+    skill_margin: Share = Field(
+        0.1, description="accuracy a policy may lose on what it could do before; beyond it on_lost_skills is the answer"
+    )
+    skill_probe: int = Field(
+        0,
+        ge=0,
+        description="solved problems rolled out again after each update at most; 0: only evaluations are watched",
+    )
+    on_lost_skills: Literal["warn", "stop", "roll_back"] = Field(
+        "warn",
+        description="roll_back: the iteration keeps the policy it started from (needs skill_probe); stop ends the run",
+    )
+
+    @model_validator(mode="after")
+    def _roll_back_needs_a_probe(self) -> HealthConfig:
+        if self.on_lost_skills == "roll_back" and not self.skill_probe:
+            raise ValueError("on_lost_skills=roll_back needs skill_probe, the problems by which it decides; 16 will do")
+        return self
 
 
 class EvaluateConfig(Section):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,14 @@ class Verdict:
     status: VerdictStatus
     reward: float
     extracted: str
+
+
+class AnswerVerifier(Protocol):
+    """Whoever gives verdicts: :class:`p2o_core.verify.Verifier`, or something around one."""
+
+    def verify(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+        """One verdict for each ``(response, gold)``, in order."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,18 @@ import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from p2o_core.batching import collate, microbatches, padded
+from p2o_core.checkpoints import UpdateCheckpoints
 from p2o_core.config import DistillConfig
 from p2o_core.groups import Group, Rollout, with_advantages
 from p2o_core.losses import Aggregation, LossOutputs, engine_ratio_weights, policy_loss, template_ratio_mask
+from p2o_core.numerics import NotFinite, check_finite
 from p2o_core.old_logps import with_old_logps
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Batch, Policy
@@ -46,27 +49,35 @@ def update_policy(
     *,
     temperature: float,
     seed: int,
+    checkpoints: UpdateCheckpoints | None = None,
     on_step: Callable[[int, int], None] = lambda step, planned: None,
 ) -> UpdateReport:
-    """One pass over the groups in mini-batches, an optimiser step each.
+    """One pass over the groups in mini-batches, an optimiser step each; goes on where ``checkpoints`` end.
 
     Raises:
-        FloatingPointError: loss or gradient is not finite; the weights are those before that step.
+        NotFinite: log-probs, ratios, loss or gradient are not finite; the weights are those before that step.
         RuntimeError: fewer steps were done than planned.
     """
+    checkpoints = checkpoints or UpdateCheckpoints()
     torch.manual_seed(seed)  # LoRA dropout, if any
     signal = with_advantages(groups, normalize_std=config.normalize_std)
     random.Random(seed).shuffle(signal)
     size = config.groups_per_minibatch
     planned = -(-len(signal) // size)
-    totals = _Means()
-    with_old = with_old_logps(policy, signal, config, temperature)
-    for step in range(planned):
+    with_old = checkpoints.old_logps(lambda: with_old_logps(policy, signal, config, temperature))
+    started_at = optimizer.steps_done
+    done, progress = checkpoints.restore(policy, optimizer)
+    totals = _Means.of(progress)
+    for step in range(done, planned):
         rollouts = [rollout for group in with_old[step * size : (step + 1) * size] for rollout in group]
         _train_step(policy, optimizer, rollouts, config, temperature, totals)
+        checkpoints.save(step + 1, planned, policy, optimizer, totals.state())
         on_step(step + 1, planned)
-    if totals.steps != planned:
-        raise RuntimeError(f"{planned} optimiser steps were planned, {totals.steps} were done")
+    if not totals.steps == planned == optimizer.steps_done - started_at:
+        raise RuntimeError(
+            f"{planned} optimiser steps were planned, {totals.steps} were done and the optimiser counts "
+            f"{optimizer.steps_done - started_at}. Mend: delete data/units and start again."
+        )
     return UpdateReport(
         status="updated" if planned else "no_signal",
         groups=len(groups),
@@ -117,8 +128,10 @@ def _train_step(
     for part in microbatches(rollouts, config.tokens_per_microbatch):
         batch = collate(policy, part)
         old_logp = padded([r.old_logps for r in part], batch.completion_mask)
+        logp = policy.completion_logps(batch, temperature)
+        _check(part, batch, logp, old_logp)
         outputs = policy_loss(
-            logp=policy.completion_logps(batch, temperature),
+            logp=logp,
             old_logp=old_logp,
             advantages=torch.tensor([r.advantage for r in part], device=policy.device),
             completion_mask=batch.completion_mask,
@@ -130,9 +143,22 @@ def _train_step(
             aggregation=config.aggregation,
             normalizer=normalizer,
         )
+        if not torch.isfinite(outputs.loss):
+            raise NotFinite("loss", part)
         outputs.loss.backward()
         totals.add(outputs, weight=float(batch.completion_mask.sum()))
-    totals.add_step(optimizer.step())
+    try:
+        totals.add_step(optimizer.step())
+    except FloatingPointError as error:
+        raise NotFinite("gradient", rollouts) from error
+
+
+def _check(part: list[Rollout], batch: Batch, logp: Tensor, old_logp: Tensor) -> None:
+    """Everything the loss is computed from, before anything is."""
+    check_finite("log-probs", logp, part)
+    check_finite("old log-probs", old_logp, part)
+    check_finite("sampling log-probs", padded([r.sampling_logps for r in part], batch.completion_mask), part)
+    check_finite("engine ratios", padded([r.engine_log_ratios for r in part], batch.completion_mask), part)
 
 
 def _template_mask(part: list[Rollout], batch: Batch, old_logp: Tensor, config: DistillConfig) -> Tensor | None:
@@ -179,12 +205,21 @@ class _Means:
         self._sums: dict[str, float] = {}
         self._loss = 0.0
         self._norm = 0.0
+        self._largest_norm = 0.0
+
+    @classmethod
+    def of(cls, state: dict[str, Any] | None) -> _Means:
+        """Go on from :meth:`state`."""
+        means = cls()
+        means.__dict__.update(state or {})
+        return means
+
+    def state(self) -> dict[str, Any]:
+        """For JSON, which keeps every bit of a float."""
+        return dict(self.__dict__)
 
     def add(self, outputs: LossOutputs, weight: float) -> None:
-        loss = float(outputs.loss.detach())
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss}; the weights were not changed")
-        self._loss += loss
+        self._loss += float(outputs.loss.detach())
         self._weight += weight
         for name, value in outputs.metrics.items():
             self._sums[name] = self._sums.get(name, 0.0) + weight * value
@@ -192,6 +227,7 @@ class _Means:
     def add_step(self, gradient_norm: float) -> None:
         self.steps += 1
         self._norm += gradient_norm
+        self._largest_norm = max(self._largest_norm, gradient_norm)
 
     def means(self) -> dict[str, float]:
         if not self.steps:
@@ -199,4 +235,5 @@ class _Means:
         return {name: total / self._weight for name, total in self._sums.items()} | {
             "loss": self._loss / self.steps,
             "gradient_norm": self._norm / self.steps,
+            "gradient_norm_max": self._largest_norm,
         }

@@ -96,7 +96,7 @@ def _problems(sources: Sequence[ProblemSource], layout: Layout) -> list[Problem]
 
 
 def _digest(experiment: Experiment, policy: Path, problems: Sequence[Problem], settings: EvaluateConfig) -> str:
-    from tasks.manifests import digest
+    from p2o_core.digests import digest
 
     asked = {
         "policy": digest(policy),

@@ -11,6 +11,7 @@ from p2o_core.config import PromptStyle
 from p2o_core.engines.base import RolloutRequest, Sampling
 from p2o_core.schemas import read_problems, read_rows, write_json, write_rows
 from p2o_core.types import Assignment, Completion, Judged, Problem
+from tasks.guard import check_skills, rejected
 from tasks.stage import Artifact, Stage, StageIO
 from tasks.verify import gold_answers, judge
 
@@ -23,6 +24,8 @@ def run(io: StageIO) -> None:
     """Write ``templated.parquet`` and its verdicts, ``policy/`` with the optimiser, and ``update.json``."""
     from dataclasses import asdict
 
+    from p2o_core.checkpoints import UpdateCheckpoints
+    from p2o_core.numerics import NotFinite
     from p2o_core.optimizer import PolicyOptimizer
     from p2o_core.update import update_policy
 
@@ -34,7 +37,7 @@ def run(io: StageIO) -> None:
     taken = {(completion.problem_id, completion.sample) for completion in reused}
     assignments = [a for a in assignments if (a.problem_id, first + a.sample) not in taken]
     templated = [*reused, *_roll_out_templated(io, problems, assignments)]
-    judged = judge(io.runtime.verifier(experiment.verify), templated, gold_answers(list(problems.values())))
+    judged = judge(io.verifier(), templated, gold_answers(list(problems.values())))
     io.counts["templated"] = write_rows(io.outputs["templated"], templated, Completion)
     write_rows(io.outputs["templated_verdicts"], judged, Judged)
 
@@ -51,18 +54,24 @@ def run(io: StageIO) -> None:
     io.runtime.forget_policies()
     optimizer = PolicyOptimizer(policy, experiment.distill)
     optimizer.load(io.inputs["policy"])
-    report = update_policy(
-        policy,
-        optimizer,
-        groups if experiment.distill.enabled else [],
-        experiment.distill,
-        temperature=experiment.rollout.temperature,
-        seed=io.seed("update"),
-        on_step=io.progress,
-    )
+    try:
+        report = update_policy(
+            policy,
+            optimizer,
+            groups if experiment.distill.enabled else [],
+            experiment.distill,
+            temperature=experiment.rollout.temperature,
+            seed=io.seed("update"),
+            checkpoints=UpdateCheckpoints(io.journal.folder / "update", every=experiment.distill.checkpoint_every),
+            on_step=io.progress,
+        )
+    except NotFinite as error:
+        raise rejected(io, error) from error
     policy.save(io.outputs["policy"])
     optimizer.save(io.outputs["policy"])
     io.runtime.policy_changed(policy, io.outputs["policy"], experiment.policy)
+    skills = check_skills(io, problems, read_rows(io.inputs["verdicts"], Judged)) if report.steps else None
+    taken_back = skills is not None and skills["answer"] == "rolled_back"
     solve_rate = sum(j.reward for j in judged) / len(judged) if judged else 0.0
     tokens = sum(len(c.token_ids) for c in templated if (c.problem_id, c.sample) not in taken)  # paid by the search
     io.counts |= {"tokens": tokens, "steps": report.steps}
@@ -71,12 +80,21 @@ def run(io: StageIO) -> None:
         asdict(report)
         | ({} if experiment.distill.enabled else {"status": "off"})
         | {
-            "optimizer_steps": optimizer.steps_done,
+            # a policy that was taken back has the optimiser it started with
+            "optimizer_steps": optimizer.steps_done - (report.steps if taken_back else 0),
             "templated_solve_rate": solve_rate,
             "templated_tokens": tokens,
             "reused": len(reused),
+            "entropy": entropy(read_rows(io.inputs["rollouts"], Completion)),
+            "skills": skills,
         },
     )
+
+
+def entropy(rollouts: Sequence[Completion]) -> float:
+    """Of the policy that wrote them, nats a token: the mean of -log-prob over its own samples, which is unbiased."""
+    logps = [logp for completion in rollouts for logp in completion.logps]
+    return -sum(logps) / len(logps)
 
 
 def reusable(winners: Path, assignments: Sequence[Assignment], first_sample: int) -> list[Completion]:
@@ -181,5 +199,6 @@ STAGE = Stage(
         "rollout.max_new_tokens",
         "verify.timeout_s",
         "distill",
+        "health",
     ),
 )

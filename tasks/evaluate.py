@@ -11,8 +11,7 @@ from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.evaluation import avg_at_k, maj_at_k, pass_at_k
 from p2o_core.schemas import read_problems, write_json, write_rows
 from p2o_core.seeding import derive_seed
-from p2o_core.types import Completion, Judged, Problem
-from p2o_core.verify import Verifier
+from p2o_core.types import AnswerVerifier, Completion, Judged, Problem
 from tasks.evolve import best_template
 from tasks.mine import rewards_by_problem
 from tasks.stage import Artifact, Stage, StageIO
@@ -33,7 +32,7 @@ def run(io: StageIO) -> None:
         _skip(io)
         return
     problems = read_problems(io.inputs["heldout"])
-    engine, verifier = io.engine(), io.runtime.verifier(io.experiment.verify)
+    engine, verifier = io.engine(), io.verifier()
     # one stream for all iterations: the policies are compared on the same draws
     stream = derive_seed(io.experiment.seed, "evaluate")
     measured = measure(engine, verifier, problems, settings, stream)
@@ -57,7 +56,7 @@ class Measured:
 
 def measure(
     engine: RolloutEngine,
-    verifier: Verifier,
+    verifier: AnswerVerifier,
     problems: Sequence[Problem],
     settings: EvaluateConfig,
     stream: int,

@@ -13,6 +13,7 @@ from p2o_core.cover import assign_templates, solvers
 from p2o_core.engines.base import Sampling
 from p2o_core.schemas import BadInput, read_json, read_problems, read_rows, write_json, write_rows
 from p2o_core.types import Assignment, Completion, HardSample, Problem, Template
+from tasks.journal import JournaledModel
 from tasks.secrets import secret
 from tasks.stage import Artifact, Stage, StageIO
 
@@ -88,7 +89,7 @@ def _search(io: StageIO, hard: list[Problem], previous: dict[str, Any]) -> tuple
     evolution = evolve_templates(
         hard,
         io.engine(),
-        io.runtime.verifier(experiment.verify),
+        io.verifier(),
         read_json(io.inputs["phrases"]),
         experiment.evolve,
         Sampling(experiment.rollout.temperature, experiment.rollout.max_new_tokens),
@@ -114,12 +115,15 @@ def _language_model(io: StageIO) -> LanguageModel | None:
 
     settings, seed = io.experiment.evolve.reflector, io.seed("reflection")
     if isinstance(settings, TeacherReflector):
-        return TeacherModel(settings, secret(settings.key_env, settings.secret_block), seed=seed)
+        teacher = TeacherModel(settings, secret(settings.key_env, settings.secret_block), seed=seed)
+        return JournaledModel(teacher, io.journal)
     if isinstance(settings, SelfReflector):
         # the reference policy: the trained one's templates lose their variety late in training (official code)
-        reference = io.runtime.engine(io.inputs["base"], io.inputs["base"], io.experiment)
         return EngineModel(
-            reference, temperature=settings.temperature, max_new_tokens=settings.max_new_tokens, seed=seed
+            io.engine(policy=io.inputs["base"]),
+            temperature=settings.temperature,
+            max_new_tokens=settings.max_new_tokens,
+            seed=seed,
         )
     return None
 

@@ -27,6 +27,7 @@ from p2o_core.config import (
     EmbeddedEngineConfig,
     EvaluateConfig,
     EvolveConfig,
+    HealthConfig,
     MineConfig,
     RolloutConfig,
     Section,
@@ -169,6 +170,7 @@ class Experiment(Section):
     evolve: EvolveConfig
     distill: DistillConfig
     evaluate: EvaluateConfig
+    health: HealthConfig = HealthConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @field_validator("iterations")
@@ -259,7 +261,7 @@ def _explain(error: Any) -> str:
 
 def _known_names() -> list[str]:
     models: list[type[Section]] = [Experiment, MicroworldPrepare, FilesPrepare, RolloutConfig, VerifyConfig]
-    models += [MineConfig, EvolveConfig, DistillConfig, EvaluateConfig, TrackingConfig]
+    models += [MineConfig, EvolveConfig, DistillConfig, EvaluateConfig, HealthConfig, TrackingConfig]
     return [name for model in models for name in model.model_fields]
 
 

@@ -41,6 +41,14 @@ class Layout:
         """Benchmarks measured beside the chain of stages (`p2o evaluate`)."""
         return self.workspace / "data" / "evaluations" / self.experiment
 
+    def units(self, iteration: int, stage: str) -> Path:
+        """Finished units of a stage that is still running; gone when it is finished."""
+        return self.workspace / "data" / "units" / self.experiment / str(iteration) / stage
+
+    def rejected(self, iteration: int) -> Path:
+        """Rollouts whose numbers stopped an update, for inspection."""
+        return self.workspace / "data" / "rejected" / self.experiment / str(iteration) / "rollouts.parquet"
+
     @property
     def timings(self) -> Path:
         """Seconds each stage took; outside DVC, since two runs never take the same time."""

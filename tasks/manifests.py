@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, read_json, write_json
 
 SCHEMA_VERSION = 2
 MANIFEST_SUFFIX = ".manifest.json"
 SOURCES = "sources"
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file; of a folder, over its files' relative names and digests in sorted order."""
-    if path.is_dir():
-        whole = hashlib.sha256()
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            whole.update(f"{file.relative_to(path).as_posix()}\0{digest(file)}\n".encode())
-        return whole.hexdigest()
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

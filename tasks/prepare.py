@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, check_problems, read_json, write_json, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Problem
 from tasks.experiment import FilesPrepare, MicroworldPrepare
-from tasks.manifests import digest
 from tasks.problems.contamination import Cleaned, clean
 from tasks.problems.sources import Loaded, load_source
 from tasks.stage import Artifact, Stage, StageIO

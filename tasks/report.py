@@ -65,8 +65,22 @@ def _training_row(folder: Path) -> Row:
         "groups_with_signal": update["groups_with_signal"],
         "optimizer_steps": update["optimizer_steps"],
         **{f"update/{name}": value for name, value in update["metrics"].items()},
+        "update/entropy": update["entropy"],
+        **_skills_row(update["skills"]),
         **{f"tokens/{name}": value for name, value in tokens.items()},
         "tokens/total": sum(tokens.values()),
+    }
+
+
+def _skills_row(skills: Mapping[str, Any] | None) -> Row:
+    """Of updates after which solved problems were tried again."""
+    if skills is None:
+        return {}
+    return {
+        "skills_before": skills["before"],
+        "skills_after": skills["after"],
+        "rolled_back": int(skills["answer"] == "rolled_back"),
+        "tokens/probe": skills["tokens"],
     }
 
 

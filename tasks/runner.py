@@ -6,16 +6,31 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, read_json, write_json
 from tasks.experiment import Experiment
+from tasks.journal import Journal
 from tasks.layout import Layout
-from tasks.manifests import SCHEMA_VERSION, Manifest, check_input, digest, manifest_path
+from tasks.manifests import SCHEMA_VERSION, Manifest, check_input, manifest_path
 from tasks.runtime import Runtime
 from tasks.stage import Stage, StageIO
 
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """What a stage took; ``recalled`` counts the units that a killed predecessor had finished."""
+
+    seconds: float
+    recalled: int
+
+    def __str__(self) -> str:
+        before = f" ({self.recalled} finished units were there from before)" if self.recalled else ""
+        return f"{self.seconds:.1f} s{before}"
 
 
 def run_stage(
@@ -25,11 +40,12 @@ def run_stage(
     iteration: int,
     runtime: Runtime,
     progress: Progress = lambda done, total: None,
-) -> float:
-    """Run a stage for an iteration; returns the seconds it took.
+) -> StageRun:
+    """Run a stage for an iteration.
 
     Outputs are written beside their places and renamed, the manifest last: a stage that dies leaves either
-    its old outputs or outputs without a manifest, which nothing accepts as input.
+    its old outputs or outputs without a manifest, which nothing accepts as input; and its finished units, from which
+    it goes on (:mod:`tasks.journal`).
 
     Raises:
         BadInput: the iteration is out of order, or an input is missing or not what its manifest says.
@@ -46,6 +62,9 @@ def run_stage(
     scratch = folder / f".{stage.name}.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
+    params = experiment.digest_of(stage.params)
+    asked = {"schema_version": SCHEMA_VERSION, "params": params, "inputs": input_digests}
+    journal = Journal(layout.units(iteration, stage.name), asked)
     io = StageIO(
         experiment=experiment,
         layout=layout,
@@ -54,17 +73,19 @@ def run_stage(
         inputs=paths,
         outputs={key: scratch / name for key, name in stage.outputs.items()},
         runtime=runtime,
+        journal=journal,
         progress=progress,
     )
     _settle_torch(stage, experiment.threads)
     try:
         stage.run(io)
-        _publish(stage, io, input_digests, folder)
+        _publish(stage, io, params, input_digests, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    journal.close()
     seconds = time.monotonic() - started
     _note_timing(layout.timings, f"{stage.name}@{iteration}", seconds)
-    return seconds
+    return StageRun(seconds, journal.recalled)
 
 
 def is_fresh(stage: Stage, experiment: Experiment, layout: Layout, iteration: int) -> bool:
@@ -88,7 +109,7 @@ def is_fresh(stage: Stage, experiment: Experiment, layout: Layout, iteration: in
     )
 
 
-def _publish(stage: Stage, io: StageIO, input_digests: dict[str, str], folder: Path) -> None:
+def _publish(stage: Stage, io: StageIO, params: str, input_digests: dict[str, str], folder: Path) -> None:
     manifest = manifest_path(folder, stage.name)
     manifest.unlink(missing_ok=True)
     outputs = {}
@@ -99,7 +120,6 @@ def _publish(stage: Stage, io: StageIO, input_digests: dict[str, str], folder: P
         os.replace(io.outputs[key], target)
         outputs[io.layout.relative(target)] = digest(target)
     draft = folder / f".{manifest.name}.tmp"
-    params = io.experiment.digest_of(stage.params)
     Manifest(stage.name, io.iteration, io.experiment.seed, params, input_digests, outputs, io.counts).write(draft)
     os.replace(draft, manifest)
 

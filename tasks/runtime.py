@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2o_core.config import EmbeddedEngineConfig, PolicyConfig, VerifyConfig, VllmEngineConfig
+from p2o_core.digests import digest
 from p2o_core.verify import Verifier
-from tasks.manifests import digest
 
 if TYPE_CHECKING:  # torch is imported by the stages that need it, not by those that only read parquet
-    from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+    from p2o_core.engines.base import RolloutEngine
+    from p2o_core.engines.server import ServerEngine
     from p2o_core.engines.vllm import VllmEngine
     from p2o_core.policy import Policy
-    from p2o_core.types import Completion
     from tasks.experiment import Experiment
 
 OnRows = Callable[[int], None]
@@ -31,6 +31,7 @@ class Runtime:
         self._policies: dict[str, Policy] = {}
         self._verifier: Verifier | None = None
         self._vllm: tuple[str, VllmEngine] | None = None
+        self._server: tuple[str, ServerEngine] | None = None
 
     def __enter__(self) -> Runtime:
         return self
@@ -61,7 +62,11 @@ class Runtime:
             return engine
         from p2o_core.engines.server import ServerEngine
 
-        return ServerEngine(base, policy, config, on_rows=on_rows)
+        key = _key(policy, experiment.policy) + config.model_dump_json()
+        if self._server is None or self._server[0] != key:
+            self._server = (key, ServerEngine(base, policy, config))
+        self._server[1].on_rows = on_rows or (lambda rows: None)
+        return self._server[1]
 
     def trainer(self, policy: Path, base: Path, config: PolicyConfig) -> Policy:
         """The policy saved in a folder, from memory when it is the one kept; an engine of its own sleeps meanwhile."""
@@ -100,17 +105,6 @@ class Runtime:
         if self._vllm is not None:
             self._vllm[1].close()
             self._vllm = None
-
-
-class _Pointed:
-    """An engine that is pointed at its policy whenever it is used."""
-
-    def __init__(self, point: Callable[[], RolloutEngine]) -> None:
-        self._point = point
-
-    def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
-        """See :class:`p2o_core.engines.base.RolloutEngine`."""
-        return self._point().generate(requests, sampling) if requests else []
 
 
 def _key(folder: Path, config: PolicyConfig) -> str:

@@ -9,7 +9,9 @@ from typing import Literal
 
 from p2o_core.engines.base import RolloutEngine
 from p2o_core.seeding import derive_seed
+from p2o_core.types import AnswerVerifier
 from tasks.experiment import Experiment
+from tasks.journal import Journal, JournaledEngine, JournaledVerifier
 from tasks.layout import Layout
 from tasks.runtime import Runtime
 
@@ -52,12 +54,23 @@ class StageIO:
     inputs: Mapping[str, Path]
     outputs: Mapping[str, Path]
     runtime: Runtime
+    journal: Journal
     progress: Callable[[int, int], None] = lambda done, total: None
     counts: dict[str, int] = field(default_factory=dict)
 
-    def engine(self, on_rows: Callable[[int], None] | None = None) -> RolloutEngine:
-        """The experiment's engine, sampling from the stage's input policy."""
-        return self.runtime.engine(self.inputs["policy"], self.inputs["base"], self.experiment, on_rows)
+    def engine(self, on_rows: Callable[[int], None] | None = None, *, policy: Path | None = None) -> RolloutEngine:
+        """The experiment's engine, sampling from the policy in a folder, by default the stage's input."""
+        folder, base = policy or self.inputs["policy"], self.inputs["base"]
+        return JournaledEngine(
+            lambda: self.runtime.engine(folder, base, self.experiment, on_rows),
+            self.journal,
+            unit=self.experiment.engine.completions_per_unit,
+            on_rows=on_rows,
+        )
+
+    def verifier(self) -> AnswerVerifier:
+        """The experiment's verifier."""
+        return JournaledVerifier(self.runtime.verifier(self.experiment.verify), self.journal)
 
     def seed(self, *path: int | str) -> int:
         """From (experiment seed, iteration, stage) and what is drawn."""

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from p2o_core.schemas import read_problems, read_rows, write_rows
-from p2o_core.types import Completion, Judged, Problem
-from p2o_core.verify import Verifier
+from p2o_core.types import AnswerVerifier, Completion, Judged, Problem
 from tasks.stage import Artifact, Stage, StageIO
 
 
-def judge(verifier: Verifier, completions: Sequence[Completion], golds: Mapping[str, str]) -> list[Judged]:
+def judge(verifier: AnswerVerifier, completions: Sequence[Completion], golds: Mapping[str, str]) -> list[Judged]:
     """Verify completions against the gold answers of their problems."""
     verdicts = verifier.verify([(c.text, golds[c.problem_id]) for c in completions])
     return [
@@ -28,7 +27,7 @@ def run(io: StageIO) -> None:
     """Write ``verdicts.parquet``, one row a completion, in the rollouts' order."""
     completions = read_rows(io.inputs["rollouts"], Completion)
     golds = gold_answers(read_problems(io.inputs["train"]))
-    judged = judge(io.runtime.verifier(io.experiment.verify), completions, golds)
+    judged = judge(io.verifier(), completions, golds)
     write_rows(io.outputs["verdicts"], judged, Judged)
     io.counts.update(sorted(Counter(str(j.status) for j in judged).items()))
 

@@ -26,8 +26,9 @@ from p2o_core.types import Completion
 class VllmEngine:
     """See :class:`p2o_core.engines.base.RolloutEngine`.
 
-    Same requests, same order, same machine: same completions (every request has a seed of its own). Unlike the
-    embedded engine the last bits of a log-prob depend on which requests share a batch.
+    Same requests, same order, same machine: same completions (every request has a seed of its own, and no prefix is
+    kept from one call to the next). Unlike the embedded engine the last bits of a log-prob depend on which requests
+    share a batch.
     """
 
     def __init__(self, base: Path, policy: PolicyConfig, config: VllmEngineConfig) -> None:
@@ -103,6 +104,8 @@ class VllmEngine:
             )
             for request, sample in rows
         ]
+        # what is cached from earlier calls would change the last bits, and a run that goes on after a kill has less
+        self.llm.reset_prefix_cache()
         progress = partial(_Progress, self.on_rows) if self.on_rows else False
         outputs = self.llm.generate(prompts, params, lora_request=self._adapter, use_tqdm=progress)
         return [self._completion(*row, output.outputs[0], sampling) for row, output in zip(rows, outputs, strict=True)]
@@ -133,7 +136,6 @@ class VllmEngine:
         if self._asleep:
             self.llm.wake_up(tags=["kv_cache"])
             self._asleep = False
-        self.llm.reset_prefix_cache()
         self._weights = folder
 
     def _check_lengths(

@@ -11,8 +11,7 @@ from p2o_core.config import PromptStyle
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.search.racing import Race
 from p2o_core.seeding import derive_seed
-from p2o_core.types import Completion, Problem, Verdict, VerdictStatus
-from p2o_core.verify import Verifier
+from p2o_core.types import AnswerVerifier, Completion, Problem, Verdict, VerdictStatus
 
 COMPONENT = "template"
 """The one component of a candidate: ``{"template": text}``."""
@@ -35,7 +34,7 @@ class TemplateAdapter:
     def __init__(
         self,
         engine: RolloutEngine,
-        verifier: Verifier,
+        verifier: AnswerVerifier,
         sampling: Sampling,
         *,
         samples: int,

@@ -23,8 +23,7 @@ from p2o_core.search.reflection import ModelReflector, ReflectionCost
 from p2o_core.search.reflectors import PhraseReflector
 from p2o_core.search.sampling import DistinctParentSampling
 from p2o_core.seeding import derive_seed
-from p2o_core.types import Completion, Problem, Template, VerdictStatus
-from p2o_core.verify import Verifier
+from p2o_core.types import AnswerVerifier, Completion, Problem, Template, VerdictStatus
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def split_hard(hard: Sequence[Problem], dev_size: int, rng: random.Random) -> tu
 def evolve_templates(
     hard: Sequence[Problem],
     engine: RolloutEngine,
-    verifier: Verifier,
+    verifier: AnswerVerifier,
     pool: Sequence[str],
     config: EvolveConfig,
     sampling: Sampling,

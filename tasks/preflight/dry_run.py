@@ -88,7 +88,8 @@ def dry_run(experiment: Experiment, folder: Path, on_stage: Callable[[str, float
     layout.params.write_text(_yaml(experiment.model_dump(mode="json")))
     with Runtime() as runtime:
         for stage, iteration in plan(1):
-            on_stage(f"{stage.name}@{iteration}", run_stage(stage, experiment, layout, iteration, runtime))
+            took = run_stage(stage, experiment, layout, iteration, runtime)
+            on_stage(f"{stage.name}@{iteration}", took.seconds)
     return _facts(experiment, layout)
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from p2o_core.config import FullPolicy, LoraPolicy
+from p2o_core.digests import digest
 from p2o_core.policy import Batch, Policy
-from tasks.manifests import digest
 
 
 @pytest.mark.parametrize("config", [FullPolicy(), LoraPolicy(rank=4)], ids=["full", "lora"])

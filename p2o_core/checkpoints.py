@@ -1,0 +1,91 @@
+"""Checkpoints between the optimiser steps of one update: a killed update goes on at its last step, to the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from p2o_core.digests import digest
+from p2o_core.groups import Group, Rollout
+from p2o_core.optimizer import PolicyOptimizer
+from p2o_core.policy import Policy
+from p2o_core.schemas import read_rows, write_json, write_rows
+
+SHORT = 16
+"""Hexadecimal digits of a digest in a name."""
+
+
+class UpdateCheckpoints:
+    """In ``folder``: the old log-probs, and after every ``every``-th step weights, optimiser and ``progress`` (what
+    the update's report adds up). Names end in the digest of the content: damaged ones are not used.
+    Without a folder nothing is kept."""
+
+    def __init__(self, folder: Path | None = None, *, every: int = 1) -> None:
+        self.folder = folder
+        self.every = every
+
+    def old_logps(self, compute: Callable[[], list[Group]]) -> list[Group]:
+        """The groups with their old log-probs: from before, or computed and kept. They belong to the policy at the
+        start of the update, which after the first step is gone. One group a problem."""
+        if self.folder is None:
+            return compute()
+        kept = self._whole("groups-*.parquet")
+        if kept is not None:
+            return [list(group) for _, group in groupby(read_rows(kept, Rollout), key=lambda r: r.problem_id)]
+        groups = compute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = self.folder / ".groups.parquet"
+        write_rows(draft, [rollout for group in groups for rollout in group], Rollout)
+        os.replace(draft, self.folder / f"groups-{digest(draft)[:SHORT]}.parquet")
+        return groups
+
+    def save(self, step: int, planned: int, policy: Policy, optimizer: PolicyOptimizer, progress: Any) -> None:
+        """After step ``step`` of ``planned``; not after the last one, since the stage saves the policy next."""
+        if self.folder is None or step == planned or step % self.every:
+            return
+        draft = self.folder / ".step"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        weights = {name: p.detach().contiguous() for name, p in policy.trainable_parameters().items()}
+        save_file(weights, draft / "weights.safetensors")
+        optimizer.save(draft)
+        write_json(draft / "progress.json", {"step": step, "progress": progress})
+        before = self._steps()
+        os.replace(draft, self.folder / f"step-{step:05d}-{digest(draft)[:SHORT]}")
+        for path in before:
+            shutil.rmtree(path)
+
+    def restore(self, policy: Policy, optimizer: PolicyOptimizer) -> tuple[int, Any]:
+        """Put the last checkpoint into policy and optimiser. Returns its step and progress; (0, None): there is none.
+
+        Raises:
+            ValueError: the checkpoint is of another policy.
+        """
+        path = self._whole("step-*") if self.folder is not None else None
+        if path is None:
+            return 0, None
+        parameters, weights = policy.trainable_parameters(), load_file(path / "weights.safetensors")
+        if parameters.keys() != weights.keys():
+            raise ValueError(f"{path}: weights of another policy. Mend: delete {self.folder} and start again.")
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(weights[name])
+        optimizer.load(path)
+        content = json.loads((path / "progress.json").read_text())
+        return int(content["step"]), content["progress"]
+
+    def _steps(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*")) if self.folder is not None else []
+
+    def _whole(self, pattern: str) -> Path | None:
+        """The last path whose content is what its name says."""
+        paths: Sequence[Path] = sorted(self.folder.glob(pattern), reverse=True) if self.folder is not None else ()
+        return next((path for path in paths if path.stem.endswith(digest(path)[:SHORT])), None)

@@ -1,0 +1,73 @@
+"""What stands between an update and its policy: numbers that are none, and skills that are gone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.schemas import write_rows
+from p2o_core.skills import Skills, solved_before
+from p2o_core.types import Judged, Problem
+from tasks.health import TrainingStopped
+from tasks.mine import rewards_by_problem
+from tasks.stage import StageIO
+from tasks.verify import gold_answers, judge
+
+if TYPE_CHECKING:
+    from p2o_core.numerics import NotFinite
+
+
+def rejected(io: StageIO, error: NotFinite) -> TrainingStopped:
+    """Save the rows an update stopped at; returns the error to raise."""
+    from p2o_core.groups import Rollout
+
+    path = io.layout.rejected(io.iteration)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_rows(path, error.rollouts, Rollout)
+    return TrainingStopped(
+        f"iteration {io.iteration}, distill: {error}. The rows are in {path}. Mend: look at their log-probs; lower "
+        "distill.learning_rate; or go back an iteration: delete "
+        f"{io.layout.iteration(io.iteration - 1)} and start again."
+    )
+
+
+def check_skills(io: StageIO, problems: Mapping[str, Problem], judged: Sequence[Judged]) -> dict[str, Any] | None:
+    """Roll problems that the policy solved before the update out again, and give the configured answer to a loss:
+    ``rolled_back`` puts the policy that the iteration started from into the output. None: nothing was probed.
+
+    Raises:
+        TrainingStopped: the answer is to stop.
+    """
+    config, rollout = io.experiment.health, io.experiment.rollout
+    before = solved_before(rewards_by_problem(judged), config.skill_probe)
+    if not before:
+        return None
+    samples = tuple(range(rollout.samples - rollout.samples // 2))
+    asked = [problems[id_] for id_ in before]
+    completions = io.engine(policy=io.outputs["policy"]).generate(
+        [RolloutRequest(p.id, p.question, "", samples, io.seed("probe"), rollout.prompt) for p in asked],
+        Sampling(rollout.temperature, rollout.max_new_tokens),
+    )
+    rewards = [row.reward for row in judge(io.verifier(), completions, gold_answers(asked))]
+    skills = Skills(len(before), sum(before.values()) / len(before), sum(rewards) / len(rewards))
+    answer = "kept"
+    if skills.lost(config.skill_margin):
+        answer = {"warn": "warned", "roll_back": "rolled_back", "stop": "stopped"}[config.on_lost_skills]
+    if answer == "stopped":
+        raise TrainingStopped(
+            f"iteration {io.iteration}, distill: accuracy on {skills.problems} problems solved before the update went "
+            f"from {skills.before:.2f} to {skills.after:.2f}, more than health.skill_margin={config.skill_margin}. The "
+            "policy of the last iteration is untouched. Mend: lower distill.learning_rate, or health.on_lost_skills: "
+            "roll_back or warn."
+        )
+    if answer == "rolled_back":
+        shutil.rmtree(io.outputs["policy"])
+        shutil.copytree(io.inputs["policy"], io.outputs["policy"])
+        io.runtime.forget_policies()
+    tokens = sum(len(completion.token_ids) for completion in completions)
+    return {"problems": skills.problems, "before": skills.before, "after": skills.after} | {
+        "answer": answer,
+        "tokens": tokens,
+    }

@@ -1,0 +1,194 @@
+"""Finished units of a stage that is still running, so that what was computed before a kill is not computed again.
+
+A stage asks engine, verifier and reflection model in an order that its inputs decide. Each answer is written down as
+it comes, under its place in that order and the digest of the question. A stage that is started again asks the same
+questions and is given the answers that are there: rollouts shard by shard, a search call by call. gepa's random
+numbers, budget and archive need no saving, since the search runs again from its seed, only without waiting for
+rollouts; nothing is ever unpickled. The last unit, half written, is a draft that nobody reads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from p2o_core.digests import digest
+from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.schemas import read_json, read_rows, write_json, write_rows
+from p2o_core.search.language_models import LanguageModel, Reply
+from p2o_core.types import AnswerVerifier, Completion, Verdict
+
+Answer = TypeVar("Answer")
+Row = TypeVar("Row")
+SHORT = 16
+"""Hexadecimal digits of a digest in a unit's name."""
+ASKED_FILE = "asked.json"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Form(Generic[Answer]):
+    """How an answer lies on disk."""
+
+    suffix: str
+    write: Callable[[Path, Answer], object]
+    read: Callable[[Path], Answer]
+
+
+def _rows(row_type: type[Row]) -> Form[list[Row]]:
+    def write(path: Path, rows: list[Row]) -> object:
+        return write_rows(path, rows, row_type)
+
+    return Form(".parquet", write, lambda path: read_rows(path, row_type))
+
+
+COMPLETIONS = _rows(Completion)
+VERDICTS = _rows(Verdict)
+REPLIES = Form[list[Reply]](
+    ".json",
+    lambda path, replies: write_json(path, [asdict(reply) for reply in replies]),
+    lambda path: [Reply(**reply | {"failures": tuple(reply["failures"])}) for reply in read_json(path)],
+)
+
+
+class Journal:
+    """The units of one stage of one iteration, in ``folder``. ``asked`` says what the stage was started with
+    (parameters, digests of inputs); units of anything else are deleted. ``recalled`` counts the answers that were
+    there, ``damaged`` those whose content was not what their name says.
+
+    A unit is named ``<place>-<kind>-<digest of the question>-<digest of the content>``: one that was truncated,
+    changed or swapped is recognised before use, and computed again.
+    """
+
+    def __init__(self, folder: Path, asked: dict[str, Any]) -> None:
+        self.folder = folder
+        self.recalled = 0
+        self.damaged = 0
+        self._place = 0
+        known = folder / ASKED_FILE
+        if folder.exists() and not (known.exists() and _same(known, asked)):
+            shutil.rmtree(folder)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            draft = folder / f".{ASKED_FILE}"
+            write_json(draft, asked)
+            os.replace(draft, known)
+
+    def once(self, kind: str, question: object, compute: Callable[[], Answer], form: Form[Answer]) -> Answer:
+        """The answer to the stage's next question: from disk if it is there and whole, otherwise computed and kept."""
+        self._place += 1
+        stem = f"{self._place:05d}-{kind}-{_digest(question)}-"
+        for path in sorted(self.folder.glob(f"{self._place:05d}-*")):
+            if path.name.startswith(stem) and path.stem.endswith(digest(path)[:SHORT]):
+                self.recalled += 1
+                return form.read(path)
+            self.damaged += 1
+            log.warning("%s is not what its name says, or answers another question: computed again", path)
+            path.unlink()
+        answer = compute()
+        draft = self.folder / f".{stem}draft{form.suffix}"
+        form.write(draft, answer)
+        os.replace(draft, self.folder / f"{stem}{digest(draft)[:SHORT]}{form.suffix}")
+        return answer
+
+    def close(self) -> None:
+        """The stage is finished: its outputs hold it all."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class JournaledEngine:
+    """A rollout engine whose completions are units of at most ``unit`` completions. ``point`` gives the engine,
+    pointed at its policy: called before each use, since another user may have pointed it elsewhere meanwhile, and
+    not called at all when every unit is there."""
+
+    def __init__(
+        self,
+        point: Callable[[], RolloutEngine],
+        journal: Journal,
+        *,
+        unit: int,
+        on_rows: Callable[[int], None] | None = None,
+    ) -> None:
+        self._point = point
+        self._journal = journal
+        self._unit = unit
+        self._on_rows = on_rows or (lambda rows: None)
+
+    def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
+        """See :class:`p2o_core.engines.base.RolloutEngine`."""
+        completions: list[Completion] = []
+        for shard in shards(requests, self._unit):
+            before = self._journal.recalled
+            question = [[asdict(request) for request in shard], asdict(sampling)]
+            rows = self._journal.once("completions", question, self._ask(shard, sampling), COMPLETIONS)
+            completions += rows
+            if self._journal.recalled > before:
+                self._on_rows(sum(len(request.samples) for request in shard))
+        return completions
+
+    def _ask(self, shard: list[RolloutRequest], sampling: Sampling) -> Callable[[], list[Completion]]:
+        return lambda: self._point().generate(shard, sampling)
+
+
+class JournaledVerifier:
+    """Verdicts are units too: a time-out that fell once must not fall otherwise when the stage is started again."""
+
+    def __init__(self, verifier: AnswerVerifier, journal: Journal) -> None:
+        self._verifier = verifier
+        self._journal = journal
+
+    def verify(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+        """See :class:`p2o_core.verify.Verifier`."""
+        return self._journal.once("verdicts", list(pairs), lambda: self._verifier.verify(pairs), VERDICTS)
+
+
+class JournaledModel:
+    """What a reflection model wrote: paid for once, and never the same twice."""
+
+    def __init__(self, model: LanguageModel, journal: Journal) -> None:
+        self._model = model
+        self._journal = journal
+
+    def complete(self, prompts: Sequence[str]) -> list[Reply]:
+        """See :class:`p2o_core.search.language_models.LanguageModel`."""
+        return self._journal.once("replies", list(prompts), lambda: self._model.complete(prompts), REPLIES)
+
+
+def shards(requests: Sequence[RolloutRequest], unit: int) -> Iterator[list[RolloutRequest]]:
+    """The requests in order, parts of at most ``unit`` completions; a request with more samples is split.
+
+    >>> [len(part) for part in shards([RolloutRequest("p", "q", "", tuple(range(5)), 0)], 2)]
+    [1, 1, 1]
+    """
+    shard: list[RolloutRequest] = []
+    room = unit
+    for request in requests:
+        samples = request.samples
+        while samples:
+            shard.append(replace(request, samples=samples[:room]))
+            taken, samples = len(samples[:room]), samples[room:]
+            room -= taken
+            if room == 0:
+                yield shard
+                shard, room = [], unit
+    if shard:
+        yield shard
+
+
+def _digest(question: object) -> str:
+    return hashlib.sha256(json.dumps(question).encode("utf-8", "surrogatepass")).hexdigest()[:SHORT]
+
+
+def _same(path: Path, asked: dict[str, Any]) -> bool:
+    try:
+        return bool(json.loads(path.read_text()) == asked)
+    except ValueError:
+        return False

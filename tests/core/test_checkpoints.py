@@ -1,0 +1,110 @@
+"""An update killed between two optimiser steps goes on there and ends in the same bits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from p2o_core.checkpoints import UpdateCheckpoints
+from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig
+from p2o_core.numerics import NotFinite
+from p2o_core.optimizer import PolicyOptimizer
+from p2o_core.policy import Policy
+from p2o_core.update import UpdateReport, update_policy
+from tests.core.test_update import CONFIG, mixed_groups, weights
+
+SETTINGS = CONFIG.model_copy(update={"groups_per_minibatch": 1, "warmup_steps": 3})
+
+
+class Killed(BaseException):
+    pass
+
+
+def train(policy: Policy, folder: Path | None, dies_after: int | None = None, every: int = 1) -> UpdateReport:
+    def on_step(step: int, planned: int) -> None:
+        if step == dies_after:
+            raise Killed
+
+    return update_policy(
+        policy,
+        PolicyOptimizer(policy, SETTINGS),
+        mixed_groups(policy),
+        SETTINGS,
+        temperature=1.0,
+        seed=4,
+        checkpoints=UpdateCheckpoints(folder, every=every),
+        on_step=on_step,
+    )
+
+
+@pytest.mark.parametrize("config", [FullPolicy(), LoraPolicy(rank=4)], ids=["full", "lora"])
+@pytest.mark.parametrize(("dies_after", "every"), [(1, 1), (3, 1), (3, 2), (4, 1)])
+def test_killed_equals_undisturbed(
+    base_folder: Path, tmp_path: Path, config: PolicyConfig, dies_after: int, every: int
+) -> None:
+    undisturbed = Policy.create(base_folder, config, seed=0)
+    report = train(undisturbed, None)
+    assert report.steps == report.planned_steps == 4
+    with pytest.raises(Killed):
+        train(Policy.create(base_folder, config, seed=0), tmp_path, dies_after, every)
+    steps: list[int] = []
+    resumed = Policy.create(base_folder, config, seed=0)
+    again = update_policy(
+        resumed,
+        PolicyOptimizer(resumed, SETTINGS),
+        mixed_groups(resumed),
+        SETTINGS,
+        temperature=1.0,
+        seed=4,
+        checkpoints=UpdateCheckpoints(tmp_path, every=every),
+        on_step=lambda step, planned: steps.append(step),
+    )
+    assert again == report, "the report adds up over both processes"
+    assert torch.equal(weights(resumed), weights(undisturbed))
+    kept = min(dies_after, 3) // every * every  # nothing is kept after the last step: it is done again
+    assert steps == list(range(kept + 1, 5))
+
+
+def test_a_damaged_checkpoint_is_not_used(base_folder: Path, tmp_path: Path) -> None:
+    undisturbed = Policy.create(base_folder, FullPolicy(), seed=0)
+    train(undisturbed, None)
+    with pytest.raises(Killed):
+        train(Policy.create(base_folder, FullPolicy(), seed=0), tmp_path, dies_after=2)
+    (path,) = tmp_path.glob("step-*")
+    content = (path / "weights.safetensors").read_bytes()
+    (path / "weights.safetensors").write_bytes(content[:-4] + b"\0\0\0\1")
+    resumed = Policy.create(base_folder, FullPolicy(), seed=0)
+    train(resumed, tmp_path)
+    assert torch.equal(weights(resumed), weights(undisturbed))
+
+
+def test_a_resume_that_would_train_nothing_is_an_error(base_folder: Path, tmp_path: Path) -> None:
+    """A checkpoint that claims more steps than the optimiser took (another run's, or an edited one)."""
+    policy = Policy.create(base_folder, FullPolicy(), seed=0)
+    checkpoints = UpdateCheckpoints(tmp_path)
+    checkpoints.save(3, 5, policy, PolicyOptimizer(policy, SETTINGS), {"steps": 4})
+    with pytest.raises(RuntimeError, match="4 optimiser steps were planned"):
+        train(policy, tmp_path)
+
+
+@pytest.mark.parametrize("bad", ["sampling_logps", "weights"])
+def test_numbers_that_are_none_name_their_rows(base_folder: Path, bad: str) -> None:
+    policy = Policy.create(base_folder, FullPolicy(), seed=0)
+    groups = mixed_groups(policy)
+    if bad == "sampling_logps":
+        groups[2][1] = replace(groups[2][1], sampling_logps=(float("inf"),) * len(groups[2][1].completion_ids))
+    else:
+        with torch.no_grad():
+            next(iter(policy.trainable_parameters().values())).fill_(float("nan"))
+    before = weights(policy)
+    settings = SETTINGS.model_copy(update={"groups_per_minibatch": 8})
+    with pytest.raises(NotFinite, match="weights were not changed") as raised:
+        update_policy(policy, PolicyOptimizer(policy, settings), groups, settings, temperature=1.0, seed=4)
+    torch.testing.assert_close(weights(policy), before, rtol=0, atol=0, equal_nan=True)
+    if bad == "sampling_logps":
+        assert [rollout.problem_id for rollout in raised.value.rollouts] == [groups[2][1].problem_id]
+    else:
+        assert raised.value.rollouts

@@ -1,0 +1,169 @@
+"""Finished units survive a kill: the same answers, nothing asked twice, nothing damaged used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2o_core.config import EvolveConfig
+from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.search.evolve import Evolution, evolve_templates
+from p2o_core.search.language_models import Reply
+from p2o_core.seeding import derive_seed
+from p2o_core.types import Completion, Problem, Verdict, VerdictStatus
+from p2o_core.verify import Verifier
+from tasks.journal import Journal, JournaledEngine, JournaledModel, JournaledVerifier, shards
+
+ASKED = {"params": "abc", "inputs": {"x": "1"}}
+SAMPLING = Sampling(1.0, 8)
+POOL = ["alpha", "beta", "gamma", "delta"]
+HARD = [Problem(f"p{i}", f"question {i}", str(i), "hard", "train") for i in range(12)]
+
+
+class Killed(BaseException):
+    """kill -9, as far as the code that is running can tell."""
+
+
+class CountingEngine:
+    """Even problems fall to 'alpha', odd ones to 'beta'. Counts completions; dies at the ``dies_at``-th call."""
+
+    def __init__(self, dies_at: int | None = None) -> None:
+        self.calls = self.completions = 0
+        self.dies_at = dies_at
+
+    def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
+        self.calls += 1
+        if self.calls == self.dies_at:
+            raise Killed
+        written = []
+        for request in requests:
+            number = int(request.question.split()[1])
+            solved = ("alpha", "beta")[number % 2] in request.template.split("\n")
+            text = f"\\boxed{{{number if solved else number + 100}}}"
+            for sample in request.samples:
+                logp = -1.0 / (1 + request.seed(sample) % 97)
+                written.append(
+                    Completion(request.problem_id, sample, request.template, text, (1, 2), (logp, 0.0), False)
+                )
+        self.completions += len(written)
+        return written
+
+
+def search(engine: CountingEngine, journal: Journal, verifier: Verifier) -> Evolution:
+    config = EvolveConfig(dev_size=6, minibatch=2, parents=4, samples_per_score=2, max_metric_calls=250)
+    journaled = JournaledEngine(lambda: engine, journal, unit=16)
+    checked = JournaledVerifier(verifier, journal)
+    return evolve_templates(HARD, journaled, checked, POOL, config, SAMPLING, seed=derive_seed(3))
+
+
+def test_a_killed_search_goes_on_and_pays_nothing_twice(tmp_path: Path, verifier: Verifier) -> None:
+    """Wherever it is killed: same candidates, scores and winners, and together as many rollouts as undisturbed."""
+    whole = CountingEngine()
+    undisturbed = search(whole, Journal(tmp_path / "whole", ASKED), verifier)
+    assert whole.calls > 20
+    for dies_at in (1, 2, whole.calls // 2, whole.calls):
+        folder = tmp_path / f"at-{dies_at}"
+        first, second = CountingEngine(dies_at), CountingEngine()
+        with pytest.raises(Killed):
+            search(first, Journal(folder, ASKED), verifier)
+        journal = Journal(folder, ASKED)
+        assert search(second, journal, verifier) == undisturbed
+        assert first.completions + second.completions == whole.completions
+        assert journal.recalled > 0 or dies_at == 1
+        journal.close()
+        assert not folder.exists()
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "swap", "empty"])
+def test_damaged_units_are_found_before_use(
+    tmp_path: Path, verifier: Verifier, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    undisturbed = search(CountingEngine(), Journal(tmp_path / "whole", ASKED), verifier)
+    folder = tmp_path / "damaged"
+    search(CountingEngine(), Journal(folder, ASKED), verifier)
+    units = sorted(folder.glob("*-completions-*"))
+    content = units[3].read_bytes()
+    if damage == "truncate":
+        units[3].write_bytes(content[:-20])
+    elif damage == "flip":
+        units[3].write_bytes(content[:50] + bytes([content[50] ^ 1]) + content[51:])
+    elif damage == "swap":
+        units[3].write_bytes(units[4].read_bytes())
+    else:
+        units[3].write_bytes(b"")
+    engine, journal = CountingEngine(), Journal(folder, ASKED)
+    assert search(engine, journal, verifier) == undisturbed
+    assert (engine.calls, journal.damaged) == (1, 1)
+    assert units[3].name in caplog.text
+
+
+def test_units_of_other_inputs_are_not_used(tmp_path: Path, verifier: Verifier) -> None:
+    search(CountingEngine(), Journal(tmp_path, ASKED), verifier)
+    engine = CountingEngine()
+    search(engine, Journal(tmp_path, ASKED | {"params": "other"}), verifier)
+    assert engine.calls > 20
+
+
+def test_another_question_in_the_same_place_is_asked(tmp_path: Path) -> None:
+    def ask(template: str, journal: Journal) -> list[Completion]:
+        engine = JournaledEngine(CountingEngine, journal, unit=4)
+        return engine.generate([RolloutRequest("p0", "question 0", template, (0, 1), 5)], SAMPLING)
+
+    ask("alpha", Journal(tmp_path, ASKED))
+    assert ask("beta", Journal(tmp_path, ASKED))[0].template == "beta"
+
+
+def test_an_engine_is_pointed_anew_at_each_use_and_not_started_for_nothing(tmp_path: Path) -> None:
+    """Scoring and reflecting share vLLM: whoever used it last must not decide which policy answers."""
+    pointed: list[str] = []
+
+    def at(name: str) -> Callable[[], CountingEngine]:
+        def point() -> CountingEngine:
+            pointed.append(name)
+            return CountingEngine()
+
+        return point
+
+    request = [RolloutRequest("p0", "question 0", "alpha", (0,), 5)]
+    for expected in (["policy", "reference", "policy"], []):
+        pointed.clear()
+        journal = Journal(tmp_path, ASKED)
+        policy = JournaledEngine(at("policy"), journal, unit=4)
+        reference = JournaledEngine(at("reference"), journal, unit=4)
+        for engine in (policy, reference, policy):
+            engine.generate(request, SAMPLING)
+        assert pointed == expected
+
+
+def test_replies_and_verdicts_come_back_as_they_were(tmp_path: Path) -> None:
+    replies = [Reply("ünï \u2028 ```x```", 3, 4, ("timeout", "http_500")), Reply(None, failures=("junk",))]
+    verdicts = [Verdict(VerdictStatus.TIMEOUT, 0.0, ""), Verdict(VerdictStatus.CORRECT, 1.0, "½")]
+
+    class Teacher:
+        def complete(self, prompts: Sequence[str]) -> list[Reply]:
+            return replies
+
+    class Judge:
+        def verify(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+            return verdicts
+
+    for _ in range(2):
+        journal = Journal(tmp_path, ASKED)
+        assert JournaledModel(Teacher(), journal).complete(["a", "b"]) == replies
+        assert JournaledVerifier(Judge(), journal).verify([("a", "b"), ("c", "d")]) == verdicts
+    assert journal.recalled == 2
+
+
+@given(st.lists(st.integers(1, 9), max_size=8), st.integers(1, 7))
+def test_shards_hold_every_sample_once_and_in_order(counts: list[int], unit: int) -> None:
+    requests = [RolloutRequest(f"p{i}", "q", "", tuple(range(n)), 0) for i, n in enumerate(counts)]
+    parts = list(shards(requests, unit))
+    rows = [(r.problem_id, s) for part in parts for r in part for s in r.samples]
+    assert rows == [(r.problem_id, s) for r in requests for s in r.samples]
+    sizes = [sum(len(r.samples) for r in part) for part in parts]
+    assert all(size == unit for size in sizes[:-1])
+    assert all(0 < size <= unit for size in sizes)

@@ -7,11 +7,9 @@ would spend its time on dvc.lock. The comparison's own dvc.yaml has one stage an
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from p2o_core.schemas import BadInput, read_json, write_json
 from tasks.arms import apply_settings, arm_settings
 from tasks.experiment import Experiment, chain, check_experiment
 from tasks.layout import Layout, home
+from tasks.lock import alone, command
 from tasks.manifests import MANIFEST_SUFFIX
 from tasks.registry import STAGES, plan
 from tasks.report import iteration_row
@@ -145,7 +144,7 @@ def run_arm(
 
     Returns what it writes to ``arm.json``: iterations, tokens, and the digests by which it is found done.
     """
-    with _alone(layout.run), Runtime() as runtime:
+    with alone(layout.run.parent / f".{layout.run.name}.lock", command(), wait=True), Runtime() as runtime:
         done, spent = 0, 0
         for stage, iteration in plan(experiment.last_iteration):
             if stage.name == "report":
@@ -186,7 +185,7 @@ def run_named(workspace: Path, arm: Arm) -> Iterator[str]:
 
 def prepare_world(experiment: Experiment, layout: Layout) -> bool:
     """Problems and base policy of a world, once for all its arms. Returns whether there was anything to do."""
-    with _alone(layout.base):
+    with alone(layout.base.parent / ".base.lock", command(), wait=True):
         if is_fresh(STAGES["prepare"], experiment, layout, 0):
             return False
         with Runtime() as runtime:
@@ -200,12 +199,3 @@ def _manifests(layout: Layout) -> str:
     for path in sorted(layout.run.rglob(f"*{MANIFEST_SUFFIX}")):
         whole.update(f"{layout.relative(path)}\0{path.read_text()}".encode())
     return whole.hexdigest()
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """A lock that ends with its process: one left behind by a kill lets the next one in."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -95,8 +95,11 @@ class Journal:
             path.unlink()
         answer = compute()
         draft = self.folder / f".{stem}draft{form.suffix}"
-        form.write(draft, answer)
-        os.replace(draft, self.folder / f"{stem}{digest(draft)[:SHORT]}{form.suffix}")
+        try:
+            form.write(draft, answer)
+            os.replace(draft, self.folder / f"{stem}{digest(draft)[:SHORT]}{form.suffix}")
+        finally:
+            draft.unlink(missing_ok=True)
         return answer
 
     def close(self) -> None:

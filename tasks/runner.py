@@ -11,12 +11,14 @@ from pathlib import Path
 
 from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, read_json, write_json
+from tasks.datasets import check_unchanged
 from tasks.experiment import Experiment
 from tasks.journal import Journal
 from tasks.layout import Layout
 from tasks.manifests import SCHEMA_VERSION, Manifest, check_input, manifest_path
 from tasks.runtime import Runtime
 from tasks.stage import Stage, StageIO
+from tasks.storage import storage_errors
 
 Progress = Callable[[int, int], None]
 
@@ -48,7 +50,9 @@ def run_stage(
     it goes on (:mod:`tasks.journal`).
 
     Raises:
-        BadInput: the iteration is out of order, or an input is missing or not what its manifest says.
+        BadInput: the iteration is out of order, an input is missing or not what its manifest says, the experiment's
+            data changed, or the disk is full or closed.
+        TrainingStopped: the numbers are not fit to go on.
     """
     started = time.monotonic()
     if not 0 <= iteration <= experiment.last_iteration:
@@ -56,6 +60,19 @@ def run_stage(
             f"{layout.params}: field 'iterations' ends at {experiment.last_iteration}, iteration {iteration} was "
             "asked for. Mend: add it to params.yaml, or ask for an earlier one."
         )
+    if stage.name == "prepare":
+        check_unchanged(layout)
+    with storage_errors(stage.output_folder(layout, iteration)):
+        recalled = _run(stage, experiment, layout, iteration, runtime, progress)
+    seconds = time.monotonic() - started
+    _note_timing(layout.timings, f"{stage.name}@{iteration}", seconds)
+    return StageRun(seconds, recalled)
+
+
+def _run(
+    stage: Stage, experiment: Experiment, layout: Layout, iteration: int, runtime: Runtime, progress: Progress
+) -> int:
+    """Check inputs, run, publish. Returns how many units were there from before."""
     paths = stage.input_paths(layout, iteration, experiment.last_iteration)
     input_digests = {layout.relative(path): check_input(layout.workspace, path) for path in paths.values()}
     folder = stage.output_folder(layout, iteration)
@@ -83,9 +100,7 @@ def run_stage(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     journal.close()
-    seconds = time.monotonic() - started
-    _note_timing(layout.timings, f"{stage.name}@{iteration}", seconds)
-    return StageRun(seconds, journal.recalled)
+    return journal.recalled
 
 
 def is_fresh(stage: Stage, experiment: Experiment, layout: Layout, iteration: int) -> bool:

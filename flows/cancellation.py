@@ -1,0 +1,54 @@
+"""Cancelling from Prefect's page, for runs that a person started: no worker watches over those."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from prefect.client.orchestration import get_client
+from prefect.runtime import flow_run
+from prefect.states import StateType
+
+POLL_S = 2.0
+"""Seconds between two looks at the run's state."""
+
+
+@dataclass
+class Cancellation:
+    """``asked``: somebody pressed Cancel."""
+
+    asked: bool = False
+
+
+@contextmanager
+def cancellable() -> Iterator[Cancellation]:
+    """While the block runs, a run that is being cancelled interrupts it as Ctrl-C would, so that engines and verifier
+    are closed on the way out. Runs of a deployment are left to their worker, which ends the process."""
+    cancellation, over = Cancellation(), threading.Event()
+    if flow_run.id is None or flow_run.deployment_id is not None:
+        yield cancellation
+        return
+    thread = threading.Thread(target=_watch, args=(str(flow_run.id), cancellation, over), daemon=True)
+    thread.start()
+    try:
+        yield cancellation
+    finally:
+        over.set()
+        thread.join(timeout=2 * POLL_S)
+
+
+def _watch(run_id: str, cancellation: Cancellation, over: threading.Event) -> None:
+    with get_client(sync_client=True) as client:
+        while not over.wait(POLL_S):
+            try:
+                state = client.read_flow_run(run_id).state  # type: ignore[arg-type]
+            except Exception:  # a server that is away cannot ask for anything; the next look may find it
+                continue
+            if state is not None and state.type == StateType.CANCELLING and not over.is_set():
+                cancellation.asked = True
+                os.kill(os.getpid(), signal.SIGINT)
+                return

@@ -1,0 +1,32 @@
+"""An experiment keeps the problems it began with."""
+
+from __future__ import annotations
+
+from p2o_core.digests import digest
+from p2o_core.schemas import BadInput, read_json
+from tasks.layout import Layout
+from tasks.manifests import manifest_path
+
+
+def check_unchanged(layout: Layout) -> None:
+    """Refuse to go on when an iteration was trained on other problems than those that lie there now.
+
+    Raises:
+        BadInput: with both digests.
+    """
+    trained = sorted(layout.run.glob("[1-9]*/rollout.manifest.json"), key=lambda path: int(path.parent.name))
+    if not trained:
+        return
+    began_with = read_json(trained[0])["inputs"]
+    prepared = manifest_path(layout.base, "prepare")
+    recorded = {layout.relative(layout.base / "train.parquet"): began_with}
+    if prepared.exists():
+        recorded |= dict.fromkeys(read_json(prepared)["inputs"], read_json(prepared)["inputs"])
+    for name, digests in recorded.items():
+        path = layout.workspace / name
+        if name in digests and path.exists() and (now := digest(path)) != digests[name]:
+            raise BadInput(
+                f"{path}: its digest is {now}, and experiment {layout.experiment!r} was trained on {digests[name]} "
+                f"from iteration {trained[0].parent.name} on. Mend: bring it back (`dvc checkout`, git), or give the "
+                f"changed data another `experiment` in params.yaml, or delete {layout.run} to start over."
+            )

@@ -1,0 +1,61 @@
+"""One run a workspace at a time. The lock is the kernel's and ends with its process, however that ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from p2o_core.schemas import BadInput
+
+WORKSPACE_LOCK = ".p2o.lock"
+
+
+@contextmanager
+def alone(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file ``path`` while the block runs; ``what`` is told to others who want it.
+
+    Raises:
+        BadInput: another process holds it, and ``wait`` is off; the message says which, since when, doing what.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # not truncated by opening it: the holder's words stay readable
+    with path.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise BadInput(f"{path.parent}: {holder(path)}. Mend: wait for it, --wait, or stop it.") from None
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        _sign(stream, what)
+        try:
+            yield
+        finally:
+            stream.truncate(0)
+
+
+def holder(path: Path) -> str:
+    """In words: who holds the lock."""
+    try:
+        said: dict[str, Any] = json.loads(path.read_text())
+        return f"process {said['pid']} ({said['what']}) has been at work here since {said['since']}"
+    except (OSError, ValueError, KeyError):
+        return "another process is at work here"
+
+
+def _sign(stream: IO[str], what: str) -> None:
+    stream.truncate(0)
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    stream.write(json.dumps({"pid": os.getpid(), "what": what, "since": since}) + "\n")
+    stream.flush()
+
+
+def command() -> str:
+    """This process, as its user typed it."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]

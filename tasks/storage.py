@@ -1,0 +1,44 @@
+"""A disk that is full or may not be written to: one clear error, and nothing half done left behind."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from p2o_core.schemas import BadInput
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+RUST_ERROR = re.compile(r"os error (\d+)")
+"""safetensors says errno in its message only."""
+
+
+@contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Errors of the disk under ``folder`` as BadInput with the mend; all others pass."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        number = _errno(error)
+        if number in FULL:
+            raise BadInput(
+                f"{folder}: the disk is full ({error}). Nothing half written was kept. Mend: free space (`dvc gc "
+                "--workspace` drops old versions from DVC's cache) and start again: finished units are still there."
+            ) from error
+        if number in CLOSED:
+            raise BadInput(
+                f"{folder}: not writable ({error}). Mend: correct the folder's permissions or mount, and start again."
+            ) from error
+        raise
+
+
+def _errno(error: Exception) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno
+    match = RUST_ERROR.search(str(error))
+    return int(match[1]) if match else None

@@ -135,9 +135,10 @@ def stage(
     with Runtime() as runtime:
         seconds = run_stage(STAGES[name], experiment, layout, iteration, runtime)
     if name in ("evaluate", "report"):
+        from flows.track import say
         from tasks.tracking import Tracker
 
-        Tracker(experiment, layout).log_finished()
+        say(Tracker(experiment, layout).log_finished(), root)
     typer.echo(f"{name} of iteration {iteration}: {seconds:.1f} s")
 
 
@@ -173,6 +174,17 @@ def arm(
 
     for line in run_named(workspace.resolve(), Arm(name, seed, world)):
         typer.echo(line)
+
+
+@app.command()
+def track(workspace: Workspace = Path(".")) -> None:
+    """Deliver to MLflow what it lacks: iterations or runs of a comparison that ended while it was away."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # nothing waits here, so a slow server may take its time
+    prepare_environment(workspace)
+    from flows.track import track as deliver
+
+    if not deliver(workspace.resolve()):
+        raise SystemExit(1)
 
 
 @app.command()

@@ -24,6 +24,10 @@ def prepare_environment(workspace: Path) -> None:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # a server that is away or hangs must not hold training: one short attempt an iteration (tasks/delivery.py).
+        # No retries inside a request: "create run" sent twice makes two, while our next attempt asks first
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "DVC_NO_ANALYTICS": "true",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

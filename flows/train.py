@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.display import console, stage_progress, table_rows
+from flows.display import console, stage_progress
+from flows.neighbours import Neighbours
 from flows.versioning import Versions, node
 from p2o_core.schemas import BadInput, read_json
 from tasks.experiment import Experiment, load_experiment
@@ -43,7 +43,10 @@ def train(workspace: str = ".", iterations: int | None = None, run_cache: bool =
             "Mend: ask for fewer, or extend the field."
         )
     layout, versions, log = Layout(root, experiment.experiment), Versions(root), get_run_logger()
-    tracker = Tracker(experiment, layout)
+    push = experiment.tracking.push
+    if push:
+        versions.check_remote()
+    neighbours = Neighbours(Tracker(experiment, layout), versions, layout, push=push, warn=log.warning)
     steps = [step for step in plan(experiment.last_iteration) if step[1] <= last]
     if last < experiment.last_iteration:
         steps = [step for step in steps if step[0].name != "report"]  # it waits for the whole experiment
@@ -58,24 +61,13 @@ def train(workspace: str = ".", iterations: int | None = None, run_cache: bool =
                 seconds = stage_task(stage.name, iteration, experiment, layout, runtime)
                 versions.commit(name)
                 console.print(f"{name}: {seconds:.1f} s")
+            neighbours.stage_done(name)
             if stage.name == "distill" and _learnt_nothing(layout, iteration):
                 log.warning("iteration %d: no group carried a signal, the policy did not change", iteration)
             if stage.name == "evaluate":
-                tracker.log_finished()
-                _publish_iteration(layout, iteration)
-    tracker.log_finished()
+                neighbours.iteration_done(iteration)
+    neighbours.end()
 
 
 def _learnt_nothing(layout: Layout, iteration: int) -> bool:
     return read_json(layout.iteration(iteration) / "update.json")["status"] == "no_signal"
-
-
-def _publish_iteration(layout: Layout, iteration: int) -> None:
-    """The iteration's row as a Prefect artefact: solve rates, hard set, templates found, accuracy."""
-    row = table_rows(layout, iteration)[iteration]
-    shown = {name: value for name, value in row.items() if not isinstance(value, dict)}
-    create_table_artifact(
-        key=f"{layout.experiment}-iteration-{iteration}".replace("_", "-").replace(".", "-"),
-        table=[{"what": name, "value": value} for name, value in shown.items()],
-        description=f"Iteration {iteration} of {layout.experiment}",
-    )

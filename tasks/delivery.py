@@ -1,0 +1,85 @@
+"""How a delivery to MLflow ended. A store that is away, slow or refuses is a status, never an end of training."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+import requests
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+ATTEMPT_S = 10.0
+"""After so many seconds an attempt starts no further request: with one request's time-out (5 s, flows/settings.py)
+it holds training for 15 s at most."""
+CREDENTIALS = re.compile(r"//[^/@\s]+@")
+MAX_REASON = 160
+
+
+class OutOfTime(Exception):
+    """The attempt took ``ATTEMPT_S``: the store answers, but too slowly to wait for."""
+
+
+STORE_ERRORS = (MlflowException, OSError, SQLAlchemyError, OutOfTime)
+"""What a store does when it cannot be reached or says no: HTTP, artefact upload, database, our own limit."""
+
+
+class DeliveryStatus(StrEnum):
+    DELIVERED = "delivered"
+    UNREACHABLE = "unreachable"  # refused connection, no such host
+    TIMEOUT = "timeout"  # accepted, and never answered
+    SERVER_ERROR = "server_error"  # 5xx, or junk instead of an answer
+    REFUSED = "refused"  # 4xx: another attempt will not help until somebody acts
+    SLOW = "slow"  # answers, but not all of them within ATTEMPT_S
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """``logged``: iterations delivered by this attempt; ``waiting``: those on disk that the store does not have, at
+    most so many where it could not be asked what it has (``asked`` is False)."""
+
+    status: DeliveryStatus
+    logged: int = 0
+    waiting: int = 0
+    asked: bool = True
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.status is DeliveryStatus.DELIVERED
+
+    def __str__(self) -> str:
+        """What is said about a failure.
+
+        >>> print(Delivery(DeliveryStatus.TIMEOUT, waiting=2, asked=False, reason="no answer"))
+        MLflow: timeout (no answer); up to 2 iterations are waiting on disk
+        """
+        if self.ok:
+            return f"MLflow: {_iterations(self.logged)} delivered"
+        are = "is" if self.waiting == 1 else "are"
+        at_most = "" if self.asked else "up to "
+        return f"MLflow: {self.status} ({self.reason}); {at_most}{_iterations(self.waiting)} {are} waiting on disk"
+
+
+def _iterations(number: int) -> str:
+    return f"{number} iteration{'' if number == 1 else 's'}"
+
+
+def failure(error: Exception) -> tuple[DeliveryStatus, str]:
+    """Status and reason of what a store raised; MLflow wraps requests' errors, so the causes are looked through."""
+    reason = CREDENTIALS.sub("//", " ".join(str(error).split()))[:MAX_REASON]
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OutOfTime):
+            return DeliveryStatus.SLOW, f"not done after {ATTEMPT_S:.0f} s"
+        if isinstance(seen, requests.exceptions.Timeout):
+            return DeliveryStatus.TIMEOUT, reason
+        if isinstance(seen, requests.exceptions.RetryError):  # a 5xx or 429 after the last retry
+            return DeliveryStatus.SERVER_ERROR, reason
+        if isinstance(seen, requests.exceptions.ConnectionError):
+            return DeliveryStatus.UNREACHABLE, reason
+        seen = seen.__cause__ or seen.__context__
+    if isinstance(error, MlflowException) and error.get_http_status_code() < 500:
+        return DeliveryStatus.REFUSED, reason
+    return DeliveryStatus.SERVER_ERROR, reason

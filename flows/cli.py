@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from flows.settings import MLFLOW_PORT, PREFECT_PORT, prepare_environment
+from flows.settings import MLFLOW_PORT, PREFECT_PORT, PrefectAway, prepare_environment
 from p2o_core.schemas import BadInput
 
 app = typer.Typer(
@@ -44,9 +44,11 @@ def run(
     )
     experiment = load_experiment(root / "params.yaml")
     from flows.display import console, print_iterations
+    from flows.neighbours import prefect_needed
     from flows.train import train  # Prefect takes seconds to import: bad input is refused before
 
-    train(str(root), iterations, run_cache)
+    with prefect_needed():
+        train(str(root), iterations, run_cache)
     print_iterations(Layout(root, experiment.experiment), experiment.last_iteration)
     console.print(
         f"Workspace {root}. Pages: `p2o ui` serves MLflow on http://127.0.0.1:{MLFLOW_PORT} (experiment "
@@ -265,7 +267,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Console entry: bad input ends with its message and status 2, not with a traceback."""
+    """Console entry: bad input ends with its message and status 2, a server gone with status 1; no traceback."""
     # a console script started from a virtual environment that was not activated still finds its tools (dvc, mlflow)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:
@@ -273,6 +275,9 @@ def main() -> None:
     except BadInput as error:
         typer.secho(str(error), fg="red", err=True)
         raise SystemExit(2) from None
+    except PrefectAway as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ ATTEMPT_S = 10.0
 """After so many seconds an attempt starts no further request: with one request's time-out (5 s, flows/settings.py)
 it holds training for 15 s at most."""
 CREDENTIALS = re.compile(r"//[^/@\s]+@")
-MAX_REASON = 160
+MAX_REASON = 200
 
 
 class OutOfTime(Exception):
@@ -62,24 +62,37 @@ class Delivery:
         return f"MLflow: {self.status} ({self.reason}); {at_most}{_iterations(self.waiting)} {are} waiting on disk"
 
 
+KINDS: dict[type[Exception], DeliveryStatus] = {
+    OutOfTime: DeliveryStatus.SLOW,
+    requests.exceptions.Timeout: DeliveryStatus.TIMEOUT,
+    requests.exceptions.RetryError: DeliveryStatus.SERVER_ERROR,  # a 5xx or 429 after the last retry
+    requests.exceptions.ConnectionError: DeliveryStatus.UNREACHABLE,
+}
+
+
 def _iterations(number: int) -> str:
     return f"{number} iteration{'' if number == 1 else 's'}"
 
 
-def failure(error: Exception) -> tuple[DeliveryStatus, str]:
-    """Status and reason of what a store raised; MLflow wraps requests' errors, so the causes are looked through."""
-    reason = CREDENTIALS.sub("//", " ".join(str(error).split()))[:MAX_REASON]
+def failure(error: Exception, store: str) -> tuple[DeliveryStatus, str]:
+    """Status and reason of what the store at this address raised. MLflow wraps requests' errors, so the causes are
+    looked through; passwords in addresses are left out."""
+    status, words = _status(error), " ".join(str(error).split())
+    reason = {
+        DeliveryStatus.SLOW: f"answers too slowly, not done after {ATTEMPT_S:.0f} s",
+        DeliveryStatus.TIMEOUT: "no answer in time",
+        DeliveryStatus.UNREACHABLE: "no connection",
+    }.get(status, words)
+    return status, CREDENTIALS.sub("//", f"{store}: {reason}")[:MAX_REASON]
+
+
+def _status(error: Exception) -> DeliveryStatus:
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OutOfTime):
-            return DeliveryStatus.SLOW, f"not done after {ATTEMPT_S:.0f} s"
-        if isinstance(seen, requests.exceptions.Timeout):
-            return DeliveryStatus.TIMEOUT, reason
-        if isinstance(seen, requests.exceptions.RetryError):  # a 5xx or 429 after the last retry
-            return DeliveryStatus.SERVER_ERROR, reason
-        if isinstance(seen, requests.exceptions.ConnectionError):
-            return DeliveryStatus.UNREACHABLE, reason
+        for kind, status in KINDS.items():
+            if isinstance(seen, kind):
+                return status
         seen = seen.__cause__ or seen.__context__
     if isinstance(error, MlflowException) and error.get_http_status_code() < 500:
-        return DeliveryStatus.REFUSED, reason
-    return DeliveryStatus.SERVER_ERROR, reason
+        return DeliveryStatus.REFUSED
+    return DeliveryStatus.SERVER_ERROR

@@ -160,7 +160,7 @@ class Tracker:
                 self.client.set_tag(self.parent_id, FAILED_TAG, json.dumps(self.failures, sort_keys=True))
         except STORE_ERRORS as error:
             asked = self._attached
-            status, reason = failure(error)
+            status, reason = failure(error, tracking_uri(self.layout.workspace))
             self.failures[status] += 1
             self._forget(status)
             return Delivery(status, before - waiting(), waiting(), asked, reason)

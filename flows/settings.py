@@ -28,6 +28,7 @@ def prepare_environment(workspace: Path) -> None:
         "PREFECT_CLIENT_MAX_RETRIES": "4",
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         # a server that is away or hangs must not hold training: one short attempt an iteration (tasks/delivery.py).
         # No retries inside a request: "create run" sent twice makes two, while our next attempt asks first
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",

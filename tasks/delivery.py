@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import requests
+import urllib3
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -65,6 +66,7 @@ class Delivery:
 KINDS: dict[type[Exception], DeliveryStatus] = {
     OutOfTime: DeliveryStatus.SLOW,
     requests.exceptions.Timeout: DeliveryStatus.TIMEOUT,
+    urllib3.exceptions.ReadTimeoutError: DeliveryStatus.TIMEOUT,  # requests calls it a ConnectionError after retries
     requests.exceptions.RetryError: DeliveryStatus.SERVER_ERROR,  # a 5xx or 429 after the last retry
     requests.exceptions.ConnectionError: DeliveryStatus.UNREACHABLE,
 }
@@ -87,12 +89,12 @@ def failure(error: Exception, store: str) -> tuple[DeliveryStatus, str]:
 
 
 def _status(error: Exception) -> DeliveryStatus:
-    seen: BaseException | None = error
-    while seen is not None:
-        for kind, status in KINDS.items():
-            if isinstance(seen, kind):
-                return status
-        seen = seen.__cause__ or seen.__context__
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    for kind, status in KINDS.items():
+        if any(isinstance(link, kind) for link in chain):
+            return status
     if isinstance(error, MlflowException) and error.get_http_status_code() < 500:
         return DeliveryStatus.REFUSED
     return DeliveryStatus.SERVER_ERROR

@@ -198,27 +198,25 @@ def test_what_a_server_can_do_is_a_status(trained: Workspace, monkeypatch: pytes
             tracker = Tracker(*opened(trained))
             delivery = tracker.log_finished()
             assert (delivery.status, delivery.logged, delivery.waiting) == (status, 0, 3), str(delivery)
-            assert time.monotonic() - started < 3, "training is not held"
+            assert time.monotonic() - started < 8, "training is not held"
             assert "up to 3 iterations are waiting" in str(delivery)
             assert "secret" not in str(delivery)
             assert tracker.failures == {status: 1}
 
 
-def test_cut_anywhere_and_delivered_once(
-    trained: Workspace, mlflow: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_cut_anywhere_and_delivered_once(trained: Workspace, mlflow: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line is cut at one request, and another process (or the same one) delivers the rest."""
     base, layout = opened(trained)
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     length = 0
-    for number, at in enumerate([10_000, *range(0, 60, 3)]):
-        if at > length and number > 0:
+    for number, at in enumerate([10_000, *range(1, 60, 6)]):
+        if number > 0 and at >= length:
             break
         experiment = base.model_copy(update={"seed": 1000 + number})  # a parent of its own
         cut = Cut(mlflow.url, at, after=number % 2 == 0)
         with served(cut.forward) as address:
             monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-            tracker = Tracker(experiment, layout)
+            tracker = Tracker(experiment, layout, patient=True)
             first = tracker.log_finished()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
         if number == 0:
@@ -226,8 +224,8 @@ def test_cut_anywhere_and_delivered_once(
             assert first.ok
         else:
             assert not first.ok, f"cut at {at} of {length}"
-        second = (tracker if number % 3 == 0 else Tracker(experiment, layout)).log_finished()
-        assert second.ok
+        second = (tracker if number % 3 == 0 else Tracker(experiment, layout, patient=True)).log_finished()
+        assert second.ok, str(second)
         assert first.logged + second.logged == 3
         assert_delivered_once(mlflow.folder / "mlflow.db", experiment, layout)
     assert length > 20

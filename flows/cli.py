@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from flows.settings import MLFLOW_PORT, PREFECT_PORT, prepare_environment
+from flows.settings import MLFLOW_PORT, PREFECT_PORT, PrefectAway, prepare_environment
 from p2o_core.schemas import BadInput
 from tasks.health import TrainingStopped
 
@@ -33,6 +33,7 @@ def run(
     iterations: Annotated[int | None, typer.Option(help="Stop after this many.")] = None,
     set_: Settings = None,
     run_cache: Annotated[bool, typer.Option(help="Let DVC restore what was computed before.")] = True,
+    wait: Annotated[bool, typer.Option(help="For another run in the same workspace to end.")] = False,
 ) -> None:
     """Train. Another arm, seed or setting than params.yaml's gets a workspace of its own under experiments/."""
     prepare_environment(workspace)
@@ -44,10 +45,17 @@ def run(
         workspace, recipe=recipe, arm=arm, seed=seed, iterations=iterations, overrides=parse_settings(set_ or [])
     )
     experiment = load_experiment(root / "params.yaml")
+    from prefect.exceptions import CancelledRun
+
     from flows.display import console, print_iterations
+    from flows.neighbours import prefect_needed
     from flows.train import train  # Prefect takes seconds to import: bad input is refused before
 
-    train(str(root), iterations, run_cache)
+    with prefect_needed():
+        try:
+            train(str(root), iterations, run_cache, wait)
+        except CancelledRun as error:
+            raise TrainingStopped(f"{root}: {error}") from None
     print_iterations(Layout(root, experiment.experiment), experiment.last_iteration)
     console.print(
         f"Workspace {root}. Pages: `p2o ui` serves MLflow on http://127.0.0.1:{MLFLOW_PORT} (experiment "
@@ -124,6 +132,7 @@ def stage(
     prepare_environment(workspace)
     from tasks.experiment import load_experiment
     from tasks.layout import Layout
+    from tasks.lock import WORKSPACE_LOCK, alone, command
     from tasks.registry import STAGES
     from tasks.runner import run_stage
     from tasks.runtime import Runtime
@@ -133,12 +142,13 @@ def stage(
     root = workspace.resolve()
     experiment = load_experiment(root / "params.yaml")
     layout = Layout(root, experiment.experiment)
-    with Runtime() as runtime:
+    with alone(root / WORKSPACE_LOCK, command()), Runtime() as runtime:
         took = run_stage(STAGES[name], experiment, layout, iteration, runtime)
     if name in ("evaluate", "report"):
+        from flows.track import say
         from tasks.tracking import Tracker
 
-        Tracker(experiment, layout).log_finished()
+        say(Tracker(experiment, layout).log_finished(), root)
     typer.echo(f"{name} of iteration {iteration}: {took}")
 
 
@@ -174,6 +184,17 @@ def arm(
 
     for line in run_named(workspace.resolve(), Arm(name, seed, world)):
         typer.echo(line)
+
+
+@app.command()
+def track(workspace: Workspace = Path(".")) -> None:
+    """Deliver to MLflow what it lacks: iterations or runs of a comparison that ended while it was away."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # nothing waits here, so a slow server may take its time
+    prepare_environment(workspace)
+    from flows.track import track as deliver
+
+    if not deliver(workspace.resolve()):
+        raise SystemExit(1)
 
 
 @app.command()
@@ -254,7 +275,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Console entry: bad input ends with its message and status 2, not with a traceback."""
+    """Console entry: bad input ends with its message and status 2, a server gone with status 1; no traceback."""
     # a console script started from a virtual environment that was not activated still finds its tools (dvc, mlflow)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:
@@ -262,6 +283,9 @@ def main() -> None:
     except BadInput as error:
         typer.secho(str(error), fg="red", err=True)
         raise SystemExit(2) from None
+    except PrefectAway as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise SystemExit(1) from None
     except TrainingStopped as error:
         typer.secho(str(error), fg="red", err=True)
         raise SystemExit(3) from None

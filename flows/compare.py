@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
@@ -17,12 +17,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.comparing import stage_of
 from flows.display import console, stage_progress
+from flows.track import log_arm, say
 from flows.versioning import Versions
 from tasks.comparison import FILE as COMPARISON_FILE
 from tasks.comparison import Arm, Comparison, arm_experiment, arm_layout, arms_of, is_done, load_comparison
 from tasks.evidence.page import write_report
 from tasks.layout import home
-from tasks.tracking import Tracker
 
 _recording = threading.Lock()
 """DVC and MLflow are told of one finished arm at a time."""
@@ -80,8 +80,10 @@ def finished_arm(root: Path, arm: Arm, done: bool, place: str, comparison: Compa
     with _recording:
         if not done or not versions.is_up_to_date(stage_of(arm)):
             versions.commit(stage_of(arm))
-        tracker = Tracker(arm_experiment(comparison, arm, home(root)), arm_layout(root, arm))
-        tracker.log_curves({"p2o.comparison": root.name, "p2o.world": arm.world or "recipe"})
+        delivery = log_arm(root, comparison, arm)
+    if not delivery.ok:
+        get_run_logger().warning("%s: %s", arm.name, delivery)
+    say(delivery, root)
     if not done:
         console.print(f"{place} {arm.name}: {last} in {time.monotonic() - started:.0f} s")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from rich.table import Table
@@ -49,7 +49,10 @@ def evaluate(
     at = experiment.last_iteration if iteration is None else iteration
     section = evaluation_settings(experiment.evaluate, settings or {})
     metrics = benchmark_task(experiment, layout, at, benchmarks or [], section)
-    Tracker(experiment, layout).log_evaluation(at, metrics)
+    delivery = Tracker(experiment, layout).log_evaluation(at, metrics)
+    if not delivery.ok:
+        get_run_logger().warning("%s", delivery)
+        console.print(f"[yellow]{delivery}. Mend: the same command again logs it; nothing is measured twice.[/]")
     rows = benchmark_rows(metrics)
     create_table_artifact(
         key=f"{experiment.experiment}-benchmarks-{at}".replace("_", "-").replace(".", "-"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.display import console
 from tasks.layout import home
-from tasks.tracking import tracking_uri
+from tasks.parents import tracking_uri
 
 LOOPBACK = "127.0.0.1"
 

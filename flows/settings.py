@@ -6,6 +6,8 @@ import logging
 import os
 from pathlib import Path
 
+import httpx
+
 from p2o_core.schemas import BadInput
 from tasks.layout import home
 
@@ -22,8 +24,15 @@ def prepare_environment(workspace: Path) -> None:
         "PREFECT_SERVER_MEMO_STORE_PATH": str(home(workspace) / ".prefect" / "memo_store.toml"),
         # without a server of its own the first flow starts one, measured at 19 s; the default limit is 20 s
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        # a request to a server that is gone is tried for 2 + 4 + 8 + 16 = 30 s; one restarted is up after 7 s
+        "PREFECT_CLIENT_MAX_RETRIES": "4",
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        # a server that is away or hangs must not hold training: one short attempt an iteration (tasks/delivery.py).
+        # No retries inside a request: "create run" sent twice makes two, while our next attempt asks first
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "DVC_NO_ANALYTICS": "true",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -33,10 +42,33 @@ def prepare_environment(workspace: Path) -> None:
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_no_bad_input)
+        logging.getLogger(name).addFilter(_has_no_message_of_its_own)
+    # one line an event otherwise while a Prefect server is away
+    for name in ("prefect.events.clients", "prefect._internal.concurrency"):
+        logging.getLogger(name).addFilter(_Once())
 
 
-def _no_bad_input(record: logging.LogRecord) -> bool:
-    """Bad input ends with its own message (``flows.cli.main``); Prefect's tracebacks before it would bury it."""
+class PrefectAway(Exception):
+    """Prefect's server went away and the run stopped. The message says how to go on."""
+
+
+def _has_no_message_of_its_own(record: logging.LogRecord) -> bool:
+    """Bad input and a server that is away end with their own message (``flows.cli.main``); Prefect's tracebacks before
+    it would bury it."""
     raised = record.exc_info[1] if record.exc_info else None
-    return not isinstance(raised, BadInput) and "BadInput" not in record.getMessage()
+    return not isinstance(raised, (BadInput, httpx.TransportError)) and "BadInput" not in record.getMessage()
+
+
+class _Once(logging.Filter):
+    """Lets the first warning through, without the event that could not be sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        first, self.said = not self.said, True
+        record.msg, record.args = record.getMessage().split("Event(")[0][:150], ()
+        return first

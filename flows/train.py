@@ -5,16 +5,20 @@ from __future__ import annotations
 from logging import Logger, LoggerAdapter
 from pathlib import Path
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
+from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Cancelled
 
-from flows.display import console, stage_progress, table_rows
+from flows.cancellation import cancellable
+from flows.display import console, stage_progress
+from flows.neighbours import Neighbours
 from flows.versioning import Versions, node
 from p2o_core.schemas import BadInput, read_json
+from tasks.datasets import check_unchanged
 from tasks.experiment import Experiment, load_experiment
 from tasks.health import TrainingStopped, findings
 from tasks.layout import Layout
+from tasks.lock import WORKSPACE_LOCK, alone, command
 from tasks.registry import STAGES, plan
 from tasks.report import experiment_rows
 from tasks.runner import StageRun, run_stage
@@ -30,14 +34,30 @@ def stage_task(name: str, iteration: int, experiment: Experiment, layout: Layout
 
 
 @flow(name="train", log_prints=False)
-def train(workspace: str = ".", iterations: int | None = None, run_cache: bool = True) -> None:
+def train(
+    workspace: str = ".", iterations: int | None = None, run_cache: bool = True, wait: bool = False
+) -> State | None:
     """Run an experiment to iteration ``iterations`` (all of params.yaml by default).
 
     Args:
         workspace: folder with params.yaml and dvc.yaml.
         run_cache: let DVC's run cache restore outputs that were computed before; off to prove reproduction.
+        wait: for another run in this workspace to end, instead of being refused.
     """
     root = Path(workspace).resolve()
+    with alone(root / WORKSPACE_LOCK, command(), wait=wait), cancellable() as cancellation:
+        try:
+            _train(root, iterations, run_cache)
+        except KeyboardInterrupt:
+            if not cancellation.asked:
+                raise
+            return Cancelled(
+                message="Cancelled. Finished stages and units are on disk; the same run goes on from there."
+            )
+    return None
+
+
+def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
     experiment = load_experiment(root / "params.yaml")
     last = experiment.last_iteration if iterations is None else iterations
     if not 1 <= last <= experiment.last_iteration:
@@ -46,7 +66,11 @@ def train(workspace: str = ".", iterations: int | None = None, run_cache: bool =
             "Mend: ask for fewer, or extend the field."
         )
     layout, versions, log = Layout(root, experiment.experiment), Versions(root), get_run_logger()
-    tracker = Tracker(experiment, layout)
+    check_unchanged(layout)
+    push = experiment.tracking.push
+    if push:
+        versions.check_remote()
+    neighbours = Neighbours(Tracker(experiment, layout), versions, layout, push=push, warn=log.warning)
     steps = [step for step in plan(experiment.last_iteration) if step[1] <= last]
     if last < experiment.last_iteration:
         steps = [step for step in steps if step[0].name != "report"]  # it waits for the whole experiment
@@ -61,13 +85,13 @@ def train(workspace: str = ".", iterations: int | None = None, run_cache: bool =
                 took = stage_task(stage.name, iteration, experiment, layout, runtime)
                 versions.commit(name)
                 console.print(f"{name}: {took}")
+            neighbours.stage_done(name)
             if stage.name == "distill" and _learnt_nothing(layout, iteration):
                 log.warning("iteration %d: no group carried a signal, the policy did not change", iteration)
             if stage.name == "evaluate":
-                tracker.log_finished()
-                _publish_iteration(layout, iteration)
+                neighbours.iteration_done(iteration)
                 watch(experiment, layout, iteration, log)
-    tracker.log_finished()
+    neighbours.end()
 
 
 def watch(experiment: Experiment, layout: Layout, iteration: int, log: Logger | LoggerAdapter) -> None:
@@ -83,14 +107,3 @@ def watch(experiment: Experiment, layout: Layout, iteration: int, log: Logger | 
 
 def _learnt_nothing(layout: Layout, iteration: int) -> bool:
     return read_json(layout.iteration(iteration) / "update.json")["status"] == "no_signal"
-
-
-def _publish_iteration(layout: Layout, iteration: int) -> None:
-    """The iteration's row as a Prefect artefact: solve rates, hard set, templates found, accuracy."""
-    row = table_rows(layout, iteration)[iteration]
-    shown = {name: value for name, value in row.items() if not isinstance(value, dict)}
-    create_table_artifact(
-        key=f"{layout.experiment}-iteration-{iteration}".replace("_", "-").replace(".", "-"),
-        table=[{"what": name, "value": value} for name, value in shown.items()],
-        description=f"Iteration {iteration} of {layout.experiment}",
-    )

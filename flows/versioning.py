@@ -26,6 +26,14 @@ def node(stage: Stage, iteration: int) -> str:
     return f"{stage.name}@{iteration}" if stage.per_iteration else stage.name
 
 
+DATA_LOGGERS = ("dvc_data.hashfile.transfer", "dvc_objects.fs.generic")
+"""They say which files could not be sent."""
+
+
+class PushFailed(Exception):
+    """The remote is away. Everything is still in the local cache."""
+
+
 class Versions:
     """The DVC side of a workspace. Every call opens the repository anew, since dvc.yaml, params.yaml and the
     outputs change between calls; a lock held by another process is waited for."""
@@ -71,3 +79,46 @@ class Versions:
         self._stale = None
         with self._open() as repo:
             repo.commit(name, force=True)
+
+    def check_remote(self) -> None:
+        """Raises BadInput where there is no default remote to push to."""
+        with self._open() as repo:
+            if not repo.config["core"].get("remote"):
+                raise BadInput(
+                    f"{self.workspace / 'params.yaml'}: field 'tracking.push' is on and DVC has no default remote. "
+                    "Mend: `dvc remote add --default NAME URL` (with --global for all workspaces), or push: false."
+                )
+
+    def push(self, names: list[str]) -> None:
+        """Send the outputs of these stages to the default remote; what is there already is not sent again.
+
+        Raises:
+            PushFailed: the remote cannot be reached, or did not take everything.
+        """
+        with _first_error() as said:
+            try:
+                with self._open() as repo:
+                    repo.push(targets=names)
+            except Exception as error:  # each kind of remote raises the errors of its own library
+                raise PushFailed(f"{type(error).__name__}: {'; '.join([str(error), *said])}") from error
+
+
+@contextmanager
+def _first_error() -> Iterator[list[str]]:
+    """Gathers the first thing DVC's packages log as an error, in place of a line for every file."""
+    said: list[str] = []
+
+    def gather(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR and not said:
+            cause = record.exc_info[1] if record.exc_info else None
+            said.append(str(cause or record.getMessage()))
+        return False
+
+    loggers = [logging.getLogger(name) for name in DATA_LOGGERS]
+    for logger in loggers:
+        logger.addFilter(gather)
+    try:
+        yield said
+    finally:
+        for logger in loggers:
+            logger.removeFilter(gather)

@@ -143,9 +143,10 @@ class FilesPrepare(Section):
 
 
 class TrackingConfig(Section):
-    """MLflow. The store is MLFLOW_TRACKING_URI, or mlflow.db beside the file ``mlproject``."""
+    """MLflow and DVC. MLflow's store is MLFLOW_TRACKING_URI, or mlflow.db beside the file ``mlproject``."""
 
     project: str = Field("p2o", description="MLflow experiment that holds the runs")
+    push: bool = Field(False, description="push every finished iteration to DVC's default remote")
 
 
 class Experiment(Section):

@@ -17,7 +17,7 @@ from tasks.evidence import figures, tables
 from tasks.evidence.claims import BASELINE, METHOD, findings, findings_at
 from tasks.evidence.runs import Evidence, gather
 from tasks.layout import home
-from tasks.tracking import experiment_page
+from tasks.parents import experiment_page
 
 FOLDER = "report"
 MAIN_ARMS = (METHOD, BASELINE, "grpo-2x", "p2o-no-distillation", "prompt-only", "p2o-random", "p2o-useless")

@@ -1,0 +1,124 @@
+"""What a finished iteration is told to: MLflow, Prefect's artefacts, DVC's remote. Any of them may be away: training
+goes on, the failure is counted and said, and the next iteration and the end of the run try again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+from prefect.artifacts import create_table_artifact
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from flows.display import console, table_rows
+from flows.settings import PrefectAway
+from flows.track import say
+from flows.versioning import PushFailed, Versions
+from tasks.layout import Layout
+from tasks.tracking import Tracker
+
+
+class Neighbours:
+    """The listeners of one run. ``failed`` counts attempts that failed, by ``mlflow/<status>``, ``prefect`` and
+    ``remote``; ``warn`` takes each failure's message for Prefect's log."""
+
+    def __init__(
+        self, tracker: Tracker, versions: Versions, layout: Layout, *, push: bool, warn: Callable[[str], None]
+    ) -> None:
+        self.tracker = tracker
+        self.versions = versions
+        self.layout = layout
+        self.push = push
+        self.warn = warn
+        self.failed: Counter[str] = Counter()
+        self._unpublished: list[int] = []
+        self._unpushed: list[str] = []
+
+    def stage_done(self, name: str) -> None:
+        """A stage of dvc.yaml is on disk and in DVC's cache, now or since an earlier run."""
+        self._unpushed.append(name)
+
+    def iteration_done(self, iteration: int) -> None:
+        self._unpublished.append(iteration)
+        self._tell(last=False)
+
+    def end(self) -> None:
+        """Once more for what is missing, and then the sum."""
+        self._tell(last=True)
+        if self.failed:
+            counts = ", ".join(f"{name} {count}" for name, count in sorted(self.failed.items()))
+            console.print(f"[yellow]Attempts that failed: {counts}[/]", highlight=False)
+
+    def _tell(self, *, last: bool) -> None:
+        delivery = self.tracker.log_finished()
+        if not delivery.ok:
+            self._failed(f"mlflow/{delivery.status}", str(delivery))
+            say(delivery, self.layout.workspace, last=last)
+        self._publish(last)
+        if self.push and self._unpushed:
+            self._push(last)
+
+    def _publish(self, last: bool) -> None:
+        while self._unpublished:
+            try:
+                # no retries within an attempt, they would hold training; the end of the flow has them
+                with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                    publish_iteration(self.layout, self._unpublished[0])
+            except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+                said = f"Prefect: artefact not taken ({type(error).__name__}: {error})"
+                self._failed("prefect", said)
+                mend = "Mend: start its server, then the same command again." if last else "Training goes on."
+                console.print(f"[yellow]{said}. {mend}[/]", highlight=False)
+                return
+            self._unpublished.pop(0)
+
+    def _push(self, last: bool) -> None:
+        try:
+            self.versions.push(self._unpushed)
+        except PushFailed as error:
+            said = f"DVC remote: {len(self._unpushed)} stages not pushed ({str(error)[:160]})"
+            self._failed("remote", said)
+            where = self.layout.workspace
+            mend = f"Mend: `dvc push` in {where} when it is back." if last else "Training goes on."
+            console.print(f"[yellow]{said}. {mend}[/]", highlight=False)
+        else:
+            self._unpushed = []
+
+    def _failed(self, kind: str, said: str) -> None:
+        self.failed[kind] += 1
+        self.warn(said)
+
+
+@contextmanager
+def prefect_needed() -> Iterator[None]:
+    """A flow needs its server at its start and its end; stages do not. Raises PrefectAway where it is gone then."""
+    try:
+        yield
+    except (httpx.TransportError, RuntimeError) as error:
+        server = PREFECT_API_URL.value()
+        if server is None or not _is_prefects(error, server):
+            raise
+        raise PrefectAway(
+            f"Prefect's server {server} is away ({type(error).__name__}: {error}). What is finished is on disk. Mend: "
+            "start it again, or unset PREFECT_API_URL to do without; the same command then goes on from here."
+        ) from error
+
+
+def _is_prefects(error: Exception, server: str) -> bool:
+    """Not a rollout server's or a teacher's."""
+    if isinstance(error, httpx.TransportError):
+        return str(error.request.url).startswith(server)
+    return "Failed to reach API" in str(error)
+
+
+def publish_iteration(layout: Layout, iteration: int) -> None:
+    """The iteration's row as a Prefect artefact: solve rates, hard set, templates found, accuracy."""
+    row = table_rows(layout, iteration)[iteration]
+    shown = {name: value for name, value in row.items() if not isinstance(value, dict)}
+    create_table_artifact(
+        key=f"{layout.experiment}-iteration-{iteration}".replace("_", "-").replace(".", "-"),
+        table=[{"what": name, "value": value} for name, value in shown.items()],
+        description=f"Iteration {iteration} of {layout.experiment}",
+    )

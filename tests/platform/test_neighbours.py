@@ -1,0 +1,316 @@
+"""MLflow, Prefect's server or DVC's remote away: training goes on, and what is missing is delivered later, once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from flows.versioning import PushFailed, Versions
+from p2o_core.schemas import BadInput
+from tasks.delivery import DeliveryStatus
+from tasks.experiment import Experiment, load_experiment
+from tasks.layout import Layout
+from tasks.report import experiment_rows
+from tasks.tracking import Tracker
+from tests.platform.conftest import Workspace, environment
+from tests.platform.test_doors import digests
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class Server:
+    """A real server on loopback that can be killed and started again on its port."""
+
+    command: str
+    port: int
+    health: str
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        with (self.folder / "server.log").open("a") as log:
+            self.process = subprocess.Popen(
+                f"exec {self.command} --host 127.0.0.1 --port {self.port}",
+                shell=True,
+                cwd=self.folder,
+                env=environment() | {"PREFECT_HOME": str(self.folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            with suppress(OSError), urllib.request.urlopen(self.url + self.health, timeout=2):
+                return
+            time.sleep(0.1)
+        raise AssertionError((self.folder / "server.log").read_text()[-2000:])
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    server = Server("mlflow server --workers 1 --backend-store-uri sqlite:///mlflow.db", free_port(), "/health", folder)
+    server.start()
+    yield server
+    server.kill()
+
+
+@dataclass
+class Cut:
+    """A proxy before MLflow whose line is cut at one request: before the server hears of it, or after it did what it
+    says, with the answer lost."""
+
+    target: str
+    at: int
+    after: bool
+    seen: list[str] = field(default_factory=list)
+
+    def forward(self, handler: BaseHTTPRequestHandler) -> None:
+        number = len(self.seen)
+        self.seen.append(handler.path)
+        if number >= self.at and not self.after:
+            handler.close_connection = True
+            return
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0)) or None
+        kept = {name: handler.headers[name] for name in ("Content-Type",) if handler.headers[name]}
+        request = urllib.request.Request(self.target + handler.path, body, kept, method=handler.command)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                status, content = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            status, content = error.code, error.read()
+        if number >= self.at:
+            handler.close_connection = True
+            self.after = False  # and from now on nobody is there
+            return
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+
+@contextmanager
+def served(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """The URL of a server that answers every request so."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self)
+
+        do_POST = do_PUT = do_PATCH = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+
+
+def opened(workspace: Workspace) -> tuple[Experiment, Layout]:
+    experiment = load_experiment(workspace.root / "params.yaml")
+    return experiment, Layout(workspace.root, experiment.experiment)
+
+
+def assert_delivered_once(database: Path, experiment: Experiment, layout: Layout) -> None:
+    """Every number of every iteration is a point on parent and child, none is there twice, and in order."""
+    query = """select m.key, m.step, m.value, t.value from metrics m join tags t using (run_uuid)
+               join tags k on k.run_uuid = coalesce((select value from tags p where p.run_uuid = m.run_uuid
+               and p.key = 'mlflow.parentRunId'), m.run_uuid) and k.key = 'p2o.params_digest' and k.value = ?
+               where t.key = 'mlflow.runName' order by m.rowid"""
+    with sqlite3.connect(database) as connection:
+        points = connection.execute(query, (experiment.digest(),)).fetchall()
+    places = [(key, step, run) for key, step, _, run in points]
+    assert len(places) == len(set(places)), "no point twice"
+    found = {(key, step, run): value for key, step, value, run in points}
+    rows = experiment_rows(layout.run, experiment.last_iteration)
+    assert len(rows) == experiment.last_iteration + 1
+    for row in rows:
+        iteration = row["iteration"]
+        for key, value in row.items():
+            if key != "iteration":
+                for run in (experiment.experiment, f"{experiment.experiment} · {iteration}"):
+                    assert found[key, iteration, run] == pytest.approx(value)
+    steps = [step for key, step, run in places if key == "tokens/cumulative" and run == experiment.experiment]
+    assert steps == sorted(steps)
+
+
+def test_what_a_server_can_do_is_a_status(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr("tasks.tracking.ATTEMPT_S", 1.0)
+
+    def says(status: int) -> Callable[[BaseHTTPRequestHandler], None]:
+        return lambda handler: handler.send_error(status)
+
+    def slowly(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.7)
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(b"{}")
+
+    with socket.socket() as silent, served(says(503)) as broken, served(says(401)) as closed, served(slowly) as slow:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()  # the kernel accepts, nobody answers
+        addresses = {
+            f"http://127.0.0.1:{free_port()}": DeliveryStatus.UNREACHABLE,
+            "http://no-such-host.invalid": DeliveryStatus.UNREACHABLE,
+            f"http://user:secret@127.0.0.1:{silent.getsockname()[1]}": DeliveryStatus.TIMEOUT,
+            broken: DeliveryStatus.SERVER_ERROR,
+            closed: DeliveryStatus.REFUSED,
+            slow: DeliveryStatus.SLOW,
+        }
+        for address, status in addresses.items():
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+            started = time.monotonic()
+            tracker = Tracker(*opened(trained))
+            delivery = tracker.log_finished()
+            assert (delivery.status, delivery.logged, delivery.waiting) == (status, 0, 3), str(delivery)
+            assert time.monotonic() - started < 8, "training is not held"
+            assert "up to 3 iterations are waiting" in str(delivery)
+            assert "secret" not in str(delivery)
+            assert tracker.failures == {status: 1}
+
+
+def test_cut_anywhere_and_delivered_once(trained: Workspace, mlflow: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line is cut at one request, and another process (or the same one) delivers the rest."""
+    base, layout = opened(trained)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    length = 0
+    for number, at in enumerate([10_000, *range(1, 60, 6)]):
+        if number > 0 and at >= length:
+            break
+        experiment = base.model_copy(update={"seed": 1000 + number})  # a parent of its own
+        cut = Cut(mlflow.url, at, after=number % 2 == 0)
+        with served(cut.forward) as address:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+            tracker = Tracker(experiment, layout, patient=True)
+            first = tracker.log_finished()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
+        if number == 0:
+            length = len(cut.seen)
+            assert first.ok
+        else:
+            assert not first.ok, f"cut at {at} of {length}"
+        second = (tracker if number % 3 == 0 else Tracker(experiment, layout, patient=True)).log_finished()
+        assert second.ok, str(second)
+        assert first.logged + second.logged == 3
+        assert_delivered_once(mlflow.folder / "mlflow.db", experiment, layout)
+    assert length > 20
+
+
+def test_run_without_mlflow_and_remote_then_track(copy: Workspace, trained: Workspace, mlflow: Server) -> None:
+    """A whole run while both are away; `p2o track` and the next run deliver."""
+    copy.sh("rm -r data/runs/tiny/2 data/reports mlflow.db")
+    copy.edit("params.yaml", "tracking: {project: tests}", "tracking: {project: away, push: true}")
+    store = copy.root.parent / "store"
+    store.write_text("in the way")
+    assert "no default remote" in copy.sh("p2o run", check=False).stderr
+    copy.sh(f"dvc remote add --default store {store}")
+    gone = f"http://127.0.0.1:{free_port()}"
+    output = copy.sh(f"MLFLOW_TRACKING_URI={gone} p2o run --no-run-cache").stdout
+    assert digests(copy) == digests(trained)
+    assert "up to 2 iterations are waiting on disk. Training goes on." in output
+    assert "up to 3 iterations are waiting on disk. Mend: `p2o track --workspace" in output
+    assert "Attempts that failed: mlflow/unreachable 4, remote 4" in output
+    assert not (copy.root / "mlflow.db").exists()
+
+    refused = copy.sh(f"MLFLOW_TRACKING_URI={gone} p2o track", check=False)
+    assert refused.returncode == 1
+    assert "up to 3 iterations are waiting" in refused.stdout
+    there = f"MLFLOW_TRACKING_URI={mlflow.url}"
+    assert "3 iterations delivered" in copy.sh(f"{there} p2o track").stdout
+    for manifest in copy.run.glob("*/evaluate.manifest.json"):  # as a copy, a checkout, DVC's run cache
+        os.utime(manifest)
+    with sqlite3.connect(mlflow.folder / "mlflow.db") as database:  # as a kill before the tag
+        assert database.execute("delete from tags where key = 'p2o.logged'").rowcount > 0
+    assert "3 iterations delivered" in copy.sh(f"{there} p2o track").stdout
+    assert_delivered_once(mlflow.folder / "mlflow.db", *opened(copy))
+
+    store.unlink()
+    assert "not pushed" not in copy.sh(f"{there} p2o run").stdout
+    copy.sh("rm -r .dvc/cache data/runs data/reports && dvc pull")
+    assert digests(copy) == digests(trained)
+
+
+def test_remotes_that_are_away(copy: Workspace) -> None:
+    versions = Versions(copy.root)
+    with pytest.raises(BadInput, match="no default remote"):
+        versions.check_remote()
+    copy.sh(f"dvc remote add --default store http://127.0.0.1:{free_port()}/store")
+    versions.check_remote()
+    started = time.monotonic()
+    with pytest.raises(PushFailed, match="Cannot connect"):
+        versions.push(["evaluate@1", "evaluate@2"])
+    assert time.monotonic() - started < 15
+
+
+def test_prefect_server_killed_in_the_middle(copy: Workspace, trained: Workspace, tmp_path: Path) -> None:
+    """kill -9 while a stage runs: started again, the run ends as if nothing had been; left dead, it stops with the
+    mend after its last stage, and the same command goes on without it."""
+    server = Server("prefect server start", free_port(), "/api/health", tmp_path)
+    address = f"PREFECT_API_URL={server.url}/api"
+    try:
+        for again in (True, False):
+            copy.sh("rm -r data/runs/tiny/2 data/reports")
+            if again:
+                server.start()
+            with (copy.root / "run.log").open("w") as log:
+                process = subprocess.Popen(
+                    f"{address} PREFECT_CLIENT_MAX_RETRIES={4 if again else 1} exec p2o run --no-run-cache",
+                    shell=True,
+                    cwd=copy.root,
+                    env=environment(),
+                    stdout=log,
+                    stderr=log,
+                )
+                deadline = time.monotonic() + 120
+                while not (copy.run / "2" / "rollout.manifest.json").exists():
+                    assert process.poll() is None
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+                server.kill()
+                if again:
+                    server.start()
+                status = process.wait(timeout=200)
+            said = (copy.root / "run.log").read_text()
+            assert status == (0 if again else 1), said
+            assert "Traceback" not in said
+            if not again:
+                assert f"Prefect's server {server.url}/api is away" in said
+                assert "report: up to date" in copy.sh("p2o run").stdout
+            assert digests(copy) == digests(trained)
+    finally:
+        server.kill()

@@ -21,7 +21,7 @@ from tasks.layout import Layout
 from tasks.lock import WORKSPACE_LOCK, alone, command
 from tasks.registry import STAGES, plan
 from tasks.report import experiment_rows
-from tasks.runner import StageRun, run_stage
+from tasks.runner import StageRun, is_fresh, run_stage
 from tasks.runtime import Runtime
 from tasks.tracking import Tracker
 
@@ -51,9 +51,7 @@ def train(
         except KeyboardInterrupt:
             if not cancellation.asked:
                 raise
-            return Cancelled(
-                message="Cancelled. Finished stages and units are on disk; the same run goes on from there."
-            )
+            return Cancelled(message="Cancelled; what is finished is on disk, and the same run goes on from there")
     return None
 
 
@@ -79,6 +77,9 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
             name = node(stage, iteration)
             if versions.is_up_to_date(name):
                 console.print(f"[dim]{name}: up to date[/]")
+            elif is_fresh(stage, experiment, layout, iteration):
+                versions.commit(name)
+                console.print(f"[dim]{name}: finished before, recorded now[/]")
             elif run_cache and versions.restore(name):
                 console.print(f"[dim]{name}: restored from DVC's run cache[/]")
             else:

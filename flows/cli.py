@@ -251,6 +251,19 @@ def serve(
 
 
 @app.command()
+def deploy(
+    workspace: Workspace = Path("."),
+    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = PREFECT_PORT,
+) -> None:
+    """Serve the deployments `train` and `nightly` to the Prefect server of `p2o ui`, until Ctrl-C."""
+    os.environ.setdefault("PREFECT_API_URL", f"http://127.0.0.1:{prefect_port}/api")
+    prepare_environment(workspace)
+    from flows.deployments import serve_deployments
+
+    serve_deployments(workspace)
+
+
+@app.command()
 def ui(
     workspace: Workspace = Path("."),
     mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow pages.")] = MLFLOW_PORT,

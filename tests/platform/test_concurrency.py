@@ -1,0 +1,188 @@
+"""Two runs in one workspace, two experiments side by side, and Cancel in Prefect's page."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.states import Cancelling, StateType
+
+from tasks.lock import alone, holder
+from tests.engines.conftest import free_port
+from tests.platform.conftest import Workspace, environment
+from tests.platform.test_doors import digests
+
+ENDLESS = "--set evolve.max_metric_calls=1000000"
+"""A search that is still at work whenever somebody looks."""
+
+
+def started(workspace: Workspace, command: str, log: str, **extra: str) -> subprocess.Popen:
+    with (workspace.root / log).open("w") as stream:
+        return subprocess.Popen(
+            f"exec {command}",
+            shell=True,
+            cwd=workspace.root,
+            env=environment() | extra,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+
+
+def until(condition, patience_s: float, what: str):
+    deadline = time.monotonic() + patience_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+    return found
+
+
+def units(root: Path) -> list[Path]:
+    return sorted(root.rglob("units/*/1/evolve/*-completions-*"))
+
+
+def test_the_second_run_says_who_is_at_work(copy: Workspace) -> None:
+    copy.sh("rm -r data/runs/tiny/2 data/reports")
+    first = started(copy, "p2o run --no-run-cache", "first.log")
+    until(lambda: (copy.root / ".p2o.lock").exists() and (copy.root / ".p2o.lock").read_text(), 60, "no lock")
+    refused = copy.sh("p2o stage mine --iteration 1", check=False)
+    assert refused.returncode == 2
+    assert f"process {first.pid}" in refused.stderr
+    assert "p2o run --no-run-cache" in refused.stderr
+    assert "since" in refused.stderr
+    assert "Mend" in refused.stderr
+    waiting = copy.sh("p2o run --wait", timeout=300)
+    assert first.wait(timeout=60) == 0
+    assert "distill@2: up to date" in waiting.stdout, "it waited, and found all done"
+
+
+def test_a_lock_ends_with_its_process(copy: Workspace) -> None:
+    first = started(copy, f"p2o run --no-run-cache {ENDLESS}", "first.log")
+    (workspace,) = until(lambda: list((copy.root / "experiments").glob("*")), 60, "no workspace")
+    until(lambda: (workspace / ".p2o.lock").exists() and (workspace / ".p2o.lock").read_text(), 60, "no lock")
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    with alone(workspace / ".p2o.lock", "test"):
+        assert str(os.getpid()) in holder(workspace / ".p2o.lock")
+    assert "another process" in holder(workspace / ".p2o.lock"), "nobody is named when nobody is there"
+
+
+def test_two_experiments_side_by_side_do_not_touch_each_other(copy: Workspace, trained: Workspace) -> None:
+    copy.sh("rm -r data/runs/tiny/2 data/reports")
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(copy.sh, c) for c in ("p2o run --no-run-cache", "p2o run --arm grpo --iterations 1")]
+        for run in runs:
+            run.result()
+    assert {k: v for k, v in digests(copy).items() if "grpo" not in k} == digests(trained)
+    assert (copy.root / "experiments/tiny-grpo/data/runs/tiny-grpo/1/metrics.json").exists()
+
+
+@dataclass
+class Server:
+    url: str
+
+    def client(self) -> SyncPrefectClient:
+        return SyncPrefectClient(self.url)
+
+    def running(self) -> UUID | None:
+        with self.client() as client:
+            state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+            found = client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state))
+        return found[0].id if found else None
+
+    def cancel(self, run: UUID) -> None:
+        with self.client() as client:
+            client.set_flow_run_state(run, Cancelling())
+
+    def state(self, run: UUID) -> StateType | None:
+        with self.client() as client:
+            return client.read_flow_run(run).state_type
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    port = free_port()
+    home = {"PREFECT_HOME": str(tmp_path / "server"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    (tmp_path / "server").mkdir()
+    command = f"exec prefect server start --host 127.0.0.1 --port {port}"
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            command, shell=True, env=environment() | home, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield Server(f"http://127.0.0.1:{port}/api")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def processes_of(workspace: Path) -> list[psutil.Process]:
+    """Whatever runs because of this workspace: started in it, or with its path in the command."""
+    found = []
+    for process in psutil.process_iter(["cwd", "cmdline"]):
+        at_home = str(process.info["cwd"] or "").startswith(str(workspace))
+        if at_home and process.pid != os.getpid():
+            found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("door", ["console", "deployment"])
+def test_cancelled_in_prefect_s_page(copy: Workspace, server: Server, door: str) -> None:
+    """Everything is gone within 10 s, and what was finished is there: nothing is computed twice."""
+    copy.edit("params.yaml", "max_metric_calls: 150", "max_metric_calls: 1000000")
+    copy.sh("rm -r data/runs/tiny/1 data/runs/tiny/2 data/reports")
+    url = {"PREFECT_API_URL": server.url}
+    until(lambda: _answers(server), 90, "the server does not come up")
+    process = started(copy, "p2o run" if door == "console" else "p2o deploy", "run.log", **url)
+    try:
+        if door == "deployment":
+            until(lambda: _start_deployment(server), 90, "no deployment")
+        until(lambda: len(units(copy.root)) >= 3, 120, (copy.root / "run.log").read_text()[-2000:])
+        run = server.running()
+        assert run is not None
+        server.cancel(run)
+        cancelled = time.monotonic()
+        stays = {process.pid} if door == "deployment" else set()
+        until(lambda: {p.pid for p in processes_of(copy.root)} <= stays, 15, f"still there: {processes_of(copy.root)}")
+        assert time.monotonic() - cancelled < 10
+        until(lambda: server.state(run) == StateType.CANCELLED, 30, f"state {server.state(run)}")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in units(copy.root)}
+    assert len(kept) >= 3
+    again = started(copy, "p2o run", "again.log")
+    try:
+        until(lambda: len(units(copy.root)) > len(kept), 120, (copy.root / "again.log").read_text()[-2000:])
+    finally:
+        os.killpg(again.pid, signal.SIGKILL)
+        again.wait()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "finished units are not written again"
+
+
+def _answers(server: Server) -> bool:
+    try:
+        with server.client() as client:
+            return client.api_healthcheck() is None
+    except Exception:
+        return False
+
+
+def _start_deployment(server: Server) -> bool:
+    with server.client() as client:
+        found = client.read_deployments()
+        train = [deployment for deployment in found if deployment.name == "train"]
+        if train:
+            client.create_flow_run_from_deployment(train[0].id)
+    return bool(train)

@@ -171,6 +171,9 @@ class TeacherReflector(ModelReflectorSection):
     timeout_s: PositiveFloat = Field(120.0, description="seconds an attempt may take")
     retries: int = Field(4, ge=0, description="further attempts after one that failed")
     backoff_s: PositiveFloat = Field(1.0, description="seconds before the first further attempt, doubling, with jitter")
+    patience_s: PositiveFloat = Field(
+        600.0, description="seconds without any answer after which a search ends with the templates it has"
+    )
     input_price: float = Field(0.0, ge=0, description="dollars a million input tokens")
     output_price: float = Field(0.0, ge=0, description="dollars a million output tokens")
 

@@ -16,7 +16,7 @@ from p2o_core.config import TeacherReflector as TeacherSettings
 from p2o_core.cover import greedy_cover
 from p2o_core.engines.base import RolloutEngine, Sampling
 from p2o_core.search.adapter import COMPONENT, TemplateAdapter
-from p2o_core.search.language_models import LanguageModel
+from p2o_core.search.language_models import ENDPOINT_DOWN, LanguageModel
 from p2o_core.search.proposals import ProposalGuard
 from p2o_core.search.racing import Race
 from p2o_core.search.reflection import ModelReflector, ReflectionCost
@@ -124,7 +124,7 @@ def evolve_templates(
             config.parents, random.Random(derive_seed(seed, "parents")), first=len(archive)
         ),
         # not max_metric_calls: gepa would count the instances a race left out
-        stop_callbacks=lambda state: progress.is_spent(state) or _broken(reflector) is not None,
+        stop_callbacks=lambda state: progress.is_spent(state) or _broken(reflector) is not None or _alone(reflector),
         cache_evaluation=False,  # gepa's cache does not tell train from dev instances
         track_best_outputs=False,
         callbacks=[progress],  # type: ignore[list-item]
@@ -177,6 +177,11 @@ def evolve_templates(
 
 def _broken(reflector: PhraseReflector | ModelReflector) -> Exception | None:
     return reflector.error if isinstance(reflector, ModelReflector) else None
+
+
+def _alone(reflector: PhraseReflector | ModelReflector) -> bool:
+    """The endpoint that reflects is down: what the search would still spend could find nothing new."""
+    return isinstance(reflector, ModelReflector) and reflector.cost.failed[ENDPOINT_DOWN] > 0
 
 
 def _reflector(

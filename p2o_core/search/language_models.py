@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +14,11 @@ from p2o_core.seeding import derive_seed
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAIError
+
+
+ENDPOINT_DOWN = "endpoint_down"
+"""Kind of failure of a prompt that was given up since the endpoint had been away for ``patience_s``."""
+AWAY = ("connection", "http_502", "http_503", "http_504")
 
 
 @dataclass(frozen=True)
@@ -51,16 +57,23 @@ class EngineModel:
 
 class TeacherModel:
     """Any OpenAI-compatible chat endpoint. Failures that may pass (408, 409, 429, 5xx, connection, time-out, junk
-    instead of an answer) are tried again with exponential back-off and jitter; each one is counted by its kind."""
+    instead of an answer) are tried again with exponential back-off and jitter; each one is counted by its kind.
+
+    An endpoint that is away (no connection, 502 to 504) is waited for beyond ``retries``. When it, or one that only
+    times out, gave no answer to anything for ``patience_s``, it is down: no prompt of this model is sent any more, each
+    one's reply has the failure ``endpoint_down``."""
 
     def __init__(self, config: TeacherReflector, api_key: str, *, seed: int) -> None:
         self.config = config
         self.seed = seed
         self.calls = 0
+        self.down = False
+        self._last_answer = 0.0
         self._api_key = api_key
 
     def complete(self, prompts: Sequence[str]) -> list[Reply]:
         self.calls += 1
+        self._last_answer = time.monotonic()  # nothing was asked in between
         return asyncio.run(self._complete_all(prompts))
 
     async def _complete_all(self, prompts: Sequence[str]) -> list[Reply]:
@@ -82,12 +95,14 @@ class TeacherModel:
 
     async def _complete(self, client: AsyncOpenAI, prompt: str, seed: int) -> Reply:
         from openai import OpenAIError
-        from tenacity import AsyncRetrying, RetryError, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+        from tenacity import AsyncRetrying, RetryError, retry_if_exception, wait_exponential_jitter
 
+        if self.down:
+            return Reply(None, failures=(ENDPOINT_DOWN,))
         failures: list[str] = []
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(self.config.retries + 1),
-            wait=wait_exponential_jitter(initial=self.config.backoff_s, max=60.0),
+            stop=lambda _: self._given_up(failures),
+            wait=wait_exponential_jitter(initial=self.config.backoff_s, max=min(60.0, self.config.patience_s / 4)),
             retry=retry_if_exception(lambda error: isinstance(error, _Failure) and error.may_pass),
         )
 
@@ -105,18 +120,28 @@ class TeacherModel:
                     raise TypeError("no text in the answer")
             except OpenAIError as error:
                 failures.append(_kind(error))
+                if failures[-1] not in (*AWAY, "timeout"):
+                    self._last_answer = time.monotonic()
                 raise _Failure(may_pass=_may_pass(error)) from None  # the error's text may quote headers
             except (AttributeError, IndexError, TypeError, ValueError, KeyError):
                 failures.append("junk")
+                self._last_answer = time.monotonic()
                 raise _Failure(may_pass=True) from None
+            self._last_answer = time.monotonic()
             usage = answer.usage
             return Reply(text, usage.prompt_tokens if usage else 0, usage.completion_tokens if usage else 0)
 
         try:
             reply: Reply = await retrying(attempt)
         except (RetryError, _Failure):
-            return Reply(None, failures=tuple(failures))
+            return Reply(None, failures=(*failures, *([ENDPOINT_DOWN] if self.down else ())))
         return Reply(reply.text, reply.input_tokens, reply.output_tokens, tuple(failures))
+
+    def _given_up(self, failures: Sequence[str]) -> bool:
+        """Whether a prompt that failed so is not sent again."""
+        if failures[-1] in (*AWAY, "timeout") and time.monotonic() - self._last_answer > self.config.patience_s:
+            self.down = True
+        return self.down or sum(kind not in AWAY for kind in failures) > self.config.retries
 
 
 class _Failure(Exception):

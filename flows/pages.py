@@ -17,7 +17,7 @@ LOOPBACK = "127.0.0.1"
 def commands(workspace: Path, mlflow_port: int, prefect_port: int) -> list[list[str]]:
     """The two servers' command lines."""
     mlflow = [sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(mlflow_port)]
-    mlflow += ["--backend-store-uri", tracking_uri(workspace), "--default-artifact-root"]
+    mlflow += ["--default-artifact-root"]
     mlflow += [(home(workspace) / "mlartifacts").as_uri()]
     prefect = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(prefect_port)]
     return [mlflow, prefect]
@@ -26,7 +26,11 @@ def commands(workspace: Path, mlflow_port: int, prefect_port: int) -> list[list[
 def serve(workspace: Path, mlflow_port: int, prefect_port: int) -> None:
     """Run both until Ctrl-C, or until one of them ends."""
     # Prefect's page asks the default port otherwise, whatever port it was served from
-    environment = os.environ | {"PREFECT_SERVER_UI_API_URL": f"http://{LOOPBACK}:{prefect_port}/api"}
+    environment = os.environ | {
+        # not on the command line, which everyone on this machine may read: the address may hold a password
+        "MLFLOW_BACKEND_STORE_URI": tracking_uri(workspace),
+        "PREFECT_SERVER_UI_API_URL": f"http://{LOOPBACK}:{prefect_port}/api",
+    }
     servers = [subprocess.Popen(command, env=environment) for command in commands(workspace, mlflow_port, prefect_port)]
     console.print(
         f"MLflow http://{LOOPBACK}:{mlflow_port}   Prefect http://{LOOPBACK}:{prefect_port}   Ctrl-C ends both"

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Dtype = Literal["float32", "bfloat16"]
 PromptStyle = Literal["plain", "p2o", "qwen25-math"]
 """What stands around a question; :data:`p2o_core.prompts.STYLES` has the texts."""
+
+
+def _without_credentials(url: str) -> str:
+    """Parameters go to params.yaml, DVC, MLflow and logs; secrets go to the environment."""
+    parts = urlsplit(url)
+    if parts.username or parts.password or SECRET_QUERY.search(parts.query):
+        raise ValueError(
+            "a key or password in an URL would be logged; give it in the environment (key_env, api_key_env)"
+        )
+    return url
+
+
+SECRET_QUERY = re.compile(r"(?:^|&)[^=&]*(?:key|token|secret|password|signature)[^=&]*=", re.IGNORECASE)
+Url = Annotated[str, AfterValidator(_without_credentials)]
 
 
 class Section(BaseModel):
@@ -91,7 +107,7 @@ class ServerEngineConfig(Section):
     """One or many vLLM servers (``p2o serve``) behind OpenAI's protocol; adapters are loaded at run time."""
 
     type: Literal["server"] = "server"
-    urls: tuple[str, ...] = Field(..., min_length=1, description="base URLs, as http://127.0.0.1:8001")
+    urls: tuple[Url, ...] = Field(..., min_length=1, description="base URLs, as http://127.0.0.1:8001")
     concurrency: PositiveInt = Field(32, description="requests in flight a server at most: the back-pressure")
     timeout_s: PositiveFloat = Field(600.0, description="seconds a completion may take")
     retries: PositiveInt = Field(5, description="times a request is tried again, on whichever server is well")
@@ -163,7 +179,7 @@ class TeacherReflector(ModelReflectorSection):
     """A stronger model behind an OpenAI-compatible endpoint."""
 
     type: Literal["teacher"] = "teacher"
-    base_url: str = Field(..., description="as https://host/v1")
+    base_url: Url = Field(..., description="as https://host/v1")
     model: str = Field(..., description="name the endpoint knows it by")
     key_env: str = Field("P2O_TEACHER_API_KEY", description="environment variable with the key")
     secret_block: str = Field("", description="Prefect Secret block with the key, where the variable is not set")

@@ -96,8 +96,16 @@ class ServerEngine:
             return thread.submit(asyncio.run, _Batch(self, rows, sampling).run()).result()
 
     def headers(self) -> dict[str, str]:
-        key = os.environ.get(self.config.api_key_env, "") if self.config.api_key_env else ""
-        return {"Authorization": f"Bearer {key}"} if key else {}
+        return {"Authorization": f"Bearer {self._key}"} if self._key else {}
+
+    def quoted(self, answer: str) -> str:
+        """The beginning of what a server said, for messages; a server that echoes our headers must not put the key
+        into a log."""
+        return (answer.replace(self._key, "***") if self._key else answer)[:300]
+
+    @property
+    def _key(self) -> str:
+        return os.environ.get(self.config.api_key_env, "") if self.config.api_key_env else ""
 
 
 class _Batch:
@@ -192,7 +200,9 @@ class _Batch:
             body = {"lora_name": self.engine.model, "lora_path": str(self.engine.adapter)}
             loaded = await client.post(f"{server.url}/v1/load_lora_adapter", json=body)
             if loaded.status_code != httpx.codes.OK and "already" not in loaded.text:
-                raise _Failed(f"http_{loaded.status_code}", f"adapter not loaded: {loaded.text[:200]}", unwell=True)
+                raise _Failed(
+                    f"http_{loaded.status_code}", f"adapter not loaded: {self.engine.quoted(loaded.text)}", unwell=True
+                )
         await self._check_logprobs(server, client)
 
     async def _check_logprobs(self, server: _Server, client: httpx.AsyncClient) -> None:
@@ -233,13 +243,14 @@ class _Batch:
             raise _Failed("connection", type(error).__name__, unwell=True) from error
         status = response.status_code
         if status in MAY_PASS or status >= 500 or status == httpx.codes.NOT_FOUND:  # not found: it lost our adapter
-            raise _Failed(f"http_{status}", response.text[:200], unwell=status == httpx.codes.NOT_FOUND)
+            raise _Failed(f"http_{status}", self.engine.quoted(response.text), unwell=status == httpx.codes.NOT_FOUND)
         if status != httpx.codes.OK:
-            raise EngineUnavailable(f"{server.url} refused a request for good, status {status}: {response.text[:300]}")
+            said = self.engine.quoted(response.text)
+            raise EngineUnavailable(f"{server.url} refused a request for good, status {status}: {said}")
         try:
             (choice,) = response.json()["choices"]
         except (ValueError, KeyError, TypeError) as error:
-            raise _Failed("junk", response.text[:100], unwell=False) from error
+            raise _Failed("junk", self.engine.quoted(response.text), unwell=False) from error
         return choice
 
     async def _ask(self, server: _Server, client: httpx.AsyncClient, index: int) -> Completion:

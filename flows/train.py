@@ -64,7 +64,7 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
             "Mend: ask for fewer, or extend the field."
         )
     layout, versions, log = Layout(root, experiment.experiment), Versions(root), get_run_logger()
-    check_unchanged(layout)
+    check_unchanged(experiment, layout)
     push = experiment.tracking.push
     if push:
         versions.check_remote()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, read_json
+from tasks.experiment import Experiment, FilesPrepare
 from tasks.layout import Layout
 from tasks.manifests import manifest_path
 
 
-def check_unchanged(layout: Layout) -> None:
-    """Refuse to go on when an iteration was trained on other problems than those that lie there now.
+def check_unchanged(experiment: Experiment, layout: Layout) -> None:
+    """Refuse to go on when an iteration was trained on other problems than those that lie there now: other files in
+    data/sources/, where the experiment reads them, or another train split.
 
     Raises:
         BadInput: with both digests.
@@ -20,7 +22,7 @@ def check_unchanged(layout: Layout) -> None:
     began_with = read_json(trained[0])["inputs"]
     prepared = manifest_path(layout.base, "prepare")
     recorded = {layout.relative(layout.base / "train.parquet"): began_with}
-    if prepared.exists():
+    if prepared.exists() and isinstance(experiment.prepare, FilesPrepare):
         recorded |= dict.fromkeys(read_json(prepared)["inputs"], read_json(prepared)["inputs"])
     for name, digests in recorded.items():
         path = layout.workspace / name

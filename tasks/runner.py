@@ -61,7 +61,7 @@ def run_stage(
             "asked for. Mend: add it to params.yaml, or ask for an earlier one."
         )
     if stage.name == "prepare":
-        check_unchanged(layout)
+        check_unchanged(experiment, layout)
     with storage_errors(stage.output_folder(layout, iteration)):
         recalled = _run(stage, experiment, layout, iteration, runtime, progress)
     seconds = time.monotonic() - started

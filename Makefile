@@ -2,12 +2,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: run test check acceptance install vllm smollm2 browser clean
+.PHONY: run test check chaos acceptance install vllm smollm2 browser clean
 run: install            ## train the embedded default and print its table
 	$(BIN)/p2o run
 
 test: check vllm browser  ## everything CI runs
 	$(BIN)/pytest -m "not slow"
+
+chaos: install         ## a hundred kills at random moments (about half an hour)
+	$(BIN)/python -m benchmarks.chaos --kills 100
 
 acceptance: install     ## the embedded default's claims on three seeds (about 15 minutes)
 	$(BIN)/pytest -m slow

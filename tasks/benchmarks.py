@@ -16,6 +16,7 @@ from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Judged, Problem
 from tasks.evaluate import measure
 from tasks.experiment import Experiment
+from tasks.journal import Journal, JournaledEngine, JournaledVerifier
 from tasks.layout import Layout
 from tasks.problems.sources import ProblemSource, load_source
 from tasks.runtime import Runtime
@@ -51,7 +52,7 @@ def evaluate_benchmarks(
     """Measure an iteration's policy on the benchmarks (on the held-out problems when none is named) and write
     predictions, verdicts and ``metrics.json`` to ``data/evaluations/<experiment>/<iteration>/<what was asked>/``.
 
-    What was measured with the same questions before is not measured again.
+    What was measured with the same questions before is not measured again, and what was killed half way goes on.
 
     Raises:
         BadInput: there is no such policy, or a source cannot be read.
@@ -62,19 +63,25 @@ def evaluate_benchmarks(
     problems = _problems(sources, layout)
     folder = layout.evaluations / str(iteration) / _digest(experiment, policy, problems, settings)
     if not (folder / METRICS).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = Journal(folder / "units", {"asked": folder.name})
         measured = measure(
-            runtime.engine(policy, base, experiment),
-            runtime.verifier(experiment.verify),
+            JournaledEngine(
+                lambda: runtime.engine(policy, base, experiment),
+                journal,
+                unit=experiment.engine.completions_per_unit,
+            ),
+            JournaledVerifier(runtime.verifier(experiment.verify), journal),
             problems,
             settings,
             derive_seed(experiment.seed, "benchmarks"),
         )
-        folder.mkdir(parents=True, exist_ok=True)
         write_rows(folder / "predictions.parquet", measured.completions, Completion)
         write_rows(folder / "judgements.parquet", measured.judged, Judged)
         counts = {source: sum(p.difficulty == source for p in problems) for source in measured.metrics["accuracy"]}
         settled = {"iteration": iteration, "settings": settings.model_dump(mode="json"), "problems": counts}
         write_json(folder / METRICS, settled | measured.metrics)  # last: with it the measurement counts as done
+        journal.close()
     return read_metrics(folder / METRICS)
 
 

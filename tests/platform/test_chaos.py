@@ -1,0 +1,25 @@
+"""A few kills of benchmarks/chaos.py in CI; a hundred at night."""
+
+from __future__ import annotations
+
+import random
+
+from rich.console import Console
+
+from benchmarks.chaos import delete_from, points, torment
+from benchmarks.chaos import digests as everything
+from tests.platform.conftest import Workspace
+
+
+def test_kills_at_random_moments_change_nothing(copy: Workspace, trained: Workspace) -> None:
+    delete_from(copy.root, random.Random(1))
+    (copy.root / "mlflow.db").unlink()
+    done = torment(copy.root, kills=4, seed=3, console=Console())
+    assert sum(done.kills.values()) == 4
+    assert done.failures == []
+    assert everything(copy.root) == everything(trained.root)
+    told = points(copy.root)
+    assert told == points(trained.root)
+    assert max(told.values()) == 1
+    assert not list((copy.root / "data").rglob(".*.tmp"))
+    assert "up to date" in copy.sh("dvc status").stdout

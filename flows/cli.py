@@ -277,7 +277,9 @@ def main() -> None:
         raise SystemExit(2) from None
     except PrefectAway as error:
         typer.secho(str(error), fg="red", err=True)
-        raise SystemExit(1) from None
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)  # Prefect's exit handler would try every event it could not send for 7 s: hours after a long run
 
 
 if __name__ == "__main__":

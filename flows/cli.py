@@ -109,8 +109,10 @@ def evaluate(
     """Measure a trained policy on benchmarks (the held-out problems by default): table, Prefect artefact, MLflow."""
     prepare_environment(workspace)
     from flows.evaluate import evaluate as run_evaluation
+    from flows.neighbours import prefect_needed
 
-    run_evaluation(str(workspace), iteration, benchmark, parse_settings(set_ or []))
+    with prefect_needed():
+        run_evaluation(str(workspace), iteration, benchmark, parse_settings(set_ or []))
 
 
 @app.command()
@@ -159,8 +161,10 @@ def compare(
 
     root = open_comparison(workspace, recipe, quick=quick, seeds=seeds, iterations=iterations)
     from flows.compare import compare as run_comparison
+    from flows.neighbours import prefect_needed
 
-    run_comparison(root, jobs)
+    with prefect_needed():
+        run_comparison(root, jobs)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,7 +50,10 @@ def run(
 
     from flows.display import console, print_iterations
     from flows.neighbours import prefect_needed
+    from flows.orphans import end_orphans
     from flows.train import train  # Prefect takes seconds to import: bad input is refused before
+
+    end_orphans()
 
     with prefect_needed():
         try:
@@ -116,8 +120,10 @@ def evaluate(
     """Measure a trained policy on benchmarks (the held-out problems by default): table, Prefect artefact, MLflow."""
     prepare_environment(workspace)
     from flows.evaluate import evaluate as run_evaluation
+    from flows.neighbours import prefect_needed
 
-    run_evaluation(str(workspace), iteration, benchmark, parse_settings(set_ or []))
+    with prefect_needed():
+        run_evaluation(str(workspace), iteration, benchmark, parse_settings(set_ or []))
 
 
 @app.command()
@@ -167,8 +173,10 @@ def compare(
 
     root = open_comparison(workspace, recipe, quick=quick, seeds=seeds, iterations=iterations)
     from flows.compare import compare as run_comparison
+    from flows.neighbours import prefect_needed
 
-    run_comparison(root, jobs)
+    with prefect_needed():
+        run_comparison(root, jobs)
 
 
 @app.command()
@@ -291,6 +299,8 @@ def main() -> None:
     """Console entry: bad input ends with its message and status 2, a server gone with status 1; no traceback."""
     # a console script started from a virtual environment that was not activated still finds its tools (dvc, mlflow)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    # as Ctrl-C: engine and verifier are closed, and Prefect's exit handler ends the server it started for the run
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except BadInput as error:
@@ -298,7 +308,9 @@ def main() -> None:
         raise SystemExit(2) from None
     except PrefectAway as error:
         typer.secho(str(error), fg="red", err=True)
-        raise SystemExit(1) from None
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)  # Prefect's exit handler would try every event it could not send for 7 s: hours after a long run
     except TrainingStopped as error:
         typer.secho(str(error), fg="red", err=True)
         raise SystemExit(3) from None

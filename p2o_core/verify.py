@@ -20,6 +20,7 @@ from types import TracebackType
 
 from p2o_core.checking import check_answer, failed, window
 from p2o_core.types import Verdict
+from p2o_core.verify_host import Effort
 
 __all__ = ["Verifier", "check_answer"]
 
@@ -43,8 +44,8 @@ class Verifier:
             raise ValueError(f"workers must be at least 1 and timeout_s positive, got {workers} and {timeout_s}")
         self.workers = workers
         self.timeout_s = timeout_s
-        self.replaced = 0
-        """Workers killed and replaced so far: one or two for each answer that was too much for them."""
+        self.effort = Effort()
+        """What the last call took."""
         self._host: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
@@ -95,8 +96,7 @@ class Verifier:
         assert self._host.stdout is not None
         pickle.dump(pairs, self._host.stdin)
         self._host.stdin.flush()
-        verdicts, replaced = pickle.load(self._host.stdout)
-        self.replaced += replaced
+        verdicts, self.effort = pickle.load(self._host.stdout)
         return list(verdicts)
 
     def _started(self) -> subprocess.Popen[bytes]:

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as PoolTimeout
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,7 +35,7 @@ from p2o_core.types import Verdict, VerdictStatus
 
 Pair = tuple[str, str]
 
-LOOK_CPU_S = 0.06
+LOOK_CPU_S = 0.1
 """Processor seconds of the first look. Of MATH-500's answers 1 % need more, and get it in the second pass."""
 
 LOOK_WALL_S = 0.5
@@ -78,13 +79,28 @@ def _limited(pair: Pair, timer: int, seconds: float) -> Verdict:
         signal.setitimer(timer, 0)  # off before the pool's locks are taken: dying with one would stop the pool
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What one call took: seconds until all had had their first look, answers that outlasted it, seconds of the second
+    pass over these, and workers killed and replaced.
+
+    >>> Effort(look_s=0.4, late=1, full_s=5.0, replaced=2).late
+    1
+    """
+
+    look_s: float = 0.0
+    late: int = 0
+    full_s: float = 0.0
+    replaced: int = 0
+
+
 class Host:
-    """``workers`` processes, each answer limited to ``timeout_s`` seconds. ``replaced`` counts killed workers."""
+    """``workers`` processes, each answer limited to ``timeout_s`` seconds."""
 
     def __init__(self, workers: int, timeout_s: float) -> None:
         self.workers = workers
         self.timeout_s = timeout_s
-        self.replaced = 0
+        self._replaced = 0
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["p2o_core.verify_preload"])
         self._pool: ProcessPool | None = None
@@ -95,15 +111,19 @@ class Host:
             self._pool.join()
             self._pool = None
 
-    def verify(self, pairs: Sequence[Pair]) -> list[Verdict]:
+    def verify(self, pairs: Sequence[Pair]) -> tuple[list[Verdict], Effort]:
         """One verdict for each pair, in order."""
+        self._started()
+        started, self._replaced = time.monotonic(), 0
         verdicts = self._run(pairs, signal.ITIMER_PROF, LOOK_CPU_S, LOOK_WALL_S)
+        looked = time.monotonic()
         late = [i for i, verdict in enumerate(verdicts) if verdict is None]
         # the pool's own limit is only there should the kernel's timer have been taken away
         second = self._run([pairs[i] for i in late], signal.ITIMER_REAL, self.timeout_s, self.timeout_s + 0.5)
         for i, verdict in zip(late, second, strict=True):
             verdicts[i] = verdict if verdict is not None else Verdict(VerdictStatus.TIMEOUT, 0.0, "")
-        return [verdict for verdict in verdicts if verdict is not None]
+        effort = Effort(looked - started, len(late), time.monotonic() - looked, self._replaced)
+        return [verdict for verdict in verdicts if verdict is not None], effort
 
     def _run(self, pairs: Sequence[Pair], timer: int, limit_s: float, wall_s: float) -> list[Verdict | None]:
         """One pass; None for what outlasted it."""
@@ -141,10 +161,10 @@ class Host:
         try:
             return future.result()
         except PoolTimeout:
-            self.replaced += 1
+            self._replaced += 1
             return None
         except ProcessExpired as error:
-            self.replaced += 1
+            self._replaced += 1
             if error.exitcode in (-signal.SIGPROF, -signal.SIGALRM):
                 return None
             return failed(f"worker died, exit code {error.exitcode}")
@@ -175,8 +195,7 @@ def _serve(host: Host, requests: BinaryIO, replies: BinaryIO) -> None:
             pairs = pickle.load(requests)
         except EOFError:
             return
-        before = host.replaced
-        pickle.dump((host.verify(pairs), host.replaced - before), replies)
+        pickle.dump(host.verify(pairs), replies)
         replies.flush()
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -67,12 +68,12 @@ def test_a_hung_worker_is_replaced_and_honest_answers_do_not_wait_for_it() -> No
 
 
 def test_honest_answers_beside_one_per_cent_of_hanging_ones() -> None:
-    speed = throughput(honest(300), timeout_s=0.2, rounds=3)
+    speed = throughput(honest(200), timeout_s=0.2, rounds=2)
     assert speed.ratio > 0.4, "0.7 and more on a machine of its own (benchmarks/hostile.py); tests share theirs"
 
 
 def test_a_giant_number_meets_the_memory_limit() -> None:
-    with PeakMemory() as peak, Verifier(workers=1, timeout_s=5.0) as verifier:
+    with PeakMemory() as peak, Verifier(workers=1, timeout_s=2.0) as verifier:
         verdicts = verifier.verify([("The answer is " + "\\boxed{7^{10^{10}}}", "17")])
     assert verdicts[0].reward == 0.0
     assert peak.bytes < WORKER_MEMORY_BYTES + 512 * 2**20
@@ -120,13 +121,13 @@ def test_expressions_do_not_explode(bait: str) -> None:
 SOUP = ["\\boxed{", "{", "}", "$", "\\frac", "\\text{", "^", "_", "!", ",", "%", "\\$", "1", "x", " ", "\x00", "\u202e"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.one_of(st.sampled_from(SOUP), st.text(max_size=3)), max_size=8).map("".join))
 def test_any_text_gets_a_typed_verdict(verifier: Verifier, text: str) -> None:
-    """150 examples, some ten seconds: through the real workers, since any may hang."""
+    """1,000 examples, some ten seconds: through the real workers, since any may hang."""
     (verdict,) = verifier.verify([(text, "17")])
     assert verdict.reward in (0.0, 1.0)
-    assert verdict.reward == 0.0 or "17" in text
+    assert verdict.reward == 0.0 or {"1", "7"} <= set(normalize("NFKC", text))
     assert fit_to_print(verdict.extracted)
 
 

@@ -51,7 +51,7 @@ WARM_UP_S = 120.0
 """Most seconds until the workers answer at all; not part of an answer's time-out."""
 
 ATTEMPTS = 3
-"""Pools an answer is tried in when the pool itself breaks down (not the worker: that is the answer's own doing)."""
+"""Pools in a row that may break down without one verdict (a worker's end is none: that is the answer's own doing)."""
 
 
 def _start_worker() -> None:
@@ -82,7 +82,7 @@ def _limited(pair: Pair, timer: int, seconds: float) -> Verdict:
 @dataclass(frozen=True)
 class Effort:
     """What one call took: seconds until all had had their first look, answers that outlasted it, seconds of the second
-    pass over these, and workers killed and replaced.
+    pass over these, workers killed and replaced, and pools that broke down and were made anew.
 
     >>> Effort(look_s=0.4, late=1, full_s=5.0, replaced=2).late
     1
@@ -92,6 +92,7 @@ class Effort:
     late: int = 0
     full_s: float = 0.0
     replaced: int = 0
+    broken: int = 0
 
 
 class Host:
@@ -101,6 +102,7 @@ class Host:
         self.workers = workers
         self.timeout_s = timeout_s
         self._replaced = 0
+        self._broken = 0
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["p2o_core.verify_preload"])
         self._pool: ProcessPool | None = None
@@ -114,34 +116,37 @@ class Host:
     def verify(self, pairs: Sequence[Pair]) -> tuple[list[Verdict], Effort]:
         """One verdict for each pair, in order."""
         self._started()
-        started, self._replaced = time.monotonic(), 0
-        verdicts = self._run(pairs, signal.ITIMER_PROF, LOOK_CPU_S, LOOK_WALL_S)
+        started, self._replaced, self._broken = time.monotonic(), 0, 0
+        verdicts = self._run(pairs, signal.ITIMER_PROF, LOOK_CPU_S, LOOK_WALL_S, None)
         looked = time.monotonic()
         late = [i for i, verdict in enumerate(verdicts) if verdict is None]
         # the pool's own limit is only there should the kernel's timer have been taken away
-        second = self._run([pairs[i] for i in late], signal.ITIMER_REAL, self.timeout_s, self.timeout_s + 0.5)
+        wall_s, broken = self.timeout_s + 0.5, failed("the pool of workers broke down again and again")
+        second = self._run([pairs[i] for i in late], signal.ITIMER_REAL, self.timeout_s, wall_s, broken)
         for i, verdict in zip(late, second, strict=True):
             verdicts[i] = verdict if verdict is not None else Verdict(VerdictStatus.TIMEOUT, 0.0, "")
-        effort = Effort(looked - started, len(late), time.monotonic() - looked, self._replaced)
+        effort = Effort(looked - started, len(late), time.monotonic() - looked, self._replaced, self._broken)
         return [verdict for verdict in verdicts if verdict is not None], effort
 
-    def _run(self, pairs: Sequence[Pair], timer: int, limit_s: float, wall_s: float) -> list[Verdict | None]:
-        """One pass; None for what outlasted it."""
-        verdicts: list[Verdict | None] = [failed("the pool of workers broke down again and again")] * len(pairs)
-        open_ = list(range(len(pairs)))
-        for _ in range(ATTEMPTS):
-            if not open_:
-                break
+    def _run(
+        self, pairs: Sequence[Pair], timer: int, limit_s: float, wall_s: float, broken: Verdict | None
+    ) -> list[Verdict | None]:
+        """One pass; None for what outlasted it, ``broken`` for what no pool could say anything about."""
+        verdicts: list[Verdict | None] = [broken] * len(pairs)
+        open_, attempts = list(range(len(pairs))), ATTEMPTS
+        while open_ and attempts:
             futures = self._scheduled([pairs[i] for i in open_], timer, limit_s, wall_s)
-            left = []
+            left = open_[len(futures) :]
             for i, future in zip(open_, futures, strict=False):
                 try:
                     verdicts[i] = self._outcome(future)
                 except (BrokenProcessPool, CancelledError):
                     left.append(i)
-            open_ = left + open_[len(futures) :]
-            if open_:
+            if left:  # on a starved machine pebble may see a worker's end before the message which answer it had
+                self._broken += 1
                 self.close()
+            attempts = ATTEMPTS if len(left) < len(open_) else attempts - 1
+            open_ = left
         return verdicts
 
     def _scheduled(

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 Same = Callable[[str, str], bool]
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _TEXT = r"\\(?:text(?:bf|it|rm|normal)?|mbox|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}"
 _DEGREE = re.compile(r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree|°|\\(?:text|mathrm)\{\s*degrees?\s*\})\s*\Z")
 _PERCENT = re.compile(r"\s*(?:\\?%|\\(?:text|mathrm)\{\s*percent\s*\}|percent)\s*\Z")
@@ -47,13 +47,16 @@ def last_boxed(text: str) -> str | None:
     >>> last_boxed("so \\\\boxed{\\\\frac{1}{2}}.")
     '\\\\frac{1}{2}'
     """
-    for start in reversed([match.end() for match in _BOX.finditer(text)]):
-        depth = 1
-        for end in range(start, len(text)):
-            depth += (text[end] == "{") - (text[end] == "}")
-            if depth == 0:
-                return text[start:end].strip()
-    return None
+    opened: list[tuple[int, bool]] = []  # where its content starts, and whether it is a box
+    last: tuple[int, int] | None = None
+    for token in _BOX_OR_BRACE.finditer(text):  # one pass: a text of boxes would make one pass a box quadratic
+        if token[0] != "}":
+            opened.append((token.end(), token[0] != "{"))
+        elif opened:
+            start, box = opened.pop()
+            if box and (last is None or start > last[0]):
+                last = (start, token.start())
+    return None if last is None else text[last[0] : last[1]].strip()
 
 
 def bare(answer: str) -> Bare:

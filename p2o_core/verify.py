@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import subprocess
 import sys
 import threading
@@ -19,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 
 from p2o_core.checking import check_answer, failed, window
-from p2o_core.types import Verdict
-from p2o_core.verify_host import Effort
+from p2o_core.types import Verdict, VerdictStatus
+from p2o_core.verify_host import Effort, receive, send
 
 __all__ = ["Verifier", "check_answer"]
 
@@ -82,7 +81,7 @@ class Verifier:
             for _ in range(2):  # a host that was killed, by the kernel for memory for example, is started once more
                 try:
                     return self._exchange([(window(response), gold) for response, gold in pairs])
-                except (EOFError, OSError):
+                except (EOFError, OSError, ValueError):
                     self._kill()
                 except BaseException:  # Ctrl-C: the reply to this batch must not answer the next
                     self._kill()
@@ -94,10 +93,10 @@ class Verifier:
             self._host = self._started()
         assert self._host.stdin is not None
         assert self._host.stdout is not None
-        pickle.dump(pairs, self._host.stdin)
-        self._host.stdin.flush()
-        verdicts, self.effort = pickle.load(self._host.stdout)
-        return list(verdicts)
+        send(self._host.stdin, pairs)
+        verdicts, effort = receive(self._host.stdout)
+        self.effort = Effort(**effort)
+        return [Verdict(VerdictStatus(status), reward, extracted) for status, reward, extracted in verdicts]
 
     def _started(self) -> subprocess.Popen[bytes]:
         path = [folder or str(Path.cwd()) for folder in sys.path]

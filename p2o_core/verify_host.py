@@ -1,8 +1,8 @@
 """The process that owns the verifier's workers, a child of :class:`p2o_core.verify.Verifier`.
 
 It imports neither torch nor the caller's main module, so its workers do not either, and its fork server is its own:
-vLLM and torch may use multiprocessing as they like. On standard input come pickled batches, on standard output go
-pickled replies.
+vLLM and torch may use multiprocessing as they like. On standard input come batches, on standard output go replies, a
+line of JSON each: nothing that has been near model output is unpickled in the caller's process.
 
 An answer is checked in one or two passes. The first look is limited in processor time: the kernel kills the worker,
 also inside an integer power that never returns to Python. What outlasts it waits until all others have had theirs and
@@ -12,9 +12,9 @@ the processors: in the second pass it has one of ``workers`` processes for itsel
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
-import pickle
 import resource
 import signal
 import sys
@@ -24,9 +24,9 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as PoolTimeout
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any
 
 from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 
@@ -187,6 +187,20 @@ class Host:
         return self._pool
 
 
+def send(pipe: IO[bytes], message: object) -> None:
+    """One line of JSON; lone surrogates survive it as escapes."""
+    pipe.write(json.dumps(message).encode() + b"\n")
+    pipe.flush()
+
+
+def receive(pipe: IO[bytes]) -> Any:
+    """The next line. Raises EOFError where there is none, or not a whole one."""
+    line = pipe.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError("the other side is gone")
+    return json.loads(line)
+
+
 def _end_with(parent: int) -> None:
     """End when the parent does, also after its kill -9; the fork server and with it the workers follow."""
     while os.getppid() == parent:
@@ -194,14 +208,14 @@ def _end_with(parent: int) -> None:
     os._exit(0)
 
 
-def _serve(host: Host, requests: BinaryIO, replies: BinaryIO) -> None:
+def _serve(host: Host, requests: IO[bytes], replies: IO[bytes]) -> None:
     while True:
         try:
-            pairs = pickle.load(requests)
+            pairs = [(response, gold) for response, gold in receive(requests)]
         except EOFError:
             return
-        pickle.dump(host.verify(pairs), replies)
-        replies.flush()
+        verdicts, effort = host.verify(pairs)
+        send(replies, [[[v.status.value, v.reward, v.extracted] for v in verdicts], asdict(effort)])
 
 
 def main() -> None:

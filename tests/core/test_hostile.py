@@ -131,6 +131,15 @@ def test_any_text_gets_a_typed_verdict(verifier: Verifier, text: str) -> None:
     assert fit_to_print(verdict.extracted)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_any_text_for_five_minutes(verifier: Verifier) -> None:
+    """The same, drawn anew until the time is over."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        test_any_text_gets_a_typed_verdict(verifier)
+
+
 def state(pid: int) -> str:
     """A process's state and name, blank when it is over; a zombie is, whenever process 1 may come to collect it."""
     try:

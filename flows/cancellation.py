@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from prefect.client.orchestration import get_client
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import StateType
 
 POLL_S = 2.0
@@ -29,7 +29,7 @@ def cancellable() -> Iterator[Cancellation]:
     """While the block runs, a run that is being cancelled interrupts it as Ctrl-C would, so that engines and verifier
     are closed on the way out. Runs of a deployment are left to their worker, which ends the process."""
     cancellation, over = Cancellation(), threading.Event()
-    if flow_run.id is None or flow_run.deployment_id is not None:
+    if flow_run.id is None or deployment.id is not None:
         yield cancellation
         return
     thread = threading.Thread(target=_watch, args=(str(flow_run.id), cancellation, over), daemon=True)

@@ -25,19 +25,26 @@ def alone(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         BadInput: another process holds it, and ``wait`` is off; the message says which, since when, doing what.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # not truncated by opening it: the holder's words stay readable
-    with path.open("a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                raise BadInput(f"{path.parent}: {holder(path)}. Mend: wait for it, --wait, or stop it.") from None
-            fcntl.flock(stream, fcntl.LOCK_EX)
+    with _locked(path, wait) as stream:
         _sign(stream, what)
         try:
             yield
         finally:
-            stream.truncate(0)
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: Path, wait: bool) -> IO[str]:
+    """The file, locked. One that its last holder deleted meanwhile is let go: the lock is on the file that lies there."""
+    while True:
+        stream = path.open("a+")  # not truncated by opening it: the holder's words stay readable
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.close()
+            raise BadInput(f"{path.parent}: {holder(path)}. Mend: wait for it, --wait, or stop it.") from None
+        if path.exists() and path.stat().st_ino == os.fstat(stream.fileno()).st_ino:
+            return stream
+        stream.close()
 
 
 def holder(path: Path) -> str:

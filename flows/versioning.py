@@ -10,6 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("DVC_NO_ANALYTICS", "true")
 
+from dvc.exceptions import ConfirmRemoveError
 from dvc.repo import Repo
 from dvc.stage.cache import RunCacheNotFoundError
 
@@ -71,6 +72,10 @@ class Versions:
                     repo.stage_cache.restore(stage)
                 except RunCacheNotFoundError:
                     return False
+                except ConfirmRemoveError:  # damaged files lie in the way, and all of the outputs are in the cache
+                    for output in stage.outs:
+                        output.remove()
+                    repo.stage_cache.restore(stage)
         self.commit(name)
         return True
 

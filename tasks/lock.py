@@ -34,7 +34,7 @@ def alone(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
 
 
 def _locked(path: Path, wait: bool) -> IO[str]:
-    """The file, locked. One that its last holder deleted meanwhile is let go: the lock is on the file that lies there."""
+    """The file, locked. One that its last holder deleted meanwhile is let go: locked is what lies there."""
     while True:
         stream = path.open("a+")  # not truncated by opening it: the holder's words stay readable
         try:

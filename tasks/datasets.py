@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, read_json
 from tasks.experiment import Experiment, FilesPrepare
@@ -9,9 +12,10 @@ from tasks.layout import Layout
 from tasks.manifests import manifest_path
 
 
-def check_unchanged(experiment: Experiment, layout: Layout) -> None:
+def check_unchanged(experiment: Experiment, layout: Layout, new: Mapping[str, Path] | None = None) -> None:
     """Refuse to go on when an iteration was trained on other problems than those that lie there now: other files in
-    data/sources/, where the experiment reads them, or another train split.
+    data/sources/, where the experiment reads them, or other problems made from them. ``new``: problem files by their
+    name in data/base/, which prepare is about to put there.
 
     Raises:
         BadInput: with both digests.
@@ -19,16 +23,20 @@ def check_unchanged(experiment: Experiment, layout: Layout) -> None:
     trained = sorted(layout.run.glob("[1-9]*/rollout.manifest.json"), key=lambda path: int(path.parent.name))
     if not trained:
         return
-    began_with = read_json(trained[0])["inputs"]
+    began_with: dict[str, str] = {}
+    for manifest in (manifest_path(layout.iteration(0), "evaluate"), trained[0]):
+        began_with |= read_json(manifest)["inputs"] if manifest.exists() else {}
+    names = {layout.relative(layout.base / name): name for name in ("train.parquet", "heldout.parquet")}
+    recorded = {path: began_with[path] for path in names if path in began_with}
     prepared = manifest_path(layout.base, "prepare")
-    recorded = {layout.relative(layout.base / "train.parquet"): began_with}
     if prepared.exists() and isinstance(experiment.prepare, FilesPrepare):
-        recorded |= dict.fromkeys(read_json(prepared)["inputs"], read_json(prepared)["inputs"])
-    for name, digests in recorded.items():
+        recorded |= read_json(prepared)["inputs"]
+    for name, before in recorded.items():
         path = layout.workspace / name
-        if name in digests and path.exists() and (now := digest(path)) != digests[name]:
+        there = (new or {}).get(names.get(name, ""), path)
+        if there.exists() and (now := digest(there)) != before:
             raise BadInput(
-                f"{path}: its digest is {now}, and experiment {layout.experiment!r} was trained on {digests[name]} "
-                f"from iteration {trained[0].parent.name} on. Mend: bring it back (`dvc checkout`, git), or give the "
-                f"changed data another `experiment` in params.yaml, or delete {layout.run} to start over."
+                f"{path}: its digest is {now}, and experiment {layout.experiment!r} was trained on {before} from "
+                f"iteration {trained[0].parent.name} on. Mend: bring it back (`dvc checkout`, git), or give the changed "
+                f"data another `experiment` in params.yaml, or delete {layout.run} to start over."
             )

@@ -96,6 +96,8 @@ def _run(
     _settle_torch(stage, experiment.threads)
     try:
         stage.run(io)
+        if stage.name == "prepare":  # dvc repro has deleted what check_unchanged would have compared before
+            check_unchanged(experiment, layout, {path.name: path for path in io.outputs.values()})
         _publish(stage, io, params, input_digests, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

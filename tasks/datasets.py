@@ -37,6 +37,6 @@ def check_unchanged(experiment: Experiment, layout: Layout, new: Mapping[str, Pa
         if there.exists() and (now := digest(there)) != before:
             raise BadInput(
                 f"{path}: its digest is {now}, and experiment {layout.experiment!r} was trained on {before} from "
-                f"iteration {trained[0].parent.name} on. Mend: bring it back (`dvc checkout`, git), or give the changed "
-                f"data another `experiment` in params.yaml, or delete {layout.run} to start over."
+                f"iteration {trained[0].parent.name} on. Mend: bring it back (`dvc checkout`, git), or give the "
+                f"changed data another `experiment` in params.yaml, or delete {layout.run} to start over."
             )

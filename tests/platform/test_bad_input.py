@@ -15,6 +15,7 @@ import yaml
 from p2o_core.schemas import BadInput, read_problems
 from tasks.experiment import load_experiment
 from tasks.layout import Layout
+from tasks.manifests import SCHEMA_VERSION
 from tasks.registry import STAGES
 from tasks.runner import run_stage
 from tasks.runtime import Runtime
@@ -179,7 +180,7 @@ def test_a_damaged_artefact_is_refused_with_both_digests(copy: Workspace, damage
 
 
 def test_an_artefact_of_another_schema_is_refused(copy: Workspace) -> None:
-    copy.edit("data/runs/tiny/1/rollout.manifest.json", '"schema_version": 1', '"schema_version": 99')
+    copy.edit("data/runs/tiny/1/rollout.manifest.json", f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 99')
     assert "field 'schema_version' is 99" in refused(copy, "p2o stage verify --iteration 1")
 
 

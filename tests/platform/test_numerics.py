@@ -22,7 +22,7 @@ def update(workspace: Workspace) -> dict:
 
 def test_a_healthy_update_was_probed(trained: Workspace) -> None:
     skills = update(trained)["skills"]
-    assert skills["problems"] == 8
+    assert 0 < skills["problems"] <= 8
     assert skills["answer"] == "kept"
     assert skills["before"] > 0.7
     assert skills["tokens"] > 0

@@ -1,6 +1,6 @@
 """Does the verifier survive what is made to kill it, and do honest answers get on beside it?
 
-    python -m benchmarks.hostile OUTPUT [--timeout SECONDS] [--math FILE]
+    python -m benchmarks.hostile [OUTPUT] [--timeout SECONDS] [--math FILE]
 
 judges the corpus of :mod:`benchmarks.hostile_corpus` one answer a call, so that every verdict has a time of its own,
 and writes the table to OUTPUT (Markdown). With MATH-500's file its answers are the honest ones. Exit status 1 when a
@@ -160,7 +160,7 @@ def table(rows: Sequence[Judged]) -> str:
 def main() -> int:
     """Run, print and write; 0 when all is as it has to be."""
     parser = argparse.ArgumentParser(description="The verifier on hostile answers")
-    parser.add_argument("output", type=Path, help="Markdown file to write")
+    parser.add_argument("output", type=Path, nargs="?", help="Markdown file to write")
     parser.add_argument("--timeout", type=float, default=1.0, help="seconds an answer may take")
     parser.add_argument("--math", type=Path, help="math500.jsonl, for the honest answers")
     arguments = parser.parse_args()
@@ -191,7 +191,8 @@ def main() -> int:
         )
     console.print("\n".join(lines), markup=False, soft_wrap=True)
     console.print(*(f"rewarded: {row.hostile.response[:100]!r}" for row in rewarded), sep="\n", markup=False)
-    arguments.output.write_text("\n".join(lines) + "\n")
+    if arguments.output is not None:
+        arguments.output.write_text("\n".join(lines) + "\n")
     return 0 if slowest.seconds <= arguments.timeout + GRACE_S and not rewarded and min(ratios) >= NEEDED else 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from logging import Logger, LoggerAdapter
 from pathlib import Path
 
@@ -92,6 +93,8 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
             if stage.name == "evaluate":
                 neighbours.iteration_done(iteration)
                 watch(experiment, layout, iteration, log)
+    if last == experiment.last_iteration:
+        shutil.rmtree(layout.all_units, ignore_errors=True)  # of stages killed between their end and their tidying up
     neighbours.end()
 
 

@@ -14,6 +14,7 @@ from dvc.exceptions import ConfirmRemoveError
 from dvc.repo import Repo
 from dvc.stage.cache import RunCacheNotFoundError
 
+from flows.dvc_lock import keep_lock, mend_lock
 from p2o_core.schemas import BadInput
 from tasks.stage import Stage
 
@@ -44,6 +45,7 @@ class Versions:
         if not (workspace / ".dvc").exists():
             raise BadInput(f"{workspace}: no DVC repository. Mend: `dvc init` there, or name another --workspace.")
 
+        mend_lock(workspace)
         with self._open() as repo:
             self._stale: set[str] | None = set(repo.status())
 
@@ -82,6 +84,7 @@ class Versions:
     def commit(self, name: str) -> None:
         """Record dependencies, parameters and outputs as they are on disk."""
         self._stale = None
+        keep_lock(self.workspace)
         with self._open() as repo:
             repo.commit(name, force=True)
 

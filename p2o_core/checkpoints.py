@@ -58,10 +58,12 @@ class UpdateCheckpoints:
         save_file(weights, draft / "weights.safetensors")
         optimizer.save(draft)
         write_json(draft / "progress.json", {"step": step, "progress": progress})
-        before = self._steps()
-        os.replace(draft, self.folder / f"step-{step:05d}-{digest(draft)[:SHORT]}")
+        before, target = self._steps(), self.folder / f"step-{step:05d}-{digest(draft)[:SHORT]}"
+        shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same name
+        os.replace(draft, target)
         for path in before:
-            shutil.rmtree(path)
+            if path != target:
+                shutil.rmtree(path)
 
     def restore(self, policy: Policy, optimizer: PolicyOptimizer) -> tuple[int, Any]:
         """Put the last checkpoint into policy and optimiser. Returns its step and progress; (0, None): there is none.

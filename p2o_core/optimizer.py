@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import torch
@@ -76,3 +77,10 @@ class PolicyOptimizer:
             entry, name = key.split("/", 1)
             parameter = self.parameters[name]
             self.adamw.state[parameter][entry] = value if entry == "step" else value.to(parameter.device)
+
+
+def release_memory() -> None:
+    """Give back what deleted models and optimisers held, on a GPU to others too."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

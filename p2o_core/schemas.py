@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from enum import Enum
@@ -124,8 +125,14 @@ def _read_null_checked(path: Path) -> list[Problem]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Canonical JSON: sorted keys, two spaces, newline at the end, no NaN."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    """Canonical JSON: sorted keys, two spaces, newline at the end, no NaN. The file is there whole or not at all."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        draft.write_text(text)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:

@@ -61,7 +61,7 @@ def evaluate_benchmarks(
     if not policy.exists():
         raise BadInput(f"{policy}: no policy of iteration {iteration}. Mend: `p2o run` first, or another --iteration.")
     problems = _problems(sources, layout)
-    folder = layout.evaluations / str(iteration) / _digest(experiment, policy, problems, settings)
+    folder = layout.evaluations / str(iteration) / _digest(experiment, policy, base, problems, settings)
     if not (folder / METRICS).exists():
         folder.mkdir(parents=True, exist_ok=True)
         journal = Journal(folder / "units", {"asked": folder.name})
@@ -102,11 +102,16 @@ def _problems(sources: Sequence[ProblemSource], layout: Layout) -> list[Problem]
     return problems
 
 
-def _digest(experiment: Experiment, policy: Path, problems: Sequence[Problem], settings: EvaluateConfig) -> str:
+def _digest(
+    experiment: Experiment, policy: Path, base: Path, problems: Sequence[Problem], settings: EvaluateConfig
+) -> str:
     from p2o_core.digests import digest
 
     asked = {
         "policy": digest(policy),
+        "base": digest(base),
+        "arithmetic": experiment.policy.model_dump(mode="json"),
+        "timeout_s": experiment.verify.timeout_s,
         "problems": [[p.id, p.question, p.answer] for p in problems],
         "settings": settings.model_dump(mode="json"),
         "seed": experiment.seed,

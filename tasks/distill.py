@@ -26,7 +26,7 @@ def run(io: StageIO) -> None:
 
     from p2o_core.checkpoints import UpdateCheckpoints
     from p2o_core.numerics import NotFinite
-    from p2o_core.optimizer import PolicyOptimizer
+    from p2o_core.optimizer import PolicyOptimizer, release_memory
     from p2o_core.update import update_policy
 
     experiment = io.experiment
@@ -69,7 +69,12 @@ def run(io: StageIO) -> None:
         raise rejected(io, error) from error
     policy.save(io.outputs["policy"])
     optimizer.save(io.outputs["policy"])
-    io.runtime.policy_changed(policy, io.outputs["policy"], experiment.policy)
+    steps_done = optimizer.steps_done
+    if experiment.engine.type == "embedded":
+        io.runtime.policy_changed(policy, io.outputs["policy"], experiment.policy)
+    else:  # an engine of its own needs the memory to try the new policy
+        del policy, optimizer, groups
+        release_memory()
     skills = check_skills(io, problems, read_rows(io.inputs["verdicts"], Judged)) if report.steps else None
     taken_back = skills is not None and skills["answer"] == "rolled_back"
     solve_rate = sum(j.reward for j in judged) / len(judged) if judged else 0.0
@@ -81,7 +86,7 @@ def run(io: StageIO) -> None:
         | ({} if experiment.distill.enabled else {"status": "off"})
         | {
             # a policy that was taken back has the optimiser it started with
-            "optimizer_steps": optimizer.steps_done - (report.steps if taken_back else 0),
+            "optimizer_steps": steps_done - (report.steps if taken_back else 0),
             "templated_solve_rate": solve_rate,
             "templated_tokens": tokens,
             "reused": len(reused),

@@ -239,11 +239,28 @@ def check_experiment(text: str, *, name: object) -> Experiment:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
         raise BadInput(f"{name}:{line} not readable as YAML ({error}). Mend: correct the syntax.") from error
+    _refuse_repeated_keys(node, name)
     try:
         return Experiment.model_validate(content)
     except ValidationError as error:
         lines = [f"{name}: line {_line(node, e['loc'])}: {_explain(e)}" for e in error.errors()]
         raise BadInput("\n".join(lines)) from error
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, name: object) -> None:
+    """PyYAML takes the last of two equal keys without a word; DVC refuses the file."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if key.value in seen:
+            raise BadInput(
+                f"{name}: line {line}: parameter {key.value!r} was set before in line {seen[key.value]}. "
+                "Mend: keep one of them."
+            )
+        seen[key.value] = line
+        _refuse_repeated_keys(value, name)
 
 
 def _explain(error: Any) -> str:

@@ -43,7 +43,11 @@ class Layout:
 
     def units(self, iteration: int, stage: str) -> Path:
         """Finished units of a stage that is still running; gone when it is finished."""
-        return self.workspace / "data" / "units" / self.experiment / str(iteration) / stage
+        return self.all_units / str(iteration) / stage
+
+    @property
+    def all_units(self) -> Path:
+        return self.workspace / "data" / "units" / self.experiment
 
     def rejected(self, iteration: int) -> Path:
         """Rollouts whose numbers stopped an update, for inspection."""

@@ -62,7 +62,7 @@ class Runtime:
             return engine
         from p2o_core.engines.server import ServerEngine
 
-        key = _key(policy, experiment.policy) + config.model_dump_json()
+        key = f"{policy.resolve()}:{_key(policy, experiment.policy)}{config.model_dump_json()}"
         if self._server is None or self._server[0] != key:
             self._server = (key, ServerEngine(base, policy, config))
         self._server[1].on_rows = on_rows or (lambda rows: None)

@@ -92,8 +92,14 @@ class ServerEngine:
         if not rows:
             return []
         self.stats = ServerStats()
+        batch = _Batch(self, rows, sampling)
         with ThreadPoolExecutor(1) as thread:  # the caller's thread may run an event loop of its own
-            return thread.submit(asyncio.run, _Batch(self, rows, sampling).run()).result()
+            future = thread.submit(asyncio.run, batch.run())
+            try:
+                return future.result()
+            except BaseException:  # Ctrl-C does not wait for a thousand completions
+                batch.stop()
+                raise
 
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -122,8 +128,15 @@ class _Batch:
         self.queue: asyncio.Queue[int] = asyncio.Queue()
         self.finished = asyncio.Event()
         self.last_well = time.monotonic()
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def stop(self) -> None:
+        """From another thread: let go of what is in flight."""
+        if self.loop is not None and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.finished.set)
 
     async def run(self) -> list[Completion]:
+        self.loop = asyncio.get_running_loop()
         for index in range(len(self.rows)):
             self.queue.put_nowait(index)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.config.concurrency)
@@ -281,8 +294,9 @@ def _pause(tries: int) -> float:
 
 
 def _digest(adapter: Path) -> str:
-    """Of weights and config: the same adapter has the same name on every server, another one never has it."""
-    whole = hashlib.sha256()
+    """Of weights, config and place: the same adapter has the same name on every server, another one never has it. The
+    place counts since servers read an adapter again from where it was loaded first, and that may be gone."""
+    whole = hashlib.sha256(str(adapter).encode())
     for name in (ADAPTER_CONFIG, "adapter_model.safetensors"):
         whole.update((adapter / name).read_bytes())
     return whole.hexdigest()[:16]

@@ -68,11 +68,12 @@ def test_killed_equals_undisturbed(
     assert steps == list(range(kept + 1, 5))
 
 
-def test_a_damaged_checkpoint_is_not_used(base_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dies_after", [1, 2])
+def test_a_damaged_checkpoint_is_not_used(base_folder: Path, tmp_path: Path, dies_after: int) -> None:
     undisturbed = Policy.create(base_folder, FullPolicy(), seed=0)
     train(undisturbed, None)
     with pytest.raises(Killed):
-        train(Policy.create(base_folder, FullPolicy(), seed=0), tmp_path, dies_after=2)
+        train(Policy.create(base_folder, FullPolicy(), seed=0), tmp_path, dies_after)
     (path,) = tmp_path.glob("step-*")
     content = (path / "weights.safetensors").read_bytes()
     (path / "weights.safetensors").write_bytes(content[:-4] + b"\0\0\0\1")

@@ -69,6 +69,18 @@ def test_a_run_mends_what_was_damaged(copy: Workspace, trained: Workspace) -> No
     assert "up to date" in copy.sh("dvc status").stdout
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.97])
+def test_a_dvc_lock_cut_by_a_kill_is_mended(copy: Workspace, trained: Workspace, share: float) -> None:
+    """DVC writes it in place; what is finished is recorded again and nothing is run."""
+    lock = copy.root / "dvc.lock"
+    content = lock.read_bytes()
+    lock.write_bytes(content[: int(share * len(content))])
+    shown = copy.sh("p2o run --no-run-cache").stdout
+    assert not re.findall(r"^\S+: [\d.]+ s", shown, re.MULTILINE), "no stage was run"
+    assert "up to date" in copy.sh("dvc status").stdout
+    assert digests(copy) == digests(trained)
+
+
 def files(root: Path) -> dict[Path, int]:
     return {path: path.stat().st_size for path in root.rglob("*") if path.is_file() and "timings" not in path.parts}
 

@@ -179,6 +179,14 @@ def test_a_damaged_artefact_is_refused_with_both_digests(copy: Workspace, damage
     assert (copy.run / "1" / "verdicts.parquet").read_bytes() == before, "nothing was touched"
 
 
+def test_a_parameter_that_is_set_twice(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((REPOSITORY / "params.yaml").read_text() + "\nseed: 3\n")
+    lines = len(path.read_text().splitlines())
+    with pytest.raises(BadInput, match=rf"line {lines}: parameter 'seed' was set before in line 4.*Mend"):
+        load_experiment(path)
+
+
 def test_an_artefact_of_another_schema_is_refused(copy: Workspace) -> None:
     copy.edit("data/runs/tiny/1/rollout.manifest.json", f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 99')
     assert "field 'schema_version' is 99" in refused(copy, "p2o stage verify --iteration 1")

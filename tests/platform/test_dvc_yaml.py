@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import load_yaml
 
 from tasks.experiment import load_experiment
 from tasks.layout import Layout
@@ -50,3 +51,11 @@ def test_stage(name: str) -> None:
 def test_every_stage_is_there() -> None:
     assert {"evaluate" if name == "baseline" else name for name in PIPELINE} == set(STAGES)
     assert Path(REPOSITORY / "mlproject").exists()
+
+
+@pytest.mark.parametrize(
+    "path", [REPOSITORY / "params.yaml", *sorted((REPOSITORY / "recipes").glob("*.yaml"))], ids=str
+)
+def test_dvc_reads_our_parameters(path: Path) -> None:
+    """Its parser is stricter than PyYAML's: it refuses a key that is there twice."""
+    assert load_yaml(str(path))

@@ -15,7 +15,7 @@ chaos: install         ## a hundred kills at random moments (about half an hour)
 	$(BIN)/python -m benchmarks.chaos --kills 100
 
 acceptance: install     ## the embedded default's claims on three seeds (about 15 minutes)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow tests/acceptance
 
 check: install
 	$(BIN)/ruff check .

@@ -94,7 +94,8 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
                 neighbours.iteration_done(iteration)
                 watch(experiment, layout, iteration, log)
     if last == experiment.last_iteration:
-        shutil.rmtree(layout.all_units, ignore_errors=True)  # of stages killed between their end and their tidying up
+        for left in (layout.all_units, *layout.run.glob("*/.*.tmp")):  # of stages killed between end and tidying up
+            shutil.rmtree(left, ignore_errors=True)
     neighbours.end()
 
 

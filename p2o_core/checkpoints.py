@@ -13,14 +13,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from p2o_core.digests import digest
+from p2o_core.digests import is_whole, mark
 from p2o_core.groups import Group, Rollout
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
 from p2o_core.schemas import read_rows, write_json, write_rows
-
-SHORT = 16
-"""Hexadecimal digits of a digest in a name."""
 
 
 class UpdateCheckpoints:
@@ -44,7 +41,7 @@ class UpdateCheckpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.folder / ".groups.parquet"
         write_rows(draft, [rollout for group in groups for rollout in group], Rollout)
-        os.replace(draft, self.folder / f"groups-{digest(draft)[:SHORT]}.parquet")
+        os.replace(draft, self.folder / f"groups-{mark(draft)}.parquet")
         return groups
 
     def save(self, step: int, planned: int, policy: Policy, optimizer: PolicyOptimizer, progress: Any) -> None:
@@ -58,7 +55,7 @@ class UpdateCheckpoints:
         save_file(weights, draft / "weights.safetensors")
         optimizer.save(draft)
         write_json(draft / "progress.json", {"step": step, "progress": progress})
-        before, target = self._steps(), self.folder / f"step-{step:05d}-{digest(draft)[:SHORT]}"
+        before, target = self._steps(), self.folder / f"step-{step:05d}-{mark(draft)}"
         shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same name
         os.replace(draft, target)
         for path in before:
@@ -90,4 +87,4 @@ class UpdateCheckpoints:
     def _whole(self, pattern: str) -> Path | None:
         """The last path whose content is what its name says."""
         paths: Sequence[Path] = sorted(self.folder.glob(pattern), reverse=True) if self.folder is not None else ()
-        return next((path for path in paths if path.stem.endswith(digest(path)[:SHORT])), None)
+        return next((path for path in paths if is_whole(path)), None)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from p2o_core.digests import digest
+from p2o_core.digests import is_whole, mark
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.schemas import read_json, read_rows, write_json, write_rows
 from p2o_core.search.language_models import LanguageModel, Reply
@@ -28,7 +28,7 @@ from p2o_core.types import AnswerVerifier, Completion, Verdict
 Answer = TypeVar("Answer")
 Row = TypeVar("Row")
 SHORT = 16
-"""Hexadecimal digits of a digest in a unit's name."""
+"""Hexadecimal digits of a question's digest in a unit's name."""
 ASKED_FILE = "asked.json"
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Journal:
         self._place += 1
         stem = f"{self._place:05d}-{kind}-{_digest(question)}-"
         for path in sorted(self.folder.glob(f"{self._place:05d}-*")):
-            if path.name.startswith(stem) and path.stem.endswith(digest(path)[:SHORT]):
+            if path.name.startswith(stem) and is_whole(path):
                 self.recalled += 1
                 return form.read(path)
             self.damaged += 1
@@ -97,7 +97,7 @@ class Journal:
         draft = self.folder / f".{stem}draft{form.suffix}"
         try:
             form.write(draft, answer)
-            os.replace(draft, self.folder / f"{stem}{digest(draft)[:SHORT]}{form.suffix}")
+            os.replace(draft, self.folder / f"{stem}{mark(draft)}{form.suffix}")
         finally:
             draft.unlink(missing_ok=True)
         return answer

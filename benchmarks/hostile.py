@@ -10,6 +10,7 @@ verdict took longer than the time-out plus a second, a reward was given, or hone
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -57,7 +58,7 @@ class Throughput:
 
 
 class PeakMemory:
-    """Watches the processes below this one; ``bytes`` is the largest resident set one of them ever had."""
+    """Watches this process's verifiers; ``bytes`` is the largest resident set one of their processes ever had."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -74,7 +75,7 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._over.wait(0.1):
-            for pid in descendants(os.getpid()):
+            for pid in verifier_processes():
                 try:
                     status = Path(f"/proc/{pid}/status").read_text()
                 except OSError:
@@ -84,8 +85,26 @@ class PeakMemory:
                         self.bytes = max(self.bytes, int(line.split()[1]) * 1024)
 
 
+def verifier_processes() -> list[int]:
+    """Process ids of the hosts and workers of this process's own verifiers; whatever else it started is none."""
+    hosts = []
+    for pid in children_by_parent().get(os.getpid(), []):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if b"p2o_core.verify_host" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                hosts.append(pid)
+    return [*hosts, *(pid for host in hosts for pid in descendants(host))]
+
+
 def descendants(pid: int) -> list[int]:
     """Process ids below a process, children first; zombies are none."""
+    children = children_by_parent()
+    found = list(children.get(pid, []))
+    for child in found:
+        found += children.get(child, [])
+    return found
+
+
+def children_by_parent() -> dict[int, list[int]]:
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -94,10 +113,7 @@ def descendants(pid: int) -> list[int]:
             continue
         if state != "Z":
             children.setdefault(int(parent), []).append(int(folder.name))
-    found = list(children.get(pid, []))
-    for child in found:
-        found += children.get(child, [])
-    return found
+    return children
 
 
 def judge_each(answers: Sequence[Hostile], timeout_s: float) -> list[Judged]:

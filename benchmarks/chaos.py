@@ -31,10 +31,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from tasks.experiment import load_experiment
-from tasks.layout import Layout
+from tasks.parameters.experiment import load_experiment
 from tasks.registry import plan
-from tasks.runner import is_fresh
+from tasks.running.layout import Layout
+from tasks.running.runner import is_fresh
 
 REPOSITORY = Path(__file__).parents[1]
 PARAMS = Path(__file__).with_name("chaos.yaml")
@@ -43,7 +43,6 @@ DOORS = {"prefect": 0.4, "dvc": 0.2, "stage": 0.4}
 LONGEST_S = {"prefect": 20.0, "dvc": 12.0, "stage": 6.0}
 """Seconds after its start until which a door is killed: about what a whole run or stage takes from there."""
 LIMIT_S = 1200.0
-PREPARE_KILLS = 3
 
 
 @dataclass
@@ -83,8 +82,6 @@ def torment(workspace: Path, kills: int, seed: int, console: Console, minutes: f
     for _ in track(range(kills), description="kills", console=console, disable=not console.is_terminal):
         killed = time.monotonic() > deadline
         while not killed:
-            if sum(n for (_, where), n in done.kills.items() if where == "prepare") >= PREPARE_KILLS:
-                _prepare(workspace)
             if next_step(workspace) is None:
                 delete_from(workspace, rng)
                 done.passes += 1
@@ -94,12 +91,6 @@ def torment(workspace: Path, kills: int, seed: int, console: Console, minutes: f
     _run_whole(workspace)
     done.total_s += time.monotonic() - started
     return done
-
-
-def _prepare(workspace: Path) -> None:
-    """To its end: pre-training has no units, and a run that is killed sooner than it takes would never get beyond."""
-    if next_step(workspace) == ("prepare", 0):
-        subprocess.run(["p2o", "stage", "prepare"], cwd=workspace, env=environment(), check=True, capture_output=True)
 
 
 def _start_and_kill(workspace: Path, door: str, after_s: float, done: Torment) -> bool:

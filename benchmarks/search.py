@@ -31,9 +31,9 @@ from p2o_core.types import HardSample, Problem
 from tasks.comparison import FILE, Arm, arm_experiment, arm_layout, load_comparison
 from tasks.evidence.tables import calls_to_cover
 from tasks.evolve import load_templates
-from tasks.experiment import Experiment
-from tasks.layout import Layout, home
-from tasks.runtime import Runtime
+from tasks.parameters.experiment import Experiment
+from tasks.running.layout import Layout, home
+from tasks.running.runtime import Runtime
 
 FRESH = 16
 """Fresh templated rollouts a hard problem, to judge what a search kept."""

@@ -22,7 +22,7 @@ from flows.versioning import Versions
 from tasks.comparison import FILE as COMPARISON_FILE
 from tasks.comparison import Arm, Comparison, arm_experiment, arm_layout, arms_of, is_done, load_comparison
 from tasks.evidence.page import write_report
-from tasks.layout import home
+from tasks.running.layout import home
 
 _recording = threading.Lock()
 """DVC and MLflow are told of one finished arm at a time."""
@@ -96,7 +96,7 @@ def run_process(root: Path, arm: Arm) -> str:
     """
     log = root / "logs" / f"{arm.name}.log"
     log.parent.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "flows.cli", "arm", arm.arm, "--seed", str(arm.seed), "--workspace", str(root)]
+    command = [sys.executable, "-m", "flows.console", "arm", arm.arm, "--seed", str(arm.seed), "--workspace", str(root)]
     command += ["--world", arm.world] if arm.world else []
     with log.open("w") as stream:
         status = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode

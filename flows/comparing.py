@@ -12,7 +12,7 @@ from dvc.repo import Repo
 from flows.workspace import share_cache
 from p2o_core.schemas import BadInput
 from tasks.comparison import FILE, Arm, Comparison, arm_experiment, arm_layout, arms_of, check_comparison
-from tasks.layout import home as home_of
+from tasks.running.layout import home as home_of
 
 ENTRIES = Path("recipes") / "comparisons.yaml"
 

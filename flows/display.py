@@ -13,8 +13,8 @@ from rich.table import Table
 
 from p2o_core.schemas import read_json
 from tasks.evolve import best_template
-from tasks.layout import Layout
 from tasks.report import experiment_rows
+from tasks.running.layout import Layout
 
 console = Console()
 if not console.is_terminal:
@@ -34,6 +34,13 @@ COST: tuple[Column, ...] = (
     ("rollout tok", "tokens/bare_and_templated", ",d"),
     ("GEPA tok", "tokens/gepa", ",d"),
 )
+
+
+def publish_table(name: str, rows: list[Row], description: str) -> None:
+    """Rows as an artefact in Prefect's page, whose keys know letters, digits and dashes only."""
+    from prefect.artifacts import create_table_artifact  # `p2o table` comes by here too and does without Prefect
+
+    create_table_artifact(key=name.replace("_", "-").replace(".", "-"), table=rows, description=description)
 
 
 @contextmanager

@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from rich.table import Table
 
-from flows.display import console
+from flows.display import console, publish_table
 from p2o_core.config import EvaluateConfig
 from tasks.benchmarks import benchmark_source, evaluate_benchmarks, evaluation_settings
-from tasks.experiment import Experiment, load_experiment
-from tasks.layout import Layout
-from tasks.runtime import Runtime
-from tasks.tracking import Tracker
+from tasks.parameters.experiment import Experiment, load_experiment
+from tasks.running.layout import Layout
+from tasks.running.runtime import Runtime
+from tasks.tracking.tracker import Tracker
 
 
 @task(task_run_name="benchmarks-{iteration}", cache_policy=NO_CACHE, persist_result=False)
@@ -54,11 +53,8 @@ def evaluate(
         get_run_logger().warning("%s", delivery)
         console.print(f"[yellow]{delivery}. Mend: the same command again logs it; nothing is measured twice.[/]")
     rows = benchmark_rows(metrics)
-    create_table_artifact(
-        key=f"{experiment.experiment}-benchmarks-{at}".replace("_", "-").replace(".", "-"),
-        table=rows,
-        description=f"Benchmarks after iteration {at} of {experiment.experiment}",
-    )
+    description = f"Benchmarks after iteration {at} of {experiment.experiment}"
+    publish_table(f"{experiment.experiment}-benchmarks-{at}", rows, description)
     console.print(_table(rows, f"{experiment.experiment} after iteration {at}, prompt {section.prompt}"))
     return metrics
 

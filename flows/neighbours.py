@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
-from prefect.artifacts import create_table_artifact
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.display import console, table_rows
+from flows.display import console, publish_table, table_rows
 from flows.settings import PrefectAway
 from flows.track import say
 from flows.versioning import PushFailed, Versions
-from tasks.layout import Layout
-from tasks.tracking import Tracker
+from tasks.running.layout import Layout
+from tasks.tracking.tracker import Tracker
 
 
 class Neighbours:
@@ -117,8 +116,5 @@ def publish_iteration(layout: Layout, iteration: int) -> None:
     """The iteration's row as a Prefect artefact: solve rates, hard set, templates found, accuracy."""
     row = table_rows(layout, iteration)[iteration]
     shown = {name: value for name, value in row.items() if not isinstance(value, dict)}
-    create_table_artifact(
-        key=f"{layout.experiment}-iteration-{iteration}".replace("_", "-").replace(".", "-"),
-        table=[{"what": name, "value": value} for name, value in shown.items()],
-        description=f"Iteration {iteration} of {layout.experiment}",
-    )
+    rows = [{"what": name, "value": value} for name, value in shown.items()]
+    publish_table(f"{layout.experiment}-iteration-{iteration}", rows, f"Iteration {iteration} of {layout.experiment}")

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from flows.display import console
-from tasks.layout import home
-from tasks.parents import tracking_uri
+from tasks.running.layout import home
+from tasks.tracking.parents import tracking_uri
 
 LOOPBACK = "127.0.0.1"
 

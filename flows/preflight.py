@@ -10,13 +10,13 @@ from rich.table import Table
 
 from flows.display import console
 from p2o_core.schemas import BadInput
-from tasks.experiment import Experiment
-from tasks.layout import Layout
+from tasks.parameters.experiment import Experiment
 from tasks.preflight.doctor import Health, examine
 from tasks.preflight.dry_run import dry_run, stand_in
 from tasks.preflight.shapes import GIB, engine_memory, shape_of, trainer_memory
 from tasks.preflight.speed import Speed, calibrate, machine_named, roofline
 from tasks.preflight.work import Assumptions, count, heldout_size
+from tasks.running.layout import Layout
 
 COLOURS = {Health.OK: "green", Health.UNSURE: "yellow", Health.FAILED: "red"}
 

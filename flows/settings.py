@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from p2o_core.schemas import BadInput
-from tasks.layout import home
+from tasks.running.layout import home
 
 PREFECT_PORT = 4200
 MLFLOW_PORT = 5000
@@ -29,8 +29,9 @@ def prepare_environment(workspace: Path) -> None:
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        # a server that is away or hangs must not hold training: one short attempt an iteration (tasks/delivery.py).
-        # No retries inside a request: "create run" sent twice makes two, while our next attempt asks first
+        # a server that is away or hangs must not hold training: one short attempt an iteration
+        # (tasks/tracking/delivery.py). No retries inside a request: "create run" sent twice makes two, while our next
+        # attempt asks first
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "DVC_NO_ANALYTICS": "true",
@@ -53,7 +54,7 @@ class PrefectAway(Exception):
 
 
 def _has_no_message_of_its_own(record: logging.LogRecord) -> bool:
-    """Bad input and a server that is away end with their own message (``flows.cli.main``); Prefect's tracebacks before
+    """Bad input and a server that is away end with their own message (``flows.console``); Prefect's tracebacks before
     it would bury it."""
     raised = record.exc_info[1] if record.exc_info else None
     return not isinstance(raised, (BadInput, httpx.TransportError)) and "BadInput" not in record.getMessage()

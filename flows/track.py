@@ -7,10 +7,10 @@ from pathlib import Path
 from flows.display import console
 from tasks.comparison import FILE as COMPARISON_FILE
 from tasks.comparison import Arm, Comparison, arm_experiment, arm_layout, arms_of, is_done, load_comparison
-from tasks.delivery import Delivery
-from tasks.experiment import load_experiment
-from tasks.layout import Layout, home
-from tasks.tracking import Tracker
+from tasks.parameters.experiment import load_experiment
+from tasks.running.layout import Layout, home
+from tasks.tracking.delivery import Delivery
+from tasks.tracking.tracker import Tracker
 
 
 def say(delivery: Delivery, workspace: Path, *, last: bool = True) -> None:

@@ -15,16 +15,16 @@ from flows.display import console, stage_progress
 from flows.neighbours import Neighbours
 from flows.versioning import Versions, node
 from p2o_core.schemas import BadInput, read_json
-from tasks.datasets import check_unchanged
-from tasks.experiment import Experiment, load_experiment
 from tasks.health import TrainingStopped, findings
-from tasks.layout import Layout
-from tasks.lock import WORKSPACE_LOCK, alone, command
+from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.registry import STAGES, plan
 from tasks.report import experiment_rows
-from tasks.runner import StageRun, is_fresh, run_stage
-from tasks.runtime import Runtime
-from tasks.tracking import Tracker
+from tasks.running.datasets import check_unchanged
+from tasks.running.layout import Layout
+from tasks.running.lock import WORKSPACE_LOCK, alone, command
+from tasks.running.runner import StageRun, is_fresh, run_stage
+from tasks.running.runtime import Runtime
+from tasks.tracking.tracker import Tracker
 
 
 @task(task_run_name="{name}-{iteration}", cache_policy=NO_CACHE, persist_result=False)

@@ -16,7 +16,7 @@ from dvc.stage.cache import RunCacheNotFoundError
 
 from flows.dvc_lock import keep_lock, mend_lock
 from p2o_core.schemas import BadInput
-from tasks.stage import Stage
+from tasks.running.stage import Stage
 
 logging.getLogger("dvc").setLevel(logging.ERROR)
 

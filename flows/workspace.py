@@ -18,10 +18,10 @@ import yaml
 from dvc.repo import Repo
 
 from p2o_core.schemas import BadInput
-from tasks.arms import apply_settings, arm_settings
-from tasks.experiment import PARAMS_FILE, Experiment, chain, check_experiment, load_experiment
-from tasks.layout import Layout, home
+from tasks.parameters.arms import apply_settings, arm_settings
+from tasks.parameters.experiment import PARAMS_FILE, Experiment, chain, check_experiment, load_experiment
 from tasks.registry import STAGES
+from tasks.running.layout import Layout, home
 
 NOT_RECIPES = ("arms", "comparisons", "machines", "models")
 """Files of recipes/ that are no experiment."""

@@ -5,15 +5,22 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from microworld.corpus import Text, draw_text
+from p2o_core.checkpoints import LastStep
+from p2o_core.optimizer import load_state_tensors, state_tensors
 
 IGNORED = -100
 """Label of tokens that do not count in the loss (torch's cross-entropy convention)."""
+CHECKPOINT_EVERY = 10
+"""Steps, about a second."""
+WEIGHTS, OPTIMIZERS = "weights.safetensors", "optimizers.safetensors"
 
 
 @dataclass(frozen=True)
@@ -95,31 +102,69 @@ def batches(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> I
             )
 
 
+class Pretraining:
+    """Model and optimisers: Muon for the matrices, AdamW for embeddings and norms; warm-up, then linear decay to 0."""
+
+    def __init__(self, settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.settings = settings
+        self.model = build_model(settings, tokenizer)
+        self.matrices = {n: p for n, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in n}
+        self.others = {n: p for n, p in self.model.named_parameters() if n not in self.matrices}
+        self.muon = torch.optim.Muon(
+            self.matrices.values(), lr=settings.muon_lr, weight_decay=0.0, adjust_lr_fn="original"
+        )
+        self.adamw = torch.optim.AdamW(self.others.values(), lr=settings.adamw_lr, betas=(0.9, 0.95), weight_decay=0.0)
+
+    def step(self, step: int, input_ids: Tensor, labels: Tensor) -> float:
+        """Step ``step`` (from 0) on a batch of shape [texts_per_step, T]; returns the mean loss a token."""
+        steps = self.settings.steps
+        scale = min(1.0, (step + 1) / max(1, steps // 20)) * min(1.0, (steps - step) / (0.6 * steps))
+        logits = self.model(input_ids=input_ids).logits[:, :-1]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
+        loss.backward()
+        for optimizer, peak in ((self.muon, self.settings.muon_lr), (self.adamw, self.settings.adamw_lr)):
+            optimizer.param_groups[0]["lr"] = peak * scale
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return loss.item()
+
+    def save(self, folder: Path) -> None:
+        """Weights and both optimisers' state."""
+        state = state_tensors(self.muon, self.matrices) | state_tensors(self.adamw, self.others)
+        save_file({name: p.detach() for name, p in {**self.matrices, **self.others}.items()}, folder / WEIGHTS)
+        save_file(state, folder / OPTIMIZERS)
+
+    def load(self, folder: Path) -> None:
+        """Continue from :meth:`save`."""
+        weights, state = load_file(folder / WEIGHTS), load_file(folder / OPTIMIZERS)
+        for optimizer, parameters in ((self.muon, self.matrices), (self.adamw, self.others)):
+            with torch.no_grad():
+                for name, parameter in parameters.items():
+                    parameter.copy_(weights[name])
+            own = {key: value for key, value in state.items() if key.split("/", 1)[1] in parameters}
+            load_state_tensors(optimizer, parameters, own)
+
+
 def pretrain(
     settings: PretrainSettings,
     tokenizer: PreTrainedTokenizerFast,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
+    *,
+    checkpoints: Path | None = None,
 ) -> LlamaForCausalLM:
-    """Muon for the matrices, AdamW for embeddings and norms, warm-up then linear decay to zero."""
-    model = build_model(settings, tokenizer)
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
-    others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    optimizers = [
-        torch.optim.Muon(matrices, lr=settings.muon_lr, weight_decay=0.0, adjust_lr_fn="original"),
-        torch.optim.AdamW(others, lr=settings.adamw_lr, betas=(0.9, 0.95), weight_decay=0.0),
-    ]
-    peaks = [settings.muon_lr, settings.adamw_lr]
-    warmup = max(1, settings.steps // 20)
-    model.train()
+    """The model after all steps. With a folder for ``checkpoints``, one that was killed goes on from its last one, to
+    the same bits."""
+    training = Pretraining(settings, tokenizer)
+    training.model.train()
+    last = LastStep(checkpoints) if checkpoints is not None else None
+    done, folder = (last and last.get()) or (0, None)
+    if folder is not None:
+        training.load(folder)
     for step, (input_ids, labels) in enumerate(batches(settings, tokenizer)):
-        scale = min(1.0, (step + 1) / warmup) * min(1.0, (settings.steps - step) / (0.6 * settings.steps))
-        for optimizer, peak in zip(optimizers, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * scale
-        logits = model(input_ids=input_ids).logits[:, :-1]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        on_step(step + 1, loss.item())
-    return model.eval()
+        if step < done:
+            continue
+        loss = training.step(step, input_ids, labels)
+        on_step(step + 1, loss)
+        if last is not None and (step + 1) % CHECKPOINT_EVERY == 0:
+            last.put(step + 1, training.save)
+    return training.model.eval()

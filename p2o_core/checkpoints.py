@@ -1,11 +1,10 @@
-"""Checkpoints between the optimiser steps of one update: a killed update goes on at its last step, to the same bits."""
+"""Checkpoints between optimiser steps: what was killed goes on at its last step, to the same bits."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,43 @@ from p2o_core.digests import is_whole, mark
 from p2o_core.groups import Group, Rollout
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
-from p2o_core.schemas import read_rows, write_json, write_rows
+from p2o_core.schemas import read_json, read_rows, write_json, write_rows
+
+
+class LastStep:
+    """The last step's state, ``<folder>/step-<number>-<digest of the content>``: a damaged one is not used, and an
+    older one goes when the new one is in its place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, step: int, write: Callable[[Path], object]) -> None:
+        """``write`` fills the folder it is given."""
+        draft = self.folder / ".step"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        write(draft)
+        before, target = sorted(self.folder.glob("step-*")), self.folder / f"step-{step:05d}-{mark(draft)}"
+        shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same name
+        os.replace(draft, target)
+        for path in before:
+            if path != target:
+                shutil.rmtree(path)
+
+    def get(self) -> tuple[int, Path] | None:
+        """The last whole step and its folder."""
+        path = last_whole(self.folder, "step-*")
+        return None if path is None else (int(path.name.split("-")[1]), path)
+
+
+def last_whole(folder: Path, pattern: str) -> Path | None:
+    """The last path whose content is what its name says."""
+    return next((path for path in sorted(folder.glob(pattern), reverse=True) if is_whole(path)), None)
 
 
 class UpdateCheckpoints:
-    """In ``folder``: the old log-probs, and after every ``every``-th step weights, optimiser and ``progress`` (what
-    the update's report adds up). Names end in the digest of the content: damaged ones are not used.
-    Without a folder nothing is kept."""
+    """Of one update, in ``folder``: the old log-probs, and after every ``every``-th step weights, optimiser and
+    ``progress`` (what the update's report adds up). Without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None = None, *, every: int = 1) -> None:
         self.folder = folder
@@ -34,7 +63,7 @@ class UpdateCheckpoints:
         start of the update, which after the first step is gone. One group a problem."""
         if self.folder is None:
             return compute()
-        kept = self._whole("groups-*.parquet")
+        kept = last_whole(self.folder, "groups-*.parquet")
         if kept is not None:
             return [list(group) for _, group in groupby(read_rows(kept, Rollout), key=lambda r: r.problem_id)]
         groups = compute()
@@ -48,19 +77,14 @@ class UpdateCheckpoints:
         """After step ``step`` of ``planned``; not after the last one, since the stage saves the policy next."""
         if self.folder is None or step == planned or step % self.every:
             return
-        draft = self.folder / ".step"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        weights = {name: p.detach().contiguous() for name, p in policy.trainable_parameters().items()}
-        save_file(weights, draft / "weights.safetensors")
-        optimizer.save(draft)
-        write_json(draft / "progress.json", {"step": step, "progress": progress})
-        before, target = self._steps(), self.folder / f"step-{step:05d}-{mark(draft)}"
-        shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same name
-        os.replace(draft, target)
-        for path in before:
-            if path != target:
-                shutil.rmtree(path)
+
+        def write(folder: Path) -> None:
+            weights = {name: p.detach().contiguous() for name, p in policy.trainable_parameters().items()}
+            save_file(weights, folder / "weights.safetensors")
+            optimizer.save(folder)
+            write_json(folder / "progress.json", progress)
+
+        LastStep(self.folder).put(step, write)
 
     def restore(self, policy: Policy, optimizer: PolicyOptimizer) -> tuple[int, Any]:
         """Put the last checkpoint into policy and optimiser. Returns its step and progress; (0, None): there is none.
@@ -68,9 +92,10 @@ class UpdateCheckpoints:
         Raises:
             ValueError: the checkpoint is of another policy.
         """
-        path = self._whole("step-*") if self.folder is not None else None
-        if path is None:
+        last = LastStep(self.folder).get() if self.folder is not None else None
+        if last is None:
             return 0, None
+        step, path = last
         parameters, weights = policy.trainable_parameters(), load_file(path / "weights.safetensors")
         if parameters.keys() != weights.keys():
             raise ValueError(f"{path}: weights of another policy. Mend: delete {self.folder} and start again.")
@@ -78,13 +103,4 @@ class UpdateCheckpoints:
             for name, parameter in parameters.items():
                 parameter.copy_(weights[name])
         optimizer.load(path)
-        content = json.loads((path / "progress.json").read_text())
-        return int(content["step"]), content["progress"]
-
-    def _steps(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*")) if self.folder is not None else []
-
-    def _whole(self, pattern: str) -> Path | None:
-        """The last path whose content is what its name says."""
-        paths: Sequence[Path] = sorted(self.folder.glob(pattern), reverse=True) if self.folder is not None else ()
-        return next((path for path in paths if is_whole(path)), None)
+        return step, read_json(path / "progress.json")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
 
 from p2o_core.config import DistillConfig
 from p2o_core.policy import Policy
@@ -52,10 +56,7 @@ class PolicyOptimizer:
 
     def save(self, folder: Path) -> None:
         """Moments and step counts by parameter name."""
-        tensors = {"steps_done": torch.tensor(self.steps_done)}
-        for name, parameter in self.parameters.items():
-            for key, value in self.adamw.state.get(parameter, {}).items():
-                tensors[f"{key}/{name}"] = value
+        tensors = {"steps_done": torch.tensor(self.steps_done)} | state_tensors(self.adamw, self.parameters)
         (folder / STATE_FILE).parent.mkdir(exist_ok=True)
         save_file(tensors, folder / STATE_FILE)
 
@@ -70,13 +71,29 @@ class PolicyOptimizer:
             return
         tensors = load_file(path, device="cpu")
         self.steps_done = int(tensors.pop("steps_done"))
-        unknown = {key.split("/", 1)[1] for key in tensors} - set(self.parameters)
-        if unknown:
-            raise ValueError(f"{path}: state for parameters the policy does not train: {sorted(unknown)[:3]}")
-        for key, value in tensors.items():
-            entry, name = key.split("/", 1)
-            parameter = self.parameters[name]
-            self.adamw.state[parameter][entry] = value if entry == "step" else value.to(parameter.device)
+        try:
+            load_state_tensors(self.adamw, self.parameters, tensors)
+        except KeyError as error:
+            raise ValueError(f"{path}: state for a parameter the policy does not train: {error}") from error
+
+
+def state_tensors(optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> dict[str, Tensor]:
+    """An optimiser's state as ``<entry>/<parameter's name>``; moments and step counts, for safetensors."""
+    return {
+        f"{entry}/{name}": value
+        for name, parameter in parameters.items()
+        for entry, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_state_tensors(
+    optimizer: Optimizer, parameters: Mapping[str, Parameter], tensors: Mapping[str, Tensor]
+) -> None:
+    """Continue from :func:`state_tensors`. Raises KeyError for a parameter that is not there."""
+    for key, value in tensors.items():
+        entry, name = key.split("/", 1)
+        parameter = parameters[name]
+        optimizer.state[parameter][entry] = value if entry == "step" else value.to(parameter.device)
 
 
 def release_memory() -> None:

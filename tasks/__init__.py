@@ -2,8 +2,9 @@
 
 prepare → init → [rollout → verify → mine → evolve → distill → evaluate] × iterations → report
 
-``registry``   all stages by name               ``runner``    runs one: checks, atomic outputs, manifest, tracking
-``experiment`` params.yaml as one typed object  ``layout``    where every artefact lives
-``manifests``  digests                          ``runtime``   the warm policy and the verifier pool
-``tracking``   MLflow
+``registry``    all stages by name                ``running/``    how a stage runs: checks, units, digests, the lock
+``guard``       what may stop an update           ``health``      findings on a run, with advice
+``benchmarks``  a trained policy on benchmarks    ``comparison``  arms × seeds, and ``evidence/``, its report
+``parameters/`` params.yaml as one typed object   ``problems/``   data sets, their columns and answers
+``preflight/``  doctor, dry run and planner       ``tracking/``   MLflow
 """

@@ -15,11 +15,11 @@ from p2o_core.schemas import BadInput, check_problems, read_problems, write_json
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Judged, Problem
 from tasks.evaluate import measure
-from tasks.experiment import Experiment
-from tasks.journal import Journal, JournaledEngine, JournaledVerifier
-from tasks.layout import Layout
+from tasks.parameters.experiment import Experiment
 from tasks.problems.sources import ProblemSource, load_source
-from tasks.runtime import Runtime
+from tasks.running.journal import Journal, JournaledEngine, JournaledVerifier
+from tasks.running.layout import Layout
+from tasks.running.runtime import Runtime
 
 METRICS = "metrics.json"
 

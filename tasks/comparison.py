@@ -19,15 +19,15 @@ from pydantic import Field, PositiveInt, ValidationError
 
 from p2o_core.config import Section
 from p2o_core.schemas import BadInput, read_json, write_json
-from tasks.arms import apply_settings, arm_settings
-from tasks.experiment import Experiment, chain, check_experiment
-from tasks.layout import Layout, home
-from tasks.lock import alone, command
-from tasks.manifests import MANIFEST_SUFFIX
+from tasks.parameters.arms import apply_settings, arm_settings
+from tasks.parameters.experiment import Experiment, chain, check_experiment
 from tasks.registry import STAGES, plan
 from tasks.report import iteration_row
-from tasks.runner import is_fresh, run_stage
-from tasks.runtime import Runtime
+from tasks.running.layout import Layout, home
+from tasks.running.lock import alone, command
+from tasks.running.manifests import MANIFEST_SUFFIX
+from tasks.running.runner import is_fresh, run_stage
+from tasks.running.runtime import Runtime
 
 FILE = "comparison.yaml"
 DONE = "arm.json"

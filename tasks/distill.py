@@ -12,7 +12,7 @@ from p2o_core.engines.base import RolloutRequest, Sampling
 from p2o_core.schemas import read_problems, read_rows, write_json, write_rows
 from p2o_core.types import Assignment, Completion, Judged, Problem
 from tasks.guard import check_skills, rejected
-from tasks.stage import Artifact, Stage, StageIO
+from tasks.running.stage import Artifact, Stage, StageIO
 from tasks.verify import gold_answers, judge
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from p2o_core.seeding import derive_seed
 from p2o_core.types import AnswerVerifier, Completion, Judged, Problem
 from tasks.evolve import best_template
 from tasks.mine import rewards_by_problem
-from tasks.stage import Artifact, Stage, StageIO
+from tasks.running.stage import Artifact, Stage, StageIO
 from tasks.verify import gold_answers, judge
 
 Value = TypeVar("Value")

@@ -13,9 +13,9 @@ from p2o_core.cover import assign_templates, solvers
 from p2o_core.engines.base import Sampling
 from p2o_core.schemas import BadInput, read_json, read_problems, read_rows, write_json, write_rows
 from p2o_core.types import Assignment, Completion, HardSample, Problem, Template
-from tasks.journal import JournaledModel
-from tasks.secrets import secret
-from tasks.stage import Artifact, Stage, StageIO
+from tasks.parameters.secrets import secret
+from tasks.running.journal import JournaledModel
+from tasks.running.stage import Artifact, Stage, StageIO
 
 if TYPE_CHECKING:
     from p2o_core.search.language_models import LanguageModel

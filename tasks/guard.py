@@ -12,7 +12,7 @@ from p2o_core.skills import Skills, solved_before
 from p2o_core.types import Judged, Problem
 from tasks.health import TrainingStopped
 from tasks.mine import rewards_by_problem
-from tasks.stage import StageIO
+from tasks.running.stage import StageIO
 from tasks.verify import gold_answers, judge
 
 if TYPE_CHECKING:

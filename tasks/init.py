@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from p2o_core.schemas import write_json, write_rows
 from p2o_core.types import HardSample
-from tasks.stage import Artifact, Stage, StageIO
+from tasks.running.stage import Artifact, Stage, StageIO
 
 
 def run(io: StageIO) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from p2o_core.mining import mine_hard, signal_statistics
 from p2o_core.schemas import read_problems, read_rows, write_json, write_rows
 from p2o_core.types import HardSample, Judged
-from tasks.stage import Artifact, Stage, StageIO
+from tasks.running.stage import Artifact, Stage, StageIO
 
 
 def rewards_by_problem(judged: Sequence[Judged]) -> dict[str, list[float]]:

@@ -11,10 +11,10 @@ from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, check_problems, read_json, write_json, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Problem
-from tasks.experiment import FilesPrepare, MicroworldPrepare
+from tasks.parameters.experiment import FilesPrepare, MicroworldPrepare
 from tasks.problems.contamination import Cleaned, clean
 from tasks.problems.sources import Loaded, load_source
-from tasks.stage import Artifact, Stage, StageIO
+from tasks.running.stage import Artifact, Stage, StageIO
 
 SPLITS = ("train", "heldout")
 
@@ -65,6 +65,7 @@ def _prepare_microworld(io: StageIO, settings: MicroworldPrepare) -> None:
         ),
         tokenizer,
         on_step=lambda step, loss: io.progress(step, settings.pretrain_steps),
+        checkpoints=io.journal.folder / "pretrain",
     )
     policy = Policy(model, Chat(tokenizer))
     policy.save(io.outputs["policy"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks import distill, evaluate, evolve, init, mine, prepare, report, rollout, verify
-from tasks.stage import Stage
+from tasks.running.stage import Stage
 
 ITERATION: tuple[Stage, ...] = (
     rollout.STAGE,

@@ -9,8 +9,8 @@ from typing import Any
 
 from p2o_core.schemas import read_json, write_json
 from tasks.evolve import best_template
-from tasks.manifests import manifest_path
-from tasks.stage import Stage, StageIO
+from tasks.running.manifests import manifest_path
+from tasks.running.stage import Stage, StageIO
 
 Row = dict[str, Any]
 GATHERED = (

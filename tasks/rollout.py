@@ -9,7 +9,7 @@ from p2o_core.engines.base import RolloutRequest, Sampling
 from p2o_core.schemas import read_problems, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Problem
-from tasks.stage import Artifact, Stage, StageIO
+from tasks.running.stage import Artifact, Stage, StageIO
 
 
 def iteration_problems(problems: Sequence[Problem], iteration: int, count: int, seed: int) -> list[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from p2o_core.schemas import read_problems, read_rows, write_rows
 from p2o_core.types import AnswerVerifier, Completion, Judged, Problem
-from tasks.stage import Artifact, Stage, StageIO
+from tasks.running.stage import Artifact, Stage, StageIO
 
 
 def judge(verifier: AnswerVerifier, completions: Sequence[Completion], golds: Mapping[str, str]) -> list[Judged]:

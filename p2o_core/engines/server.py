@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import random
 import time
 from collections import Counter
@@ -23,18 +22,13 @@ import httpx
 
 from p2o_core.config import ServerEngineConfig
 from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.connection import AttemptFailed, EngineUnavailable, Server, api_key
 from p2o_core.engines.serving import BASE_MODEL
 from p2o_core.policy import ADAPTER_CONFIG
 from p2o_core.prompts import Chat
 from p2o_core.types import Completion
 
-MAY_PASS = (408, 409, 425, 429)
-"""Statuses that say "later" rather than "never"; so do all from 500 on."""
 LONGEST_PAUSE_S = 5.0
-
-
-class EngineUnavailable(RuntimeError):
-    """No server could answer; the message names them and what they said last."""
 
 
 @dataclass
@@ -44,23 +38,6 @@ class ServerStats:
 
     answered: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass
-class _Server:
-    url: str
-    well: bool = False
-    last_error: str = "not asked yet"
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-class _Failed(Exception):
-    """An attempt that failed; ``unwell``: ask the server's health before the next one."""
-
-    def __init__(self, kind: str, detail: str, *, unwell: bool) -> None:
-        super().__init__(f"{kind}: {detail}")
-        self.kind = kind
-        self.unwell = unwell
 
 
 class ServerEngine:
@@ -101,18 +78,6 @@ class ServerEngine:
                 batch.stop()
                 raise
 
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._key}"} if self._key else {}
-
-    def quoted(self, answer: str) -> str:
-        """The beginning of what a server said, for messages; a server that echoes our headers must not put the key
-        into a log."""
-        return (answer.replace(self._key, "***") if self._key else answer)[:300]
-
-    @property
-    def _key(self) -> str:
-        return os.environ.get(self.config.api_key_env, "") if self.config.api_key_env else ""
-
 
 class _Batch:
     """One call of ``generate``: the queue, the servers, and what has been answered."""
@@ -122,7 +87,7 @@ class _Batch:
         self.config = engine.config
         self.rows = rows
         self.sampling = sampling
-        self.servers = [_Server(url.rstrip("/")) for url in self.config.urls]
+        self.servers: list[Server] = []
         self.answers: dict[int, Completion] = {}
         self.attempts: Counter[int] = Counter()
         self.queue: asyncio.Queue[int] = asyncio.Queue()
@@ -140,11 +105,14 @@ class _Batch:
         for index in range(len(self.rows)):
             self.queue.put_nowait(index)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.config.concurrency)
+        key = api_key(self.config)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         async with httpx.AsyncClient(
-            timeout=self.config.timeout_s, limits=limits, headers=self.engine.headers(), trust_env=False
+            timeout=self.config.timeout_s, limits=limits, headers=headers, trust_env=False
         ) as client:
+            self.servers = [Server(url, self.config, client) for url in self.config.urls]
             workers = [
-                asyncio.create_task(self._work(server, client))
+                asyncio.create_task(self._work(server))
                 for server in self.servers
                 for _ in range(min(self.config.concurrency, len(self.rows)))
             ]
@@ -157,13 +125,13 @@ class _Batch:
                 task.result()  # a worker only ever ends by an error
         return [self.answers[index] for index in range(len(self.rows))]
 
-    async def _work(self, server: _Server, client: httpx.AsyncClient) -> None:
+    async def _work(self, server: Server) -> None:
         while True:
-            await self._until_well(server, client)
+            await self._until_well(server)
             index = await self.queue.get()
             try:
-                self.answers[index] = await self._ask(server, client, index)
-            except _Failed as failure:
+                self.answers[index] = await self._ask(server, index)
+            except AttemptFailed as failure:
                 self._put_back(index, server, failure)
                 await asyncio.sleep(_pause(self.attempts[index]))
                 continue
@@ -173,7 +141,7 @@ class _Batch:
             if len(self.answers) == len(self.rows):
                 self.finished.set()
 
-    def _put_back(self, index: int, server: _Server, failure: _Failed) -> None:
+    def _put_back(self, index: int, server: Server, failure: AttemptFailed) -> None:
         self.engine.stats.failed[failure.kind] += 1
         server.last_error = str(failure)
         server.well = server.well and not failure.unwell
@@ -184,16 +152,16 @@ class _Batch:
             )
         self.queue.put_nowait(index)
 
-    async def _until_well(self, server: _Server, client: httpx.AsyncClient) -> None:
+    async def _until_well(self, server: Server) -> None:
         """Health, adapter and kind of log-probs; one worker asks, the server's others wait for it."""
         async with server.lock:
             tries = 0
             while not server.well:
                 tries += 1
                 try:
-                    await self._prepare(server, client)
-                except (httpx.HTTPError, _Failed) as error:
-                    server.last_error = f"{type(error).__name__}: {error}".removeprefix("_Failed: ")
+                    await server.check(self._body(0), self.engine.adapter)
+                except (httpx.HTTPError, AttemptFailed) as error:
+                    server.last_error = f"{type(error).__name__}: {error}".removeprefix("AttemptFailed: ")
                     self._check_patience()
                     await asyncio.sleep(_pause(tries))
                 else:
@@ -206,32 +174,6 @@ class _Batch:
             said = "; ".join(f"{server.url}: {server.last_error}" for server in self.servers)
             mend = "start them with `p2o serve`, or correct engine.urls"
             raise EngineUnavailable(f"no server was well for {waited:.0f} s ({said}). Mend: {mend}.")
-
-    async def _prepare(self, server: _Server, client: httpx.AsyncClient) -> None:
-        (await client.get(f"{server.url}/health", timeout=10.0)).raise_for_status()
-        if self.engine.adapter is not None:
-            body = {"lora_name": self.engine.model, "lora_path": str(self.engine.adapter)}
-            loaded = await client.post(f"{server.url}/v1/load_lora_adapter", json=body)
-            if loaded.status_code != httpx.codes.OK and "already" not in loaded.text:
-                raise _Failed(
-                    f"http_{loaded.status_code}", f"adapter not loaded: {self.engine.quoted(loaded.text)}", unwell=True
-                )
-        await self._check_logprobs(server, client)
-
-    async def _check_logprobs(self, server: _Server, client: httpx.AsyncClient) -> None:
-        """At half the temperature the gap between the two likeliest tokens doubles, if log-probs are those of the
-        distribution sampled from; raw ones do not move."""
-        gaps = []
-        for temperature in (1.0, 0.5):
-            body = self._body(0) | {"max_tokens": 1, "temperature": temperature, "logprobs": 2}
-            top = (await self._post(server, client, body))["logprobs"]["top_logprobs"][0]
-            first, second, *_ = sorted(top.values(), reverse=True)
-            gaps.append(first - second)
-        if gaps[0] > 1e-3 and gaps[1] < 1.5 * gaps[0]:
-            raise EngineUnavailable(
-                f"{server.url} returns raw log-probs. Mend: start it with `p2o serve`, or with --logprobs-mode "
-                "processed_logprobs."
-            )
 
     def _body(self, index: int) -> dict[str, Any]:
         request, sample = self.rows[index]
@@ -246,45 +188,17 @@ class _Batch:
             "return_token_ids": True,
         }
 
-    async def _post(self, server: _Server, client: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer's only choice."""
-        try:
-            response = await client.post(f"{server.url}/v1/completions", json=body)
-        except httpx.TimeoutException as error:
-            raise _Failed("timeout", f"{self.config.timeout_s} s", unwell=True) from error
-        except httpx.HTTPError as error:
-            raise _Failed("connection", type(error).__name__, unwell=True) from error
-        status = response.status_code
-        if status in MAY_PASS or status >= 500 or status == httpx.codes.NOT_FOUND:  # not found: it lost our adapter
-            raise _Failed(f"http_{status}", self.engine.quoted(response.text), unwell=status == httpx.codes.NOT_FOUND)
-        if status != httpx.codes.OK:
-            said = self.engine.quoted(response.text)
-            raise EngineUnavailable(f"{server.url} refused a request for good, status {status}: {said}")
-        try:
-            (choice,) = response.json()["choices"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise _Failed("junk", self.engine.quoted(response.text), unwell=False) from error
-        return choice
-
-    async def _ask(self, server: _Server, client: httpx.AsyncClient, index: int) -> Completion:
-        choice = await self._post(server, client, self._body(index))
+    async def _ask(self, server: Server, index: int) -> Completion:
+        answer = await server.complete(self._body(index))
         request, sample = self.rows[index]
-        try:
-            tokens = tuple(int(token) for token in choice["token_ids"])
-            logps = tuple(float(logp) for logp in choice["logprobs"]["token_logprobs"])
-            truncated = choice["finish_reason"] == "length"
-        except (KeyError, TypeError, ValueError) as error:
-            raise _Failed("junk", f"{type(error).__name__} in the answer", unwell=False) from error
-        if not tokens or len(tokens) != len(logps):
-            raise _Failed("junk", f"{len(tokens)} token ids and {len(logps)} log-probs", unwell=False)
         return Completion(
             problem_id=request.problem_id,
             sample=sample,
             template=request.template,
-            text=self.engine.chat.decode(tokens),
-            token_ids=tokens,
-            logps=logps if self.sampling.temperature else (0.0,) * len(tokens),
-            truncated=truncated,
+            text=self.engine.chat.decode(answer.token_ids),
+            token_ids=answer.token_ids,
+            logps=answer.logps if self.sampling.temperature else (0.0,) * len(answer.token_ids),
+            truncated=answer.truncated,
         )
 
 

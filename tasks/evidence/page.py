@@ -16,8 +16,8 @@ from tasks.comparison import FILE, Arm, arm_experiment, load_comparison
 from tasks.evidence import figures, tables
 from tasks.evidence.claims import BASELINE, METHOD, findings, findings_at
 from tasks.evidence.runs import Evidence, gather
-from tasks.layout import home
-from tasks.parents import experiment_page
+from tasks.running.layout import home
+from tasks.tracking.parents import experiment_page
 
 FOLDER = "report"
 MAIN_ARMS = (METHOD, BASELINE, "grpo-2x", "p2o-no-distillation", "prompt-only", "p2o-random", "p2o-useless")
@@ -106,7 +106,7 @@ def command(evidence: Evidence) -> str:
 
 
 def arm_settings_text(evidence: Evidence, arm: str) -> str:
-    from tasks.arms import arm_settings
+    from tasks.parameters.arms import arm_settings
 
     settings = arm_settings(arm, home(evidence.workspace))
     return ", ".join(f"{name} = {value}" for name, value in settings.items())

@@ -17,8 +17,8 @@ from p2o_core.types import Completion, Judged
 from tasks.comparison import Arm, arm_experiment
 from tasks.evidence.claims import BASELINE, METHOD
 from tasks.evidence.runs import Evidence, Run
-from tasks.layout import home
 from tasks.mine import rewards_by_problem
+from tasks.running.layout import home
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from p2o_core.config import SelfReflector, TeacherReflector
 from p2o_core.schemas import BadInput
-from tasks.base_policy import FolderPolicy, GgufPolicy, HubPolicy
-from tasks.experiment import Experiment, FilesPrepare
-from tasks.layout import Layout
+from tasks.parameters.base_policy import FolderPolicy, GgufPolicy, HubPolicy
+from tasks.parameters.experiment import Experiment, FilesPrepare
+from tasks.parameters.secrets import secret
 from tasks.preflight.shapes import GIB, Shape, disk_need, engine_memory, shape_of, trainer_memory
 from tasks.problems.catalogue import entry_named
 from tasks.problems.sources import ProblemSource
-from tasks.secrets import secret
+from tasks.running.layout import Layout
 
 PROBE_S = 5.0
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from p2o_core.schemas import read_json
-from tasks.experiment import Experiment, check_experiment
-from tasks.layout import Layout
-from tasks.manifests import manifest_path
+from tasks.parameters.experiment import Experiment, check_experiment
 from tasks.registry import plan
-from tasks.runner import run_stage
-from tasks.runtime import Runtime
+from tasks.running.layout import Layout
+from tasks.running.manifests import manifest_path
+from tasks.running.runner import run_stage
+from tasks.running.runtime import Runtime
 
 TOKENS = 8
 """Tokens a completion: a random policy never comes to an end, and more of its tokens check nothing more."""

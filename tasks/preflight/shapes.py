@@ -9,9 +9,9 @@ from pydantic import Field, PositiveInt
 
 from p2o_core.config import LoraPolicy, PolicyConfig, Section
 from p2o_core.schemas import BadInput
-from tasks.base_policy import GgufPolicy, HubPolicy
-from tasks.experiment import Experiment, MicroworldPrepare
-from tasks.layout import Layout, home
+from tasks.parameters.base_policy import GgufPolicy, HubPolicy
+from tasks.parameters.experiment import Experiment, MicroworldPrepare
+from tasks.running.layout import Layout, home
 
 GIB = 2**30
 MODELS_FILE = Path("recipes") / "models.yaml"

@@ -11,11 +11,11 @@ from pydantic import Field, PositiveFloat
 
 from p2o_core.config import Section, Share
 from p2o_core.schemas import BadInput, read_problems
-from tasks.experiment import Experiment
-from tasks.layout import Layout, home
+from tasks.parameters.experiment import Experiment
 from tasks.preflight.shapes import GIB, WIDTH, Shape
 from tasks.preflight.work import Assumptions, Work
-from tasks.runtime import Runtime
+from tasks.running.layout import Layout, home
+from tasks.running.runtime import Runtime
 
 MACHINES_FILE = Path("recipes") / "machines.yaml"
 CALIBRATION_ROWS = 128

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pyarrow.parquet as pq
 
 from p2o_core.config import PhraseReflector, SelfReflector
-from tasks.experiment import Experiment, FilesPrepare
-from tasks.layout import Layout
+from tasks.parameters.experiment import Experiment, FilesPrepare
 from tasks.problems.catalogue import entry_named
 from tasks.problems.sources import ProblemSource
+from tasks.running.layout import Layout
 
 REFLECTION_PROMPT_TOKENS = 2000
 """Three failed answers with their feedback, shortened: what a reflection model reads, roughly."""

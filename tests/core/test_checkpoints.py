@@ -23,8 +23,12 @@ class Killed(BaseException):
     pass
 
 
-def train(policy: Policy, folder: Path | None, dies_after: int | None = None, every: int = 1) -> UpdateReport:
+def train(
+    policy: Policy, folder: Path | None, dies_after: int | None = None, every: int = 1, done: list[int] | None = None
+) -> UpdateReport:
     def on_step(step: int, planned: int) -> None:
+        if done is not None:
+            done.append(step)
         if step == dies_after:
             raise Killed
 
@@ -52,16 +56,7 @@ def test_killed_equals_undisturbed(
         train(Policy.create(base_folder, config, seed=0), tmp_path, dies_after, every)
     steps: list[int] = []
     resumed = Policy.create(base_folder, config, seed=0)
-    again = update_policy(
-        resumed,
-        PolicyOptimizer(resumed, SETTINGS),
-        mixed_groups(resumed),
-        SETTINGS,
-        temperature=1.0,
-        seed=4,
-        checkpoints=UpdateCheckpoints(tmp_path, every=every),
-        on_step=lambda step, planned: steps.append(step),
-    )
+    again = train(resumed, tmp_path, None, every, steps)
     assert again == report, "the report adds up over both processes"
     assert torch.equal(weights(resumed), weights(undisturbed))
     kept = min(dies_after, 3) // every * every  # nothing is kept after the last step: it is done again

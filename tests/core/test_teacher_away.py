@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 
 from p2o_core.config import EvolveConfig, FullPolicy, TeacherReflector
@@ -17,6 +16,7 @@ from p2o_core.search.evolve import evolve_templates
 from p2o_core.search.language_models import ENDPOINT_DOWN, TeacherModel
 from p2o_core.types import Problem
 from p2o_core.verify import Verifier
+from tests.loopback import Reply, Request, free_port, served
 
 HARD = [Problem(f"h{n}", f"sum {n} a: +5 b: +2 ?", str(1000 + n), "hard", "train") for n in range(8)]
 
@@ -26,47 +26,27 @@ def teacher(port: int, **settings: float) -> TeacherReflector:
     return TeacherReflector.model_validate(content | settings)
 
 
-def closed_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-class Answers(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "there"}}
-        body = json.dumps({"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
+def says_there(request: Request) -> Reply:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "there"}}
+    content = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    return Reply(200, json.dumps(content).encode())
 
 
 def test_an_endpoint_that_comes_late_is_waited_for() -> None:
-    port = closed_port()
-    servers: list[ThreadingHTTPServer] = []
-
-    def start() -> None:
-        servers.append(ThreadingHTTPServer(("127.0.0.1", port), Answers))
-        servers[0].serve_forever()
-
-    timer = threading.Timer(2.0, start)
-    timer.daemon = True
-    timer.start()
+    port = free_port()
     model = TeacherModel(teacher(port, patience_s=60.0), "key", seed=1)
-    replies = model.complete(["one", "two"])
-    servers[0].shutdown()
+    with ExitStack() as stack:
+        timer = threading.Timer(2.0, lambda: stack.enter_context(served(says_there, port)))
+        timer.start()
+        replies = model.complete(["one", "two"])
+        timer.join()
     assert [reply.text for reply in replies] == ["there", "there"]
     assert all(reply.failures and set(reply.failures) == {"connection"} for reply in replies), "beyond retries: 0"
     assert not model.down
 
 
 def test_a_search_without_its_teacher_ends_early(base_folder: Path, verifier: Verifier) -> None:
-    settings = teacher(closed_port(), patience_s=1.0)
+    settings = teacher(free_port(), patience_s=1.0)
     model = TeacherModel(settings, "key", seed=1)
     config = EvolveConfig(dev_size=4, minibatch=2, parents=2, max_metric_calls=4000, min_hard=4, reflector=settings)
     engine = EmbeddedEngine(Policy.create(base_folder, FullPolicy(), seed=0), rows_per_batch=64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -22,6 +21,7 @@ from p2o_core.config import LoraPolicy
 from p2o_core.engines.serving import server_command
 from p2o_core.policy import Policy
 from p2o_core.prompts import Chat
+from tests.loopback import free_port
 
 LORA = LoraPolicy(rank=4)
 
@@ -57,12 +57,6 @@ def moved_adapter(base: Path, folder: Path, *, seed: int, scale: float = 0.2) ->
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
     policy.save(folder)
     return policy
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass

@@ -10,7 +10,8 @@ import torch
 
 from p2o_core.config import ServerEngineConfig
 from p2o_core.engines.base import RolloutRequest, Sampling
-from p2o_core.engines.server import EngineUnavailable, ServerEngine
+from p2o_core.engines.connection import EngineUnavailable
+from p2o_core.engines.server import ServerEngine
 from p2o_core.policy import Batch, Policy
 from p2o_core.types import Completion
 from tests.engines.conftest import LORA, Served, free_port, moved_adapter

@@ -12,8 +12,8 @@ from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig, VllmEngineConf
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.policy import Batch, Policy
 from p2o_core.types import Completion
-from tasks.experiment import Experiment, load_experiment
-from tasks.runtime import Runtime
+from tasks.parameters.experiment import Experiment, load_experiment
+from tasks.running.runtime import Runtime
 from tests.engines.conftest import LORA, moved_adapter
 
 pytest.importorskip("vllm", reason="the vllm extra is not installed: `make vllm`")

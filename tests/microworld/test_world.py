@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+from transformers import LlamaForCausalLM
 
 from microworld.competence import IncompetentBase, check
 from microworld.corpus import draw_text, write_trace
+from microworld.pretrain import PretrainSettings, pretrain
 from microworld.problems import FAMILIES, Chain, draw_split, random_chain
 from microworld.sentences import SENTENCES, fitting, go_on_probability, phrase_pool
 from microworld.tokenizer import build_tokenizer
@@ -89,3 +94,29 @@ def test_an_incompetent_base_is_refused(easy: float, bare: float, told: float, w
         check({"sum": cell}, easy_length=1, hard_lengths=(6,))
     good = {"1": {"bare": 0.95, "fitting": 1.0}, "6": {"bare": 0.0, "fitting": 0.5}}
     check({"sum": good, "product": good}, easy_length=1, hard_lengths=(6,))
+
+
+@pytest.mark.parametrize("dies_after", [3, 4, 7])
+def test_pretraining_killed_equals_undisturbed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_after: int
+) -> None:
+    monkeypatch.setattr("microworld.pretrain.CHECKPOINT_EVERY", 2)
+    settings = PretrainSettings(
+        seed=1, hidden_size=32, layers=2, heads=2, steps=9, texts_per_step=4, adamw_lr=1e-3, muon_lr=1e-3,
+        lengths=(1, 2), fitting_share=0.5, bare_share=0.2,
+    )  # fmt: skip
+    tokenizer, steps = build_tokenizer(), list[int]()
+
+    def weights(model: LlamaForCausalLM) -> Tensor:
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    def killed(step: int, loss: float) -> None:
+        if step == dies_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(settings, tokenizer, killed, checkpoints=tmp_path)
+    resumed = pretrain(settings, tokenizer, lambda step, loss: steps.append(step), checkpoints=tmp_path)
+    assert torch.equal(weights(resumed), weights(pretrain(settings, tokenizer)))
+    kept = (dies_after - 1) // 2 * 2  # on_step comes before the checkpoint of its step
+    assert steps == list(range(kept + 1, 10))

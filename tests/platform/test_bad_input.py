@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from p2o_core.schemas import BadInput, read_problems
-from tasks.experiment import load_experiment
-from tasks.layout import Layout
-from tasks.manifests import SCHEMA_VERSION
+from tasks.parameters.experiment import load_experiment
 from tasks.registry import STAGES
-from tasks.runner import run_stage
-from tasks.runtime import Runtime
+from tasks.running.layout import Layout
+from tasks.running.manifests import SCHEMA_VERSION
+from tasks.running.runner import run_stage
+from tasks.running.runtime import Runtime
 from tests.platform.conftest import REPOSITORY, Workspace
 
 GOOD = {

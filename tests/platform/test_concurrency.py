@@ -18,7 +18,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.states import Cancelling, StateType
 
-from tasks.lock import alone, holder
+from tasks.running.lock import alone, holder
 from tests.engines.conftest import free_port
 from tests.platform.conftest import Workspace, environment
 from tests.platform.test_doors import digests

@@ -17,7 +17,7 @@ import pytest
 from p2o_core.schemas import read_json
 from p2o_core.statistics import MIN_SEEDS
 from tasks.comparison import Comparison
-from tasks.parameters import markdown_table
+from tasks.parameters.table import markdown_table
 from tests.platform.conftest import REPOSITORY, Workspace, environment
 
 PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])

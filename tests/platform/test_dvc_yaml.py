@@ -8,10 +8,10 @@ import pytest
 import yaml
 from dvc.utils.serialize import load_yaml
 
-from tasks.experiment import load_experiment
-from tasks.layout import Layout
-from tasks.manifests import manifest_path
+from tasks.parameters.experiment import load_experiment
 from tasks.registry import STAGES
+from tasks.running.layout import Layout
+from tasks.running.manifests import manifest_path
 from tests.platform.conftest import REPOSITORY
 
 PIPELINE = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]

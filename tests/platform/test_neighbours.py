@@ -7,34 +7,25 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from flows.versioning import PushFailed, Versions
 from p2o_core.schemas import BadInput
-from tasks.delivery import DeliveryStatus
-from tasks.experiment import Experiment, load_experiment
-from tasks.layout import Layout
+from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.report import experiment_rows
-from tasks.tracking import Tracker
+from tasks.running.layout import Layout
+from tasks.tracking.delivery import DeliveryStatus
+from tasks.tracking.tracker import Tracker
+from tests.loopback import Reply, Request, forward, free_port, served
 from tests.platform.conftest import Workspace, environment
 from tests.platform.test_doors import digests
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -95,49 +86,16 @@ class Cut:
     after: bool
     seen: list[str] = field(default_factory=list)
 
-    def forward(self, handler: BaseHTTPRequestHandler) -> None:
+    def answer(self, request: Request) -> Reply | None:
         number = len(self.seen)
-        self.seen.append(handler.path)
+        self.seen.append(request.path)
         if number >= self.at and not self.after:
-            handler.close_connection = True
-            return
-        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0)) or None
-        kept = {name: handler.headers[name] for name in ("Content-Type",) if handler.headers[name]}
-        request = urllib.request.Request(self.target + handler.path, body, kept, method=handler.command)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                status, content = answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            status, content = error.code, error.read()
-        if number >= self.at:
-            handler.close_connection = True
-            self.after = False  # and from now on nobody is there
-            return
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content)
-
-
-@contextmanager
-def served(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
-    """The URL of a server that answers every request so."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer(self)
-
-        do_POST = do_PUT = do_PATCH = do_GET
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
+            return None
+        reply = forward(request, self.target)
+        if number < self.at:
+            return reply
+        self.after = False  # and from now on nobody is there
+        return None
 
 
 def opened(workspace: Workspace) -> tuple[Experiment, Layout]:
@@ -170,16 +128,14 @@ def assert_delivered_once(database: Path, experiment: Experiment, layout: Layout
 
 def test_what_a_server_can_do_is_a_status(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    monkeypatch.setattr("tasks.tracking.ATTEMPT_S", 1.0)
+    monkeypatch.setattr("tasks.tracking.tracker.ATTEMPT_S", 1.0)
 
-    def says(status: int) -> Callable[[BaseHTTPRequestHandler], None]:
-        return lambda handler: handler.send_error(status)
+    def says(status: int) -> Callable[[Request], Reply]:
+        return lambda request: Reply(status)
 
-    def slowly(handler: BaseHTTPRequestHandler) -> None:
+    def slowly(request: Request) -> Reply:
         time.sleep(0.7)
-        handler.send_response(200)
-        handler.end_headers()
-        handler.wfile.write(b"{}")
+        return Reply(200, b"{}")
 
     with socket.socket() as silent, served(says(503)) as broken, served(says(401)) as closed, served(slowly) as slow:
         silent.bind(("127.0.0.1", 0))
@@ -214,7 +170,7 @@ def test_cut_anywhere_and_delivered_once(trained: Workspace, mlflow: Server, mon
             break
         experiment = base.model_copy(update={"seed": 1000 + number})  # a parent of its own
         cut = Cut(mlflow.url, at, after=number % 2 == 0)
-        with served(cut.forward) as address:
+        with served(cut.answer) as address:
             monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
             tracker = Tracker(experiment, layout, patient=True)
             first = tracker.log_finished()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,8 +14,11 @@ import torch
 from pydantic import ValidationError
 
 from p2o_core.config import FullPolicy, ServerEngineConfig, TeacherReflector
+from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.connection import EngineUnavailable
 from p2o_core.engines.server import ServerEngine
 from p2o_core.policy import Policy
+from tests.loopback import Reply, Request, served
 from tests.platform.conftest import REPOSITORY, Workspace
 
 CANARY = "canary-7f3a91c2d4"
@@ -28,38 +29,21 @@ FORBIDDEN = {"eval", "exec", "pickle", "cPickle", "dill", "cloudpickle", "joblib
 @pytest.fixture
 def indiscreet() -> Iterator[str]:
     """An endpoint that says everything it was told, key included: in errors, in junk and in good answers."""
-    replies = iter(["500", "401-like", "junk"])
+    replies = iter(["500", "503", "junk"])
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            echo = str(self.headers)
-            kind = next(replies, "good")
-            if kind == "good":
-                said = f"```\nUse the header {self.headers['Authorization']}\n```"
-                body = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "```\nWork on.\n```"}}]}
-                body |= {"id": said, "object": "chat.completion", "created": 0, "model": echo}
-                body["choices"][0]["finish_reason"] = "stop"
-                self.answer(200, json.dumps(body))
-            elif kind == "junk":
-                self.answer(200, f"<html>{echo}</html>")
-            else:
-                self.answer(500 if kind == "500" else 503, json.dumps({"error": {"message": echo}}))
+    def answer(request: Request) -> Reply:
+        echo, kind = str(request.headers), next(replies, "good")
+        if kind == "junk":
+            return Reply(200, f"<html>{echo}</html>".encode())
+        if kind != "good":
+            return Reply(int(kind), json.dumps({"error": {"message": echo}}).encode())
+        message = {"role": "assistant", "content": "```\nWork on.\n```"}
+        body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+        body |= {"id": request.headers["Authorization"], "object": "chat.completion", "created": 0, "model": echo}
+        return Reply(200, json.dumps(body).encode())
 
-        def answer(self, status: int, body: str) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body.encode())))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    server.shutdown()
+    with served(answer) as url:
+        yield f"{url}/v1"
 
 
 def where_it_is(root: Path, word: str) -> list[Path]:
@@ -90,12 +74,24 @@ def test_a_secret_appears_nowhere(copy: Workspace, indiscreet: str, monkeypatch:
     assert where_it_is(copy.root, CANARY) == [copy.root / "planted.log"], "the search does find it"
 
 
-def test_a_server_that_echoes_the_key(base_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("status", [400, 503])
+def test_a_server_that_echoes_the_key(base_folder: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Refused for good, and tried until the retries are used up: neither message has it."""
     monkeypatch.setenv("ENGINE_KEY", CANARY)
-    config = ServerEngineConfig(urls=("http://127.0.0.1:9",), api_key_env="ENGINE_KEY")
-    engine = ServerEngine(base_folder, base_folder, config)
-    assert engine.headers() == {"Authorization": f"Bearer {CANARY}"}
-    assert engine.quoted(f"you sent Bearer {CANARY} " + "x" * 900) == "you sent Bearer *** " + "x" * 280
+    told: list[str] = []
+
+    def answer(request: Request) -> Reply:
+        if request.path == "/health":
+            return Reply(200)
+        told.append(request.headers["Authorization"])
+        return Reply(status, f"you sent {request.headers['Authorization']}".encode())
+
+    asked = [RolloutRequest("p", "sum 1 a: +1 ?", "", (0,), 0, "plain")]
+    with served(answer) as url:
+        config = ServerEngineConfig(urls=(url,), api_key_env="ENGINE_KEY", retries=1, patience_s=1.0)
+        with pytest.raises(EngineUnavailable, match=r"you sent Bearer \*\*\*"):
+            ServerEngine(base_folder, base_folder, config).generate(asked, Sampling(1.0, 4))
+    assert set(told) == {f"Bearer {CANARY}"}
 
 
 @pytest.mark.parametrize("url", ["https://me:secret@host/v1", "https://host/v1?api_key=1", "https://k@host/v1"])

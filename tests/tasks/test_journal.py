@@ -16,7 +16,7 @@ from p2o_core.search.language_models import Reply
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Problem, Verdict, VerdictStatus
 from p2o_core.verify import Verifier
-from tasks.journal import Journal, JournaledEngine, JournaledModel, JournaledVerifier, shards
+from tasks.running.journal import Journal, JournaledEngine, JournaledModel, JournaledVerifier, shards
 
 ASKED = {"params": "abc", "inputs": {"x": "1"}}
 SAMPLING = Sampling(1.0, 8)

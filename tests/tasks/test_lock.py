@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from p2o_core.schemas import BadInput
-from tasks.lock import alone
+from tasks.running.lock import alone
 
 
 def test_the_holder_is_named_and_nothing_is_left(tmp_path: Path) -> None:

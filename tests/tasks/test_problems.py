@@ -10,7 +10,7 @@ import pytest
 
 from p2o_core.schemas import BadInput
 from p2o_core.types import Problem
-from tasks.experiment import FilesPrepare
+from tasks.parameters.experiment import FilesPrepare
 from tasks.problems.answers import boxed, gsm8k, olympiad, plain
 from tasks.problems.catalogue import catalogue
 from tasks.problems.contamination import NGRAM, clean

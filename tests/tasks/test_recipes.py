@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from flows.workspace import NOT_RECIPES
-from tasks.arms import apply_settings, arm_settings
-from tasks.experiment import Experiment, load_experiment
+from tasks.parameters.arms import apply_settings, arm_settings
+from tasks.parameters.experiment import Experiment, load_experiment
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPES = sorted(path for path in (REPOSITORY / "recipes").glob("*.yaml") if path.stem not in NOT_RECIPES)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # torch is imported by the stages that need it, not by those 
     from p2o_core.engines.server import ServerEngine
     from p2o_core.engines.vllm import VllmEngine
     from p2o_core.policy import Policy
-    from tasks.experiment import Experiment
+    from tasks.parameters.experiment import Experiment
 
 OnRows = Callable[[int], None]
 KEPT = 2

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tasks.experiment import Experiment
+from tasks.parameters.experiment import Experiment
 
 
 @dataclass(frozen=True)

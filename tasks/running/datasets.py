@@ -7,9 +7,9 @@ from pathlib import Path
 
 from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, read_json
-from tasks.experiment import Experiment, FilesPrepare
-from tasks.layout import Layout
-from tasks.manifests import manifest_path
+from tasks.parameters.experiment import Experiment, FilesPrepare
+from tasks.running.layout import Layout
+from tasks.running.manifests import manifest_path
 
 
 def check_unchanged(experiment: Experiment, layout: Layout, new: Mapping[str, Path] | None = None) -> None:

@@ -15,10 +15,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from tasks.layout import home
+from tasks.running.layout import home
 
 if TYPE_CHECKING:
-    from tasks.experiment import Experiment
+    from tasks.parameters.experiment import Experiment
 
 SQLITE = "sqlite:///"
 KEY_TAG = "p2o.key"

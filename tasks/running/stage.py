@@ -10,10 +10,10 @@ from typing import Literal
 from p2o_core.engines.base import RolloutEngine
 from p2o_core.seeding import derive_seed
 from p2o_core.types import AnswerVerifier
-from tasks.experiment import Experiment
-from tasks.journal import Journal, JournaledEngine, JournaledVerifier
-from tasks.layout import Layout
-from tasks.runtime import Runtime
+from tasks.parameters.experiment import Experiment
+from tasks.running.journal import Journal, JournaledEngine, JournaledVerifier
+from tasks.running.layout import Layout
+from tasks.running.runtime import Runtime
 
 Where = Literal["data", "base", "zero", "previous", "current", "report"]
 """``data``: the user's files. ``base``: what prepare makes. ``zero``: iteration 0. ``previous`` and ``current``:

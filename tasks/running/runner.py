@@ -11,14 +11,14 @@ from pathlib import Path
 
 from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, read_json, write_json
-from tasks.datasets import check_unchanged
-from tasks.experiment import Experiment
-from tasks.journal import Journal
-from tasks.layout import Layout
-from tasks.manifests import SCHEMA_VERSION, Manifest, check_input, manifest_path
-from tasks.runtime import Runtime
-from tasks.stage import Stage, StageIO
-from tasks.storage import storage_errors
+from tasks.parameters.experiment import Experiment
+from tasks.running.datasets import check_unchanged
+from tasks.running.journal import Journal
+from tasks.running.layout import Layout
+from tasks.running.manifests import SCHEMA_VERSION, Manifest, check_input, manifest_path
+from tasks.running.runtime import Runtime
+from tasks.running.stage import Stage, StageIO
+from tasks.running.storage import storage_errors
 
 Progress = Callable[[int, int], None]
 
@@ -47,7 +47,7 @@ def run_stage(
 
     Outputs are written beside their places and renamed, the manifest last: a stage that dies leaves either
     its old outputs or outputs without a manifest, which nothing accepts as input; and its finished units, from which
-    it goes on (:mod:`tasks.journal`).
+    it goes on (:mod:`tasks.running.journal`).
 
     Raises:
         BadInput: the iteration is out of order, an input is missing or not what its manifest says, the experiment's

@@ -34,7 +34,7 @@ from p2o_core.config import (
     VerifyConfig,
 )
 from p2o_core.schemas import BadInput
-from tasks.base_policy import BasePolicy
+from tasks.parameters.base_policy import BasePolicy
 from tasks.problems.sources import ProblemSource
 
 PARAMS_FILE = "params.yaml"

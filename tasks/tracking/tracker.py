@@ -2,7 +2,7 @@
 
 Runs are found again by tag and addressed by explicit run ids (``mlflow.active_run()`` is thread-local). What is
 logged is a function of the artefacts on disk, so the artefacts are the outbox: an attempt that fails is a status
-(``tasks/delivery.py``), and the next attempt delivers all that is missing, in iteration order.
+(``tasks/tracking/delivery.py``), and the next attempt delivers all that is missing, in iteration order.
 
 Once, for two reasons. Before anything is sent, the store is asked for the points it has, so that a kill between the
 points and the tag "logged", or a server that died in the middle of a batch, leaves nothing out and doubles nothing.
@@ -32,15 +32,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from p2o_core.schemas import read_json
-from tasks.delivery import ATTEMPT_S, STORE_ERRORS, Delivery, DeliveryStatus, OutOfTime, failure
-from tasks.layout import Layout
-from tasks.manifests import manifest_path
-from tasks.parents import parent_run, tracking_uri
-from tasks.points import benchmark_values, curve_points, iteration_points, missing_points
 from tasks.report import experiment_rows
+from tasks.running.layout import Layout
+from tasks.running.manifests import manifest_path
+from tasks.tracking.delivery import ATTEMPT_S, STORE_ERRORS, Delivery, DeliveryStatus, OutOfTime, failure
+from tasks.tracking.parents import parent_run, tracking_uri
+from tasks.tracking.points import benchmark_values, curve_points, iteration_points, missing_points
 
 if TYPE_CHECKING:
-    from tasks.experiment import Experiment
+    from tasks.parameters.experiment import Experiment
 
 ITERATION_TAG = "p2o.iteration"
 LOGGED_TAG = "p2o.logged"

@@ -1,0 +1,64 @@
+"""The commands that look at what was trained: measured again, shown, reported, delivered."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.console.options import Workspace, parse_settings
+from flows.settings import prepare_environment
+
+commands = typer.Typer()
+PANEL = "Results"
+
+
+@commands.command(rich_help_panel=PANEL)
+def evaluate(
+    iteration: Annotated[int | None, typer.Option("--iteration", "-i", help="The last by default; 0: base.")] = None,
+    benchmark: Annotated[
+        list[str] | None, typer.Option(help="Name of the catalogue, NAME=PATH or PATH; repeatable.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Of evaluate: samples=8; repeatable.")] = None,
+    workspace: Workspace = Path("."),
+) -> None:
+    """Measure a trained policy on benchmarks (the held-out problems by default): table, Prefect artefact, MLflow."""
+    prepare_environment(workspace)
+    from flows.evaluate import evaluate as run_evaluation
+    from flows.neighbours import prefect_needed
+
+    with prefect_needed():
+        run_evaluation(str(workspace), iteration, benchmark, parse_settings(set_ or []))
+
+
+@commands.command(rich_help_panel=PANEL)
+def table(workspace: Workspace = Path(".")) -> None:
+    """Print the table of iterations of a workspace."""
+    from flows.display import print_iterations
+    from tasks.parameters.experiment import load_experiment
+    from tasks.running.layout import Layout
+
+    experiment = load_experiment(workspace / "params.yaml")
+    print_iterations(Layout(workspace.resolve(), experiment.experiment), experiment.last_iteration)
+
+
+@commands.command(rich_help_panel=PANEL)
+def report(workspace: Workspace = Path(".")) -> None:
+    """Write the report of a comparison: report.html, report.md and claims.json."""
+    prepare_environment(workspace)
+    from tasks.evidence.page import write_report
+
+    typer.echo(write_report(workspace.resolve()))
+
+
+@commands.command(rich_help_panel=PANEL)
+def track(workspace: Workspace = Path(".")) -> None:
+    """Deliver to MLflow what it lacks: iterations or runs of a comparison that ended while it was away."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # nothing waits here, so a slow server may take its time
+    prepare_environment(workspace)
+    from flows.track import track as deliver
+
+    if not deliver(workspace.resolve()):
+        raise SystemExit(1)

@@ -1,0 +1,128 @@
+"""The commands that train: one run, one stage, or a comparison's arms × seeds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.console.options import ArmName, Recipe, Settings, Workspace, parse_settings
+from flows.settings import MLFLOW_PORT, PREFECT_PORT, prepare_environment
+from p2o_core.schemas import BadInput
+from tasks.health import TrainingStopped
+
+commands = typer.Typer()
+PANEL = "Train"
+
+
+@commands.command(rich_help_panel=PANEL)
+def run(
+    workspace: Workspace = Path("."),
+    recipe: Recipe = None,
+    arm: ArmName = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all training randomness.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Stop after this many.")] = None,
+    set_: Settings = None,
+    run_cache: Annotated[bool, typer.Option(help="Let DVC restore what was computed before.")] = True,
+    wait: Annotated[bool, typer.Option(help="For another run in the same workspace to end.")] = False,
+) -> None:
+    """Train. Another arm, seed or setting than params.yaml's gets a workspace of its own under experiments/."""
+    prepare_environment(workspace)
+    from flows.workspace import open_workspace
+    from tasks.parameters.experiment import load_experiment
+    from tasks.running.layout import Layout
+
+    root = open_workspace(
+        workspace, recipe=recipe, arm=arm, seed=seed, iterations=iterations, overrides=parse_settings(set_ or [])
+    )
+    experiment = load_experiment(root / "params.yaml")
+    from prefect.exceptions import CancelledRun
+
+    from flows.display import console, print_iterations
+    from flows.neighbours import prefect_needed
+    from flows.orphans import end_orphans
+    from flows.train import train  # Prefect takes seconds to import: bad input is refused before
+
+    end_orphans()
+
+    with prefect_needed():
+        try:
+            train(str(root), iterations, run_cache, wait)
+        except CancelledRun as error:
+            raise TrainingStopped(f"{root}: {error}") from None
+    print_iterations(Layout(root, experiment.experiment), experiment.last_iteration)
+    console.print(
+        f"Workspace {root}. Pages: `p2o ui` serves MLflow on http://127.0.0.1:{MLFLOW_PORT} (experiment "
+        f"{experiment.tracking.project!r}) and Prefect on http://127.0.0.1:{PREFECT_PORT} until you press Ctrl-C. "
+        "Numbers: `dvc metrics show`, `dvc plots show`."
+    )
+
+
+@commands.command(rich_help_panel=PANEL)
+def stage(
+    name: Annotated[
+        str, typer.Argument(help="prepare, init, rollout, verify, mine, evolve, distill, evaluate or report.")
+    ],
+    iteration: Annotated[int, typer.Option("--iteration", "-i", help="Iteration, from 1; 0 is before training.")] = 0,
+    workspace: Workspace = Path("."),
+) -> None:
+    """Run one stage as dvc.yaml does."""
+    prepare_environment(workspace)
+    from tasks.parameters.experiment import load_experiment
+    from tasks.registry import STAGES
+    from tasks.running.layout import Layout
+    from tasks.running.lock import WORKSPACE_LOCK, alone, command
+    from tasks.running.runner import run_stage
+    from tasks.running.runtime import Runtime
+
+    if name not in STAGES:
+        raise BadInput(f"stage: no stage {name!r}. Mend: one of {', '.join(STAGES)}.")
+    root = workspace.resolve()
+    experiment = load_experiment(root / "params.yaml")
+    layout = Layout(root, experiment.experiment)
+    with alone(root / WORKSPACE_LOCK, command()), Runtime() as runtime:
+        took = run_stage(STAGES[name], experiment, layout, iteration, runtime)
+    if name in ("evaluate", "report"):
+        from flows.track import say
+        from tasks.tracking.tracker import Tracker
+
+        say(Tracker(experiment, layout).log_finished(), root)
+    typer.echo(f"{name} of iteration {iteration}: {took}")
+
+
+@commands.command(rich_help_panel=PANEL)
+def compare(
+    recipe: Annotated[str, typer.Option(help="Entry of recipes/comparisons.yaml.")] = "microworld",
+    seeds: Annotated[int | None, typer.Option(help="Seeds an arm.")] = None,
+    quick: Annotated[bool, typer.Option(help="The entry's quick variant: fewer arms, seeds and tokens.")] = False,
+    iterations: Annotated[int | None, typer.Option(help="Stop at so many iterations, not at equal tokens.")] = None,
+    jobs: Annotated[int, typer.Option(help="Arms side by side; one core each.")] = max(1, os.cpu_count() or 1),
+    workspace: Workspace = Path("."),
+) -> None:
+    """Run arms × seeds of a recipe at equal generated tokens, and report. Start it again to go on after a kill."""
+    prepare_environment(workspace)
+    from flows.comparing import open_comparison
+
+    root = open_comparison(workspace, recipe, quick=quick, seeds=seeds, iterations=iterations)
+    from flows.compare import compare as run_comparison
+    from flows.neighbours import prefect_needed
+
+    with prefect_needed():
+        run_comparison(root, jobs)
+
+
+@commands.command(rich_help_panel=PANEL)
+def arm(
+    name: Annotated[str, typer.Argument(help="An arm of the comparison, or 'base' for its problems and base policy.")],
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    world: Annotated[str, typer.Option(help="A world of the sweep; blank for the recipe's own.")] = "",
+    workspace: Workspace = Path("."),
+) -> None:
+    """Run one arm and seed of the comparison in this workspace, as its dvc.yaml does."""
+    prepare_environment(workspace)
+    from tasks.comparison import Arm, run_named
+
+    for line in run_named(workspace.resolve(), Arm(name, seed, world)):
+        typer.echo(line)

@@ -1,0 +1,35 @@
+"""Settings of the algorithm, one section a stage. Every field says its unit and where its default comes from."""
+
+from p2o_core.config.engines import AnyEngine, EmbeddedEngineConfig, EngineConfig, ServerEngineConfig, VllmEngineConfig
+from p2o_core.config.policy import AnyPolicy, FullPolicy, LoraPolicy, PolicyConfig
+from p2o_core.config.search import AnyReflector, EvolveConfig, PhraseReflector, SelfReflector, TeacherReflector
+from p2o_core.config.section import Dtype, PromptStyle, Section, Share, Url
+from p2o_core.config.stages import DistillConfig, EvaluateConfig, HealthConfig, MineConfig, RolloutConfig, VerifyConfig
+
+__all__ = [
+    "AnyEngine",
+    "AnyPolicy",
+    "AnyReflector",
+    "DistillConfig",
+    "Dtype",
+    "EmbeddedEngineConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "EvolveConfig",
+    "FullPolicy",
+    "HealthConfig",
+    "LoraPolicy",
+    "MineConfig",
+    "PhraseReflector",
+    "PolicyConfig",
+    "PromptStyle",
+    "RolloutConfig",
+    "Section",
+    "SelfReflector",
+    "ServerEngineConfig",
+    "Share",
+    "TeacherReflector",
+    "Url",
+    "VerifyConfig",
+    "VllmEngineConfig",
+]

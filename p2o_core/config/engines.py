@@ -1,0 +1,54 @@
+"""The engines: what generates completions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from p2o_core.config.section import Section, Share, Url
+
+
+class EmbeddedEngineConfig(Section):
+    """transformers in this process. The default: exact, reproducible to the byte, on CPU or one GPU."""
+
+    type: Literal["embedded"] = "embedded"
+    rows_per_batch: PositiveInt = Field(
+        512, description="completions decoded side by side; part of what decides the bytes"
+    )
+
+    @property
+    def completions_per_unit(self) -> int:
+        """A batch is what a killed stage loses at most."""
+        return self.rows_per_batch
+
+
+class VllmEngineConfig(Section):
+    """vLLM in this process, on CPU or GPU; adapters and weights are swapped without a restart."""
+
+    type: Literal["vllm"] = "vllm"
+    max_model_len: PositiveInt = Field(..., description="tokens of prompt and completion together at most")
+    max_sequences: PositiveInt = Field(256, description="completions decoded side by side at most")
+    cpu_cache_gib: PositiveInt = Field(2, description="key-value cache on CPU, GiB")
+    gpu_memory: Share = Field(0.85, description="share of the GPU's memory while awake; asleep nearly nothing")
+    sleep: bool = Field(True, description="GPU: give weights and cache back while the trainer works")
+    eager: bool = Field(False, description="GPU: no CUDA graphs, starts faster and decodes slower; always so on CPU")
+    tensor_parallel: PositiveInt = Field(1, description="GPUs a copy of the model is spread over")
+    completions_per_unit: PositiveInt = Field(1024, description="completions that a killed stage loses at most")
+
+
+class ServerEngineConfig(Section):
+    """One or many vLLM servers (``p2o serve``) behind OpenAI's protocol; adapters are loaded at run time."""
+
+    type: Literal["server"] = "server"
+    urls: tuple[Url, ...] = Field(..., min_length=1, description="base URLs, as http://127.0.0.1:8001")
+    concurrency: PositiveInt = Field(32, description="requests in flight a server at most: the back-pressure")
+    timeout_s: PositiveFloat = Field(600.0, description="seconds a completion may take")
+    retries: PositiveInt = Field(5, description="times a request is tried again, on whichever server is well")
+    patience_s: PositiveFloat = Field(300.0, description="seconds without any healthy server before giving up")
+    api_key_env: str = Field("", description="environment variable with the servers' API key; blank for none")
+    completions_per_unit: PositiveInt = Field(1024, description="completions that a killed stage loses at most")
+
+
+EngineConfig = EmbeddedEngineConfig | VllmEngineConfig | ServerEngineConfig
+AnyEngine = Annotated[EngineConfig, Field(discriminator="type")]

@@ -1,0 +1,100 @@
+"""The search for templates: GEPA's budget, and who proposes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from p2o_core.config.section import Section, Share, Url
+
+
+class PhraseReflector(Section):
+    """Proposes from a pool of phrases: add, drop, replace, reorder, cross. Works offline."""
+
+    type: Literal["phrases"] = "phrases"
+    max_phrases: PositiveInt = Field(5, description="phrases a template at most")
+    exclude: tuple[str, ...] = Field((), description="phrases of the pool that are not used")
+
+    def options(self) -> dict[str, Any]:
+        """What the reflector's constructor takes."""
+        return self.model_dump(exclude={"type"})
+
+
+class ModelReflectorSection(Section):
+    """What reflection models share."""
+
+    temperature: PositiveFloat = Field(1.0, description="of reflections; different proposals are wanted")
+    max_new_tokens: int = Field(2048, gt=0, le=2048, description="tokens a reflection at most; the official code's")
+    attempts: PositiveInt = Field(2, description="times a parent's reflection is asked for until one is accepted")
+    max_characters: PositiveInt = Field(2000, description="characters a template at most")
+
+
+class SelfReflector(ModelReflectorSection):
+    """The reference policy (iteration 0's) writes templates, through the experiment's engine."""
+
+    type: Literal["self"] = "self"
+
+
+class TeacherReflector(ModelReflectorSection):
+    """A stronger model behind an OpenAI-compatible endpoint."""
+
+    type: Literal["teacher"] = "teacher"
+    base_url: Url = Field(..., description="as https://host/v1")
+    model: str = Field(..., description="name the endpoint knows it by")
+    key_env: str = Field("P2O_TEACHER_API_KEY", description="environment variable with the key")
+    secret_block: str = Field("", description="Prefect Secret block with the key, where the variable is not set")
+    concurrency: PositiveInt = Field(8, description="requests in flight at most")
+    timeout_s: PositiveFloat = Field(120.0, description="seconds an attempt may take")
+    retries: int = Field(4, ge=0, description="further attempts after one that failed")
+    backoff_s: PositiveFloat = Field(1.0, description="seconds before the first further attempt, doubling, with jitter")
+    patience_s: PositiveFloat = Field(
+        600.0, description="seconds without any answer after which a search ends with the templates it has"
+    )
+    input_price: float = Field(0.0, ge=0, description="dollars a million input tokens")
+    output_price: float = Field(0.0, ge=0, description="dollars a million output tokens")
+
+
+AnyReflector = Annotated[PhraseReflector | SelfReflector | TeacherReflector, Field(discriminator="type")]
+
+
+class EvolveConfig(Section):
+    """GEPA over templates, then cover and assignment."""
+
+    enabled: bool = Field(True, description="off: plain GRPO")
+    search: Literal["gepa", "random"] = Field(
+        "gepa", description="random: templates drawn from the pool without looking, as a control"
+    )
+    archive: bool = Field(
+        False, description="the last search's template set is scored again and seeds the next search; off in the paper"
+    )
+    racing: bool = Field(
+        False, description="candidates far behind the best stop being scored half way through the dev set"
+    )
+    first: PositiveInt = Field(1, description="iteration of the first search; the paper's is the end of an epoch")
+    every: PositiveInt = Field(1, description="iterations between searches; in between the last templates stay")
+    min_hard: PositiveInt = Field(100, description="hard samples needed for a search; the paper's gate")
+    dev_size: PositiveInt = Field(300, description="dev instances; half the hard set when it is below 1.5 times this")
+    minibatch: PositiveInt = Field(3, description="train hard samples a proposal; the paper's")
+    parents: PositiveInt = Field(16, description="distinct parents a step at most; the paper's")
+    samples_per_score: PositiveInt = Field(1, description="rollouts a score (k); the paper's is 1")
+    solved_at: Share = Field(1.0, description="a template solves a dev instance when its score reaches this")
+    max_metric_calls: PositiveInt = Field(
+        11_040, description="scores (problem under template) a search may take; the paper's heavy_4 at dev = 300"
+    )
+    one_template_per_group: bool = Field(
+        False, description="all templated rollouts of a problem share a template; off in the official scripts"
+    )
+    reflector: AnyReflector = PhraseReflector()
+
+    @model_validator(mode="after")
+    def _budget_allows_a_search(self) -> EvolveConfig:
+        """gepa spends dev_size calls on the seed and, a proposal, two minibatches and a dev set when it is kept.
+        Below a few of those it makes a single proposal and looks like success."""
+        least = self.dev_size + 3 * (self.dev_size + 2 * self.minibatch)
+        if self.max_metric_calls < least:
+            raise ValueError(
+                f"max_metric_calls={self.max_metric_calls} allows hardly one proposal with dev_size={self.dev_size}; "
+                f"at least {least}, or a smaller dev_size"
+            )
+        return self

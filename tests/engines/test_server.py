@@ -14,8 +14,9 @@ from p2o_core.engines.connection import EngineUnavailable
 from p2o_core.engines.server import ServerEngine
 from p2o_core.policy import Batch, Policy
 from p2o_core.types import Completion
-from tests.engines.conftest import LORA, Served, free_port, moved_adapter
+from tests.engines.conftest import LORA, Served, moved_adapter
 from tests.engines.faults import Faults, proxied
+from tests.loopback import free_port
 
 pytest.importorskip("vllm", reason="the vllm extra is not installed: `make vllm`")
 

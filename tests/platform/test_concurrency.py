@@ -19,7 +19,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.states import Cancelling, StateType
 
 from tasks.running.lock import alone, holder
-from tests.engines.conftest import free_port
+from tests.loopback import free_port
 from tests.platform.conftest import Workspace, environment
 from tests.platform.test_doors import digests
 

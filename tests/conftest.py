@@ -23,25 +23,28 @@ from p2o_core.verify import Verifier  # noqa: E402
 BIN = Path(sys.executable).parent
 
 
+TINY = PretrainSettings(
+    seed=1,
+    hidden_size=32,
+    layers=2,
+    heads=2,
+    steps=1,
+    texts_per_step=1,
+    adamw_lr=1e-3,
+    muon_lr=1e-3,
+    lengths=(1,),
+    fitting_share=0.5,
+    bare_share=0.2,
+)
+"""What makes a random Llama of two layers."""
+
+
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of two layers, saved as a Hugging Face folder."""
     folder = tmp_path_factory.mktemp("base")
     tokenizer = build_tokenizer()
-    settings = PretrainSettings(
-        seed=1,
-        hidden_size=32,
-        layers=2,
-        heads=2,
-        steps=1,
-        texts_per_step=1,
-        adamw_lr=1e-3,
-        muon_lr=1e-3,
-        lengths=(1,),
-        fitting_share=0.5,
-        bare_share=0.2,
-    )
-    Policy(build_model(settings, tokenizer), Chat(tokenizer)).save(folder)
+    Policy(build_model(TINY, tokenizer), Chat(tokenizer)).save(folder)
     return folder
 
 

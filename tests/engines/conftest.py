@@ -9,18 +9,19 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from microworld.pretrain import PretrainSettings, build_model
+from microworld.pretrain import build_model
 from microworld.tokenizer import build_tokenizer
 from p2o_core.config import LoraPolicy
 from p2o_core.engines.serving import server_command
 from p2o_core.policy import Policy
 from p2o_core.prompts import Chat
+from tests.conftest import TINY
 from tests.loopback import free_port
 
 LORA = LoraPolicy(rank=4)
@@ -31,19 +32,7 @@ def served_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama whose heads are 32 wide, the least that vLLM's CPU attention takes."""
     folder = tmp_path_factory.mktemp("served") / "base"
     tokenizer = build_tokenizer()
-    settings = PretrainSettings(
-        seed=3,
-        hidden_size=64,
-        layers=2,
-        heads=2,
-        steps=1,
-        texts_per_step=1,
-        adamw_lr=1e-3,
-        muon_lr=1e-3,
-        lengths=(1,),
-        fitting_share=0.5,
-        bare_share=0.2,
-    )
+    settings = replace(TINY, seed=3, hidden_size=64)
     Policy(build_model(settings, tokenizer), Chat(tokenizer)).save(folder)
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,12 @@ from transformers import LlamaForCausalLM
 
 from microworld.competence import IncompetentBase, check
 from microworld.corpus import draw_text, write_trace
-from microworld.pretrain import PretrainSettings, pretrain
+from microworld.pretrain import pretrain
 from microworld.problems import FAMILIES, Chain, draw_split, random_chain
 from microworld.sentences import SENTENCES, fitting, go_on_probability, phrase_pool
 from microworld.tokenizer import build_tokenizer
 from p2o_core.config import DistillConfig
+from tests.conftest import TINY
 
 LENGTHS = tuple(range(1, 10))
 
@@ -101,10 +103,7 @@ def test_pretraining_killed_equals_undisturbed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_after: int
 ) -> None:
     monkeypatch.setattr("microworld.pretrain.CHECKPOINT_EVERY", 2)
-    settings = PretrainSettings(
-        seed=1, hidden_size=32, layers=2, heads=2, steps=9, texts_per_step=4, adamw_lr=1e-3, muon_lr=1e-3,
-        lengths=(1, 2), fitting_share=0.5, bare_share=0.2,
-    )  # fmt: skip
+    settings = replace(TINY, steps=9, texts_per_step=4, lengths=(1, 2))
     tokenizer, steps = build_tokenizer(), list[int]()
 
     def weights(model: LlamaForCausalLM) -> Tensor:

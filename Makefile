@@ -9,7 +9,7 @@ run: install            ## train the embedded default and print its table
 # vLLM has both cores to itself; the others mostly wait for processes of their own and run two files at a time
 test: check vllm browser  ## everything CI runs
 	$(BIN)/pytest -m "not slow" tests/engines
-	$(BIN)/pytest -m "not slow" --ignore tests/engines -n 2 --dist loadfile
+	$(BIN)/pytest -m "not slow" --ignore tests/engines -n 2 --dist loadfile --no-loadscope-reorder
 
 chaos: install         ## a hundred kills at random moments (about half an hour)
 	$(BIN)/python -m benchmarks.chaos --kills 100

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.conftest import BIN
 
@@ -23,6 +24,8 @@ class Workspace:
     """A folder that holds what a clone holds, with the tests' params.yaml."""
 
     root: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of its own."""
 
     @property
     def run(self) -> Path:
@@ -35,7 +38,7 @@ class Workspace:
             check=False,  # the callers that expect failure look at the status
             shell=True,
             cwd=self.root,
-            env=environment(),
+            env=environment() | dict(self.settings),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -68,27 +71,33 @@ def new_workspace(folder: Path) -> Workspace:
     return workspace
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, command: str) -> Workspace:
+    """A workspace in which the command has run, shared by all of pytest's worker processes."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            new_workspace(folder / "clone").sh(f"{command} > run.log 2>&1")
+            (folder / "done").touch()
+    return Workspace(folder / "clone")
+
+
 @pytest.fixture(scope="session")
-def reproducing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Workspace, Future]]:
+def reproducing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Workspace]]:
     """The same as ``trained`` through ``dvc repro``, a process a stage, with a cache of its own; in the background."""
-    workspace = new_workspace(tmp_path_factory.mktemp("dvc") / "clone")
     with ThreadPoolExecutor(1) as pool:
-        yield workspace, pool.submit(workspace.sh, "dvc repro > repro.log 2>&1")
+        yield pool.submit(made_once, tmp_path_factory, "dvc", "dvc repro")
 
 
 @pytest.fixture(scope="session")
-def trained(reproducing: tuple[Workspace, Future], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Two iterations through the Prefect flow. Read only: tests that change something take a copy."""
-    workspace = new_workspace(tmp_path_factory.mktemp("prefect") / "clone")
-    workspace.sh("p2o run > run.log 2>&1")
-    return workspace
+def trained(reproducing: Future[Workspace], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Two iterations through the Prefect flow. Read only: tests that run something take a copy."""
+    return made_once(tmp_path_factory, "prefect", "p2o run")
 
 
 @pytest.fixture(scope="session")
-def reproduced(reproducing: tuple[Workspace, Future]) -> Workspace:
-    workspace, done = reproducing
-    done.result()
-    return workspace
+def reproduced(reproducing: Future[Workspace]) -> Workspace:
+    return reproducing.result()
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.states import Cancelling, StateType
 
 from tasks.running.lock import alone, holder
-from tests.loopback import free_port
 from tests.platform.conftest import Workspace, environment
+from tests.platform.servers import prefect_server
 from tests.platform.test_doors import digests
 
 ENDLESS = "--set evolve.max_metric_calls=1000000"
@@ -89,7 +89,9 @@ def test_two_experiments_side_by_side_do_not_touch_each_other(copy: Workspace, t
 
 
 @dataclass
-class Server:
+class Flows:
+    """What a Prefect server at ``url`` knows of them."""
+
     url: str
 
     def client(self) -> SyncPrefectClient:
@@ -111,20 +113,9 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    port = free_port()
-    home = {"PREFECT_HOME": str(tmp_path / "server"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
-    (tmp_path / "server").mkdir()
-    command = f"exec prefect server start --host 127.0.0.1 --port {port}"
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            command, shell=True, env=environment() | home, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        yield Server(f"http://127.0.0.1:{port}/api")
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def flows(tmp_path: Path) -> Iterator[Flows]:
+    with prefect_server(tmp_path / "server") as server:
+        yield Flows(f"{server.url}/api")
 
 
 def processes_of(workspace: Path) -> list[psutil.Process]:
@@ -138,25 +129,24 @@ def processes_of(workspace: Path) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("door", ["console", "deployment"])
-def test_cancelled_in_prefect_s_page(copy: Workspace, server: Server, door: str) -> None:
+def test_cancelled_in_prefect_s_page(copy: Workspace, flows: Flows, door: str) -> None:
     """Everything is gone within 10 s, and what was finished is there: nothing is computed twice."""
     copy.edit("params.yaml", "max_metric_calls: 150", "max_metric_calls: 1000000")
     copy.sh("rm -r data/runs/tiny/1 data/runs/tiny/2 data/reports")
-    url = {"PREFECT_API_URL": server.url}
-    until(lambda: _answers(server), 90, "the server does not come up")
+    url = {"PREFECT_API_URL": flows.url}
     process = started(copy, "p2o run" if door == "console" else "p2o deploy", "run.log", **url)
     try:
         if door == "deployment":
-            until(lambda: _start_deployment(server), 90, "no deployment")
+            until(lambda: _start_deployment(flows), 90, "no deployment")
         until(lambda: len(units(copy.root)) >= 3, 120, (copy.root / "run.log").read_text()[-2000:])
-        run = server.running()
+        run = flows.running()
         assert run is not None
-        server.cancel(run)
+        flows.cancel(run)
         cancelled = time.monotonic()
         stays = {process.pid} if door == "deployment" else set()
         until(lambda: {p.pid for p in processes_of(copy.root)} <= stays, 15, f"still there: {processes_of(copy.root)}")
         assert time.monotonic() - cancelled < 10
-        until(lambda: server.state(run) == StateType.CANCELLED, 30, f"state {server.state(run)}")
+        until(lambda: flows.state(run) == StateType.CANCELLED, 30, f"state {flows.state(run)}")
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -171,16 +161,8 @@ def test_cancelled_in_prefect_s_page(copy: Workspace, server: Server, door: str)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "finished units are not written again"
 
 
-def _answers(server: Server) -> bool:
-    try:
-        with server.client() as client:
-            return client.api_healthcheck() is None
-    except Exception:
-        return False
-
-
-def _start_deployment(server: Server) -> bool:
-    with server.client() as client:
+def _start_deployment(flows: Flows) -> bool:
+    with flows.client() as client:
         found = client.read_deployments()
         train = [deployment for deployment in found if deployment.name == "train"]
         if train:

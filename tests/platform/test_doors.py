@@ -35,10 +35,10 @@ def test_prefect_and_dvc_make_the_same_bytes(trained: Workspace, reproduced: Wor
     assert one == other
 
 
-def test_after_one_door_the_other_does_nothing(trained: Workspace, reproduced: Workspace) -> None:
-    for workspace in (trained, reproduced):
+def test_after_one_door_the_other_does_nothing(copy: Workspace, reproduced: Workspace) -> None:
+    for workspace in (copy, reproduced):
         assert "up to date" in workspace.sh("dvc status").stdout
-    assert "up to date" in trained.sh("dvc repro").stdout
+    assert "up to date" in copy.sh("dvc repro").stdout
     lines = reproduced.sh("p2o run").stdout.splitlines()
     assert [line for line in lines if line.startswith(("rollout@1", "distill@2", "report"))] == [
         "rollout@1: up to date",
@@ -61,11 +61,11 @@ def test_an_evaluation_parameter_reruns_evaluation_only(copy: Workspace) -> None
     assert "mean_tokens" in copy.sh("dvc metrics diff").stdout
 
 
-def test_dvc_shows_metrics_and_plots(trained: Workspace) -> None:
-    table = trained.sh("dvc metrics show --md").stdout
+def test_dvc_shows_metrics_and_plots(copy: Workspace) -> None:
+    table = copy.sh("dvc metrics show --md").stdout
     assert "data/runs/tiny/2/metrics.json" in table
     assert "accuracy.hard" in table
-    page = Path(trained.sh("dvc plots show").stdout.strip().removeprefix("file://"))
+    page = Path(copy.sh("dvc plots show").stdout.strip().removeprefix("file://"))
     assert "accuracy/mean" in page.read_text()
 
 

@@ -8,9 +8,8 @@ import socket
 import sqlite3
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,55 +24,15 @@ from tasks.tracking.delivery import DeliveryStatus
 from tasks.tracking.tracker import Tracker
 from tests.loopback import Reply, Request, forward, free_port, served
 from tests.platform.conftest import Workspace, environment
+from tests.platform.servers import Server, at_home, prefect_server
 from tests.platform.test_doors import digests
-
-
-@dataclass
-class Server:
-    """A real server on loopback that can be killed and started again on its port."""
-
-    command: str
-    port: int
-    health: str
-    folder: Path
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        with (self.folder / "server.log").open("a") as log:
-            self.process = subprocess.Popen(
-                f"exec {self.command} --host 127.0.0.1 --port {self.port}",
-                shell=True,
-                cwd=self.folder,
-                env=environment() | {"PREFECT_HOME": str(self.folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            with suppress(OSError), urllib.request.urlopen(self.url + self.health, timeout=2):
-                return
-            time.sleep(0.1)
-        raise AssertionError((self.folder / "server.log").read_text()[-2000:])
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
 
 
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("mlflow")
-    server = Server("mlflow server --workers 1 --backend-store-uri sqlite:///mlflow.db", free_port(), "/health", folder)
-    server.start()
-    yield server
-    server.kill()
+    with at_home("mlflow server --workers 1 --backend-store-uri sqlite:///mlflow.db", "/health", folder) as server:
+        yield server
 
 
 @dataclass
@@ -261,9 +220,7 @@ def test_remotes_that_are_away(copy: Workspace) -> None:
 def test_prefect_server_killed_in_the_middle(copy: Workspace, trained: Workspace, tmp_path: Path) -> None:
     """kill -9 while a stage runs: started again, the run ends as if nothing had been; left dead, it stops with the
     mend after its last stage, and the same command goes on without it."""
-    server = Server("prefect server start", free_port(), "/api/health", tmp_path)
-    try:
-        server.start()
+    with prefect_server(tmp_path) as server:
         for again in (True, False):
             retries = 4 if again else 1
             address = f"PREFECT_API_URL={server.url}/api PREFECT_CLIENT_MAX_RETRIES={retries}"
@@ -277,5 +234,3 @@ def test_prefect_server_killed_in_the_middle(copy: Workspace, trained: Workspace
             assert (f"Prefect's server {server.url}/api is away" in said) == (not again)
             assert digests(copy) == digests(trained)
             assert "up to date" in copy.sh("dvc status").stdout
-    finally:
-        server.kill()

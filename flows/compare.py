@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.comparing import stage_of
+from flows.comparison_workspace import stage_of
 from flows.display import console, stage_progress
 from flows.track import log_arm, say
 from flows.versioning import Versions

@@ -103,7 +103,7 @@ def compare(
 ) -> None:
     """Run arms × seeds of a recipe at equal generated tokens, and report. Start it again to go on after a kill."""
     prepare_environment(workspace)
-    from flows.comparing import open_comparison
+    from flows.comparison_workspace import open_comparison
 
     root = open_comparison(workspace, recipe, quick=quick, seeds=seeds, iterations=iterations)
     from flows.compare import compare as run_comparison

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from prefect.client.orchestration import get_client
 from prefect.runtime import deployment, flow_run
-from prefect.states import StateType
+from prefect.states import Cancelled, State, StateType
 
+Result = TypeVar("Result")
 POLL_S = 2.0
 """Seconds between two looks at the run's state."""
 
@@ -24,8 +26,20 @@ class Cancellation:
     asked: bool = False
 
 
+def until_cancelled(work: Callable[[], Result]) -> Result | State:
+    """Do the work of a flow. Returns what the flow has to return: the work's result, or a state when it was
+    cancelled, which raises CancelledRun where the flow was called."""
+    with _cancellable() as cancellation:
+        try:
+            return work()
+        except KeyboardInterrupt:
+            if not cancellation.asked:
+                raise
+            return Cancelled(message="Cancelled; what is finished is on disk, and the same run goes on from there")
+
+
 @contextmanager
-def cancellable() -> Iterator[Cancellation]:
+def _cancellable() -> Iterator[Cancellation]:
     """While the block runs, a run that is being cancelled interrupts it as Ctrl-C would, so that engines and verifier
     are closed on the way out. Runs of a deployment are left to their worker, which ends the process."""
     cancellation, over = Cancellation(), threading.Event()

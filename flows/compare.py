@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-from prefect import flow, get_run_logger, task
+from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.cancellation import until_cancelled
 from flows.comparison_workspace import stage_of
 from flows.display import console, stage_progress
+from flows.processes import Processes
 from flows.track import log_arm, say
 from flows.versioning import Versions
 from tasks.comparison import FILE as COMPARISON_FILE
@@ -35,21 +36,25 @@ def compare(workspace: Path, jobs: int) -> None:
 
 
 @flow(name="compare")
-def comparing(workspace: str) -> None:
+def comparing(workspace: str) -> State | None:
     """A comparison in its workspace: bases first, then arms, then the report."""
-    root = Path(workspace)
+    return until_cancelled(lambda: _compare(Path(workspace)))
+
+
+def _compare(root: Path) -> None:
     comparison = load_comparison(root / COMPARISON_FILE)
     versions = Versions(root)
     arms = arms_of(comparison)
     worlds = list(dict.fromkeys(arm.world for arm in arms))
     console.print(f"Problems and base policies of worlds: {', '.join(world or 'recipe' for world in worlds)}")
-    _finish([made_base.submit(root, Arm("base", 0, world), versions) for world in worlds], "bases")
-    done = [_is_done(comparison, arm, root) for arm in arms]
-    console.print(f"{len(arms)} runs, {sum(done)} of them done before. Workspace {root}")
-    # those done before too: a kill may have come before DVC and MLflow heard of them
-    places = (f"{index}/{len(arms)}" for index in itertools.count(1))
-    entries = zip(arms, done, places, strict=False)
-    _finish([finished_arm.submit(root, *entry, comparison, versions) for entry in entries], "runs")
+    with Processes() as processes:
+        _finish([made_base.submit(root, Arm("base", 0, world), versions, processes) for world in worlds], "bases")
+        done = [_is_done(comparison, arm, root) for arm in arms]
+        console.print(f"{len(arms)} runs, {sum(done)} of them done before. Workspace {root}")
+        # those done before too: a kill may have come before DVC and MLflow heard of them
+        places = (f"{index}/{len(arms)}" for index in itertools.count(1))
+        entries = zip(arms, done, places, strict=False)
+        _finish([finished_arm.submit(root, *entry, comparison, versions, processes) for entry in entries], "runs")
     console.print(f"Report: {write_report(root)}")
     versions.commit("report")
     create_markdown_artifact((root / "report" / "report.md").read_text(), key=root.name, description="The comparison")
@@ -65,18 +70,20 @@ def _finish(futures: list[PrefectFuture], title: str) -> None:
 
 
 @task(task_run_name="base-{arm.world}", cache_policy=NO_CACHE, persist_result=False)
-def made_base(root: Path, arm: Arm, versions: Versions) -> None:
+def made_base(root: Path, arm: Arm, versions: Versions, processes: Processes) -> None:
     """Problems and base policy of a world, in a process of its own."""
-    run_process(root, arm)
+    run_process(root, arm, processes)
     with _recording:
         versions.commit(f"base@{arm.world or 'own'}")
 
 
 @task(task_run_name="{arm.name}", cache_policy=NO_CACHE, persist_result=False)
-def finished_arm(root: Path, arm: Arm, done: bool, place: str, comparison: Comparison, versions: Versions) -> None:
+def finished_arm(
+    root: Path, arm: Arm, done: bool, place: str, comparison: Comparison, versions: Versions, processes: Processes
+) -> None:
     """One arm and seed in a process of its own; DVC and MLflow hear of it when it is done."""
     started = time.monotonic()
-    last = "" if done else run_process(root, arm)
+    last = "" if done else run_process(root, arm, processes)
     with _recording:
         if not done or not versions.is_up_to_date(stage_of(arm)):
             versions.commit(stage_of(arm))
@@ -88,7 +95,7 @@ def finished_arm(root: Path, arm: Arm, done: bool, place: str, comparison: Compa
         console.print(f"{place} {arm.name}: {last} in {time.monotonic() - started:.0f} s")
 
 
-def run_process(root: Path, arm: Arm) -> str:
+def run_process(root: Path, arm: Arm, processes: Processes) -> str:
     """``p2o arm`` in a process; its output goes to logs/. Returns its last line.
 
     Raises:
@@ -98,8 +105,7 @@ def run_process(root: Path, arm: Arm) -> str:
     log.parent.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "flows.console", "arm", arm.arm, "--seed", str(arm.seed), "--workspace", str(root)]
     command += ["--world", arm.world] if arm.world else []
-    with log.open("w") as stream:
-        status = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
+    status = processes.run(command, log)
     lines = log.read_text().splitlines() or [""]
     if status != 0:
         end = "\n".join(lines[-15:])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from rich.table import Table
 
+from flows.cancellation import until_cancelled
 from flows.display import console, publish_table
 from p2o_core.config import EvaluateConfig
 from tasks.benchmarks import benchmark_source, evaluate_benchmarks, evaluation_settings
@@ -34,7 +35,7 @@ def evaluate(
     iteration: int | None = None,
     benchmarks: list[str] | None = None,
     settings: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | State:
     """Measure the policy of an iteration (the last by default) and log it to MLflow.
 
     Args:
@@ -42,12 +43,15 @@ def evaluate(
         benchmarks: names of the catalogue, ``name=path`` or paths; none: the held-out problems.
         settings: changes to the ``evaluate`` section.
     """
-    root = Path(workspace).resolve()
+    return until_cancelled(lambda: _evaluate(Path(workspace).resolve(), iteration, benchmarks or [], settings or {}))
+
+
+def _evaluate(root: Path, iteration: int | None, benchmarks: list[str], settings: dict[str, Any]) -> dict[str, Any]:
     experiment = load_experiment(root / "params.yaml")
     layout = Layout(root, experiment.experiment)
     at = experiment.last_iteration if iteration is None else iteration
-    section = evaluation_settings(experiment.evaluate, settings or {})
-    metrics = benchmark_task(experiment, layout, at, benchmarks or [], section)
+    section = evaluation_settings(experiment.evaluate, settings)
+    metrics = benchmark_task(experiment, layout, at, benchmarks, section)
     delivery = Tracker(experiment, layout).log_evaluation(at, metrics)
     if not delivery.ok:
         get_run_logger().warning("%s", delivery)

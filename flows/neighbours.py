@@ -4,15 +4,13 @@ goes on, the failure is counted and said, and the next iteration and the end of 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import httpx
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.display import console, publish_table, table_rows
-from flows.settings import PrefectAway
 from flows.track import say
 from flows.versioning import PushFailed, Versions
 from tasks.running.layout import Layout
@@ -88,28 +86,6 @@ class Neighbours:
     def _failed(self, kind: str, said: str) -> None:
         self.failed[kind] += 1
         self.warn(said)
-
-
-@contextmanager
-def prefect_needed() -> Iterator[None]:
-    """A flow needs its server at its start and its end; stages do not. Raises PrefectAway where it is gone then."""
-    try:
-        yield
-    except (httpx.TransportError, RuntimeError) as error:
-        server = PREFECT_API_URL.value()
-        if server is None or not _is_prefects(error, server):
-            raise
-        raise PrefectAway(
-            f"Prefect's server {server} is away ({type(error).__name__}: {error}). What is finished is on disk. Mend: "
-            "start it again, or unset PREFECT_API_URL to do without; the same command then goes on from here."
-        ) from error
-
-
-def _is_prefects(error: Exception, server: str) -> bool:
-    """Not a rollout server's or a teacher's."""
-    if isinstance(error, httpx.TransportError):
-        return str(error.request.url).startswith(server)
-    return "Failed to reach API" in str(error)
 
 
 def publish_iteration(layout: Layout, iteration: int) -> None:

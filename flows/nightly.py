@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
-from prefect import flow, get_run_logger, task
+from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+
+from flows.cancellation import until_cancelled
+from flows.processes import Processes
 
 REPOSITORY = Path(__file__).parents[1]
 CHECKS = {
@@ -20,26 +23,34 @@ CHECKS = {
 """Name to module and options."""
 SHOWN = 4_000
 """Characters of a check's output that its artefact keeps."""
+LIMIT_S = 2 * 3600.0
+"""Seconds a check may take; one that hangs is ended and has failed."""
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def check(name: str) -> int:
+def check(name: str, processes: Processes) -> int:
     """Run one check in a process of its own; its end is shown as an artefact. Returns its exit status."""
     command = [sys.executable, "-m", *CHECKS[name]]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    output = (done.stdout + done.stderr)[-SHOWN:].replace("```", "'''")
+    with NamedTemporaryFile("r", prefix=f"nightly-{name}-", suffix=".log", errors="replace") as log:
+        status = processes.run(command, Path(log.name), cwd=REPOSITORY, limit_s=LIMIT_S)
+        output = log.read()[-SHOWN:].replace("```", "'''")
     create_markdown_artifact(
         key=f"nightly-{name}",
-        markdown=f"`{' '.join(command[1:])}` ended with status {done.returncode}\n\n```\n{output}\n```",
+        markdown=f"`{' '.join(command[1:])}` ended with status {status}\n\n```\n{output}\n```",
     )
-    return done.returncode
+    return status
 
 
 @flow(name="nightly", log_prints=False)
-def nightly(checks: list[str] | None = None) -> None:
+def nightly(checks: list[str] | None = None) -> State | None:
     """All checks, one after the other; fails when any of them did."""
+    return until_cancelled(lambda: _nightly(checks or list(CHECKS)))
+
+
+def _nightly(checks: list[str]) -> None:
     log = get_run_logger()
-    failed = [name for name in checks or CHECKS if check(name)]
+    with Processes() as processes:
+        failed = [name for name in checks if check(name, processes)]
     if failed:
         log.error("failed: %s", ", ".join(failed))
         raise RuntimeError(f"nightly checks failed: {', '.join(failed)}; their artefacts nightly-… say why")

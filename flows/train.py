@@ -8,9 +8,8 @@ from pathlib import Path
 
 from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Cancelled
 
-from flows.cancellation import cancellable
+from flows.cancellation import until_cancelled
 from flows.display import console, stage_progress
 from flows.neighbours import Neighbours
 from flows.versioning import Versions, node
@@ -46,14 +45,8 @@ def train(
         wait: for another run in this workspace to end, instead of being refused.
     """
     root = Path(workspace).resolve()
-    with alone(root / WORKSPACE_LOCK, command(), wait=wait), cancellable() as cancellation:
-        try:
-            _train(root, iterations, run_cache)
-        except KeyboardInterrupt:
-            if not cancellation.asked:
-                raise
-            return Cancelled(message="Cancelled; what is finished is on disk, and the same run goes on from there")
-    return None
+    with alone(root / WORKSPACE_LOCK, command(), wait=wait):
+        return until_cancelled(lambda: _train(root, iterations, run_cache))
 
 
 def _train(root: Path, iterations: int | None, run_cache: bool) -> None:

@@ -26,10 +26,10 @@ def evaluate(
 ) -> None:
     """Measure a trained policy on benchmarks (the held-out problems by default): table, Prefect artefact, MLflow."""
     prepare_environment(workspace)
+    from flows.ends import flow_ends
     from flows.evaluate import evaluate as run_evaluation
-    from flows.neighbours import prefect_needed
 
-    with prefect_needed():
+    with flow_ends():
         run_evaluation(str(workspace), iteration, benchmark, parse_settings(set_ or []))
 
 

@@ -11,7 +11,6 @@ import typer
 from flows.console.options import ArmName, Recipe, Settings, Workspace, parse_settings
 from flows.settings import MLFLOW_PORT, PREFECT_PORT, prepare_environment
 from p2o_core.schemas import BadInput
-from tasks.health import TrainingStopped
 
 commands = typer.Typer()
 PANEL = "Train"
@@ -38,20 +37,15 @@ def run(
         workspace, recipe=recipe, arm=arm, seed=seed, iterations=iterations, overrides=parse_settings(set_ or [])
     )
     experiment = load_experiment(root / "params.yaml")
-    from prefect.exceptions import CancelledRun
-
     from flows.display import console, print_iterations
-    from flows.neighbours import prefect_needed
+    from flows.ends import flow_ends
     from flows.orphans import end_orphans
     from flows.train import train  # Prefect takes seconds to import: bad input is refused before
 
     end_orphans()
 
-    with prefect_needed():
-        try:
-            train(str(root), iterations, run_cache, wait)
-        except CancelledRun as error:
-            raise TrainingStopped(f"{root}: {error}") from None
+    with flow_ends():
+        train(str(root), iterations, run_cache, wait)
     print_iterations(Layout(root, experiment.experiment), experiment.last_iteration)
     console.print(
         f"Workspace {root}. Pages: `p2o ui` serves MLflow on http://127.0.0.1:{MLFLOW_PORT} (experiment "
@@ -107,9 +101,9 @@ def compare(
 
     root = open_comparison(workspace, recipe, quick=quick, seeds=seeds, iterations=iterations)
     from flows.compare import compare as run_comparison
-    from flows.neighbours import prefect_needed
+    from flows.ends import flow_ends
 
-    with prefect_needed():
+    with flow_ends():
         run_comparison(root, jobs)
 
 

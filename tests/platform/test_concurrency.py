@@ -161,6 +161,29 @@ def test_cancelled_in_prefect_s_page(copy: Workspace, flows: Flows, door: str) -
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "finished units are not written again"
 
 
+def test_a_comparison_cancelled_in_prefect_s_page(copy: Workspace, flows: Flows) -> None:
+    """Its arms are processes of their own: gone within 10 s, those that wait are not started."""
+    command = "p2o compare --recipe microworld --quick --jobs 1"
+    process = started(copy, command, "run.log", PREFECT_API_URL=flows.url)
+    try:
+        at_work = lambda: [p for p in processes_of(copy.root) if "flows.console" in p.info["cmdline"]]  # noqa: E731
+        until(at_work, 90, (copy.root / "run.log").read_text()[-2000:])
+        run = flows.running()
+        assert run is not None
+        flows.cancel(run)
+        cancelled = time.monotonic()
+        until(lambda: not processes_of(copy.root), 15, f"still there: {processes_of(copy.root)}")
+        assert time.monotonic() - cancelled < 10
+        assert process.wait(5) == 3
+        until(lambda: flows.state(run) == StateType.CANCELLED, 30, f"state {flows.state(run)}")
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    said = (copy.root / "run.log").read_text()
+    assert "the same run goes on from there" in said
+    assert len(list(copy.root.rglob("logs/*.log"))) == 1
+
+
 def _start_deployment(flows: Flows) -> bool:
     with flows.client() as client:
         found = client.read_deployments()

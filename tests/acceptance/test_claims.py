@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from p2o_core.schemas import read_json
-from tests.platform.conftest import REPOSITORY, Workspace, new_workspace
+from tests.platform.workspace import REPOSITORY, Workspace, new_workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 SEEDS = (0, 1, 2)

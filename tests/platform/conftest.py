@@ -4,71 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from tests.conftest import BIN
-
-REPOSITORY = Path(__file__).parents[2]
-MANAGED = ("PREFECT_", "MLFLOW_", "DVC_")
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """A folder that holds what a clone holds, with the tests' params.yaml."""
-
-    root: Path
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables of its own."""
-
-    @property
-    def run(self) -> Path:
-        return self.root / "data" / "runs" / "tiny"
-
-    def sh(self, command: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-        """Run a shell command there, with the environment's programs first and no inherited settings."""
-        done = subprocess.run(
-            command,
-            check=False,  # the callers that expect failure look at the status
-            shell=True,
-            cwd=self.root,
-            env=environment() | dict(self.settings),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        assert not check or done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        return done
-
-    def edit(self, name: str, old: str, new: str) -> None:
-        path = self.root / name
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new))
-
-
-def environment() -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(MANAGED)}
-    return inherited | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "true"}
-
-
-def new_workspace(folder: Path) -> Workspace:
-    folder.mkdir(parents=True)
-    for name in ("dvc.yaml", "mlproject", "recipes"):
-        source = REPOSITORY / name
-        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, folder / name)
-    shutil.copyfile(Path(__file__).with_name("params.yaml"), folder / "params.yaml")
-    shutil.copyfile(Path(__file__).with_name("comparisons.yaml"), folder / "recipes" / "comparisons.yaml")
-    shutil.copytree(REPOSITORY / "data" / "sources", folder / "data" / "sources")
-    workspace = Workspace(folder)
-    workspace.sh("git init -q && dvc init -q")
-    return workspace
+from tests.platform.servers import Server, prefect_server
+from tests.platform.workspace import Workspace, new_workspace
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, command: str) -> Workspace:
@@ -100,11 +44,18 @@ def reproduced(reproducing: Future[Workspace]) -> Workspace:
     return reproducing.result()
 
 
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Prefect server for commands that do not need one of their own, which takes them five seconds each."""
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as server:
+        yield server
+
+
 @pytest.fixture
-def copy(trained: Workspace, tmp_path: Path) -> Workspace:
+def copy(trained: Workspace, prefect: Server, tmp_path: Path) -> Workspace:
     """A copy of the trained workspace, data, caches and databases included."""
     shutil.copytree(trained.root, tmp_path / "clone", symlinks=True)
-    return Workspace(tmp_path / "clone")
+    return Workspace(tmp_path / "clone", {"PREFECT_API_URL": f"{prefect.url}/api"})
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.loopback import free_port
-from tests.platform.conftest import environment
+from tests.platform.workspace import environment
 
 
 @dataclass

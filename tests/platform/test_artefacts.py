@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from p2o_core.schemas import read_problems
-from tests.platform.conftest import Workspace
 from tests.platform.test_doors import digests
+from tests.platform.workspace import Workspace
 
 
 def truncate(path: Path) -> None:

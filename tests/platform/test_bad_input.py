@@ -19,7 +19,7 @@ from tasks.running.layout import Layout
 from tasks.running.manifests import SCHEMA_VERSION
 from tasks.running.runner import run_stage
 from tasks.running.runtime import Runtime
-from tests.platform.conftest import REPOSITORY, Workspace
+from tests.platform.workspace import REPOSITORY, Workspace
 
 GOOD = {
     "id": ["a", "b"],

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from benchmarks.chaos import delete_from, points, torment
 from benchmarks.chaos import digests as everything
-from tests.platform.conftest import Workspace
+from tests.platform.workspace import Workspace
 
 
 def test_kills_at_random_moments_change_nothing(copy: Workspace, trained: Workspace) -> None:

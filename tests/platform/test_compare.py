@@ -17,8 +17,8 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from tests.platform.conftest import REPOSITORY, Workspace, environment
 from tests.platform.test_doors import digests
+from tests.platform.workspace import REPOSITORY, Workspace, environment
 
 COMMAND = "p2o compare --recipe microworld --quick --jobs 2"
 INJECTED = "<script>document.title = 'injected'</script>"

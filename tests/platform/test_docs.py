@@ -10,7 +10,6 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,8 @@ from p2o_core.schemas import read_json
 from p2o_core.statistics import MIN_SEEDS
 from tasks.comparison import Comparison
 from tasks.parameters.table import markdown_table
-from tests.platform.conftest import REPOSITORY, Workspace, environment
-from tests.platform.servers import prefect_server
+from tests.platform.servers import Server
+from tests.platform.workspace import REPOSITORY, Workspace, environment
 
 PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -41,18 +40,16 @@ def commands() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def reader(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """What a reader has after ``make run``: the trained clone, its dvc.lock committed; and Prefect's server running,
-    since one for each command takes five seconds."""
+def reader(trained: Workspace, prefect: Server, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """What a reader has after ``make run``: the trained clone, its dvc.lock committed."""
     root = tmp_path_factory.mktemp("reader") / "clone"
     shutil.copytree(trained.root, root, symlinks=True)
     base = root / "experiments" / "compare-microworld-quick" / "data" / "base"
     shutil.copytree(root / "data" / "base", base)  # the comparison finds its base made: 40 s saved
     (root / ".venv").symlink_to(REPOSITORY / ".venv")
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as server:
-        workspace = Workspace(root, {"PREFECT_API_URL": f"{server.url}/api"})
-        workspace.sh("git add -A && git -c user.email=t@t -c user.name=t commit -qm run")
-        yield workspace
+    workspace = Workspace(root, {"PREFECT_API_URL": f"{prefect.url}/api"})
+    workspace.sh("git add -A && git -c user.email=t@t -c user.name=t commit -qm run")
+    return workspace
 
 
 @pytest.mark.parametrize("command", [c for c in commands() if not c.startswith(("make", "p2o ui", ". "))])

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from p2o_core.schemas import read_problems
-from tests.platform.conftest import Workspace, environment
+from tests.platform.workspace import Workspace, environment
 
 
 def digests(workspace: Workspace) -> dict[str, str]:

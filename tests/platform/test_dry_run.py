@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.platform.conftest import Workspace
+from tests.platform.workspace import Workspace
 
 
 @pytest.mark.parametrize(

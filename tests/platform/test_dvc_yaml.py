@@ -12,7 +12,7 @@ from tasks.parameters.experiment import load_experiment
 from tasks.registry import STAGES
 from tasks.running.layout import Layout
 from tasks.running.manifests import manifest_path
-from tests.platform.conftest import REPOSITORY
+from tests.platform.workspace import REPOSITORY
 
 PIPELINE = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 EXPERIMENT = load_experiment(REPOSITORY / "params.yaml")

@@ -23,9 +23,9 @@ from tasks.running.layout import Layout
 from tasks.tracking.delivery import DeliveryStatus
 from tasks.tracking.tracker import Tracker
 from tests.loopback import Reply, Request, forward, free_port, served
-from tests.platform.conftest import Workspace, environment
 from tests.platform.servers import Server, at_home, prefect_server
 from tests.platform.test_doors import digests
+from tests.platform.workspace import Workspace, environment
 
 
 @pytest.fixture(scope="module")

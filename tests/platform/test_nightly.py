@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from flows.nightly import CHECKS
-from tests.platform.conftest import REPOSITORY, Workspace
+from tests.platform.workspace import REPOSITORY, Workspace
 
 SCRIPT = """
 from pathlib import Path

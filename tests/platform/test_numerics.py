@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from p2o_core.digests import digest
-from tests.platform.conftest import Workspace
 from tests.platform.test_doors import digests
+from tests.platform.workspace import Workspace
 
 RATE = "learning_rate: 2.0e-4"
 HEALTH = "health: {skill_probe: 8}"
@@ -77,6 +77,7 @@ def test_warnings_are_seen(copy: Workspace) -> None:
     """In the console and in Prefect's log, with advice; training goes on."""
     copy.edit("params.yaml", RATE, "learning_rate: 0.05")
     copy.sh("rm -r data/runs/tiny/2")
+    copy = copy.on_its_own()
     shown = copy.sh("p2o run --no-run-cache").stdout
     assert "iteration 1: accuracy on problems solved before the update went from" in shown.replace("\n", " ")
     assert "Lower distill.learning_rate" in shown.replace("\n", " ")

@@ -19,7 +19,7 @@ from p2o_core.engines.connection import EngineUnavailable
 from p2o_core.engines.server import ServerEngine
 from p2o_core.policy import Policy
 from tests.loopback import Reply, Request, served
-from tests.platform.conftest import REPOSITORY, Workspace
+from tests.platform.workspace import REPOSITORY, Workspace
 
 CANARY = "canary-7f3a91c2d4"
 PACKAGES = ("flows", "tasks", "p2o_core", "microworld", "benchmarks")
@@ -63,6 +63,7 @@ def where_it_is(root: Path, word: str) -> list[Path]:
 def test_a_secret_appears_nowhere(copy: Workspace, indiscreet: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("P2O_TEACHER_API_KEY", CANARY)
     teacher = f"{{type: teacher, base_url: '{indiscreet}', model: m, backoff_s: 0.1}}"
+    copy = copy.on_its_own()
     done = copy.sh(f"p2o run --iterations 1 --set 'evolve.reflector={teacher}'")
     (run,) = (copy.root / "experiments").iterdir()
     templates = json.loads(next(run.glob("data/runs/*/1/templates.json")).read_text())

@@ -24,6 +24,7 @@ from tasks.comparison import FILE as COMPARISON_FILE
 from tasks.comparison import Arm, Comparison, arm_experiment, arm_layout, arms_of, is_done, load_comparison
 from tasks.evidence.page import write_report
 from tasks.running.layout import home
+from tasks.running.lock import WORKSPACE_LOCK, alone, command
 
 _recording = threading.Lock()
 """DVC and MLflow are told of one finished arm at a time."""
@@ -38,7 +39,13 @@ def compare(workspace: Path, jobs: int) -> None:
 @flow(name="compare")
 def comparing(workspace: str) -> State | None:
     """A comparison in its workspace: bases first, then arms, then the report."""
-    return until_cancelled(lambda: _compare(Path(workspace)))
+    root = Path(workspace)
+
+    def work() -> None:
+        with alone(root / WORKSPACE_LOCK, command()):
+            _compare(root)
+
+    return until_cancelled(work)
 
 
 def _compare(root: Path) -> None:
@@ -83,15 +90,17 @@ def finished_arm(
 ) -> None:
     """One arm and seed in a process of its own; DVC and MLflow hear of it when it is done."""
     started = time.monotonic()
-    last = "" if done else run_process(root, arm, processes)
+    with _recording:  # an arm whose files are not those that DVC recorded goes through its stages' digests again
+        recorded = done and versions.is_up_to_date(stage_of(arm))
+    last = "" if recorded else run_process(root, arm, processes)
     with _recording:
-        if not done or not versions.is_up_to_date(stage_of(arm)):
+        if not recorded:
             versions.commit(stage_of(arm))
         delivery = log_arm(root, comparison, arm)
     if not delivery.ok:
         get_run_logger().warning("%s: %s", arm.name, delivery)
     say(delivery, root)
-    if not done:
+    if not recorded:
         console.print(f"{place} {arm.name}: {last} in {time.monotonic() - started:.0f} s")
 
 

@@ -13,6 +13,7 @@ from flows.workspace import share_cache
 from p2o_core.schemas import BadInput
 from tasks.comparison import FILE, Arm, Comparison, arm_experiment, arm_layout, arms_of, check_comparison
 from tasks.running.layout import home as home_of
+from tasks.running.lock import WORKSPACE_LOCK, alone, command
 
 ENTRIES = Path("recipes") / "comparisons.yaml"
 
@@ -40,6 +41,12 @@ def open_comparison(
 
     suffix = "-quick" * quick + "-iterations" * (iterations is not None)
     workspace = home / "experiments" / f"compare-{name}{suffix}"
+    with alone(workspace / WORKSPACE_LOCK, command()):
+        _fill(workspace, home, comparison, params)
+    return workspace
+
+
+def _fill(workspace: Path, home: Path, comparison: Comparison, params: dict[Arm, dict[str, Any]]) -> None:
     (workspace / "arms").mkdir(parents=True, exist_ok=True)
     _write(workspace / FILE, comparison.model_dump(mode="json"))
     shutil.rmtree(workspace / "arms")
@@ -52,7 +59,6 @@ def open_comparison(
     if not (workspace / ".dvc").exists():
         Repo.init(str(workspace), no_scm=True).close()
         share_cache(workspace, home)
-    return workspace
 
 
 def stage_of(arm: Arm) -> str:

@@ -21,7 +21,7 @@ from tasks.report import experiment_rows
 from tasks.running.datasets import check_unchanged
 from tasks.running.layout import Layout
 from tasks.running.lock import WORKSPACE_LOCK, alone, command
-from tasks.running.runner import StageRun, is_fresh, run_stage
+from tasks.running.runner import StageRun, check_parameters, is_fresh, run_stage
 from tasks.running.runtime import Runtime
 from tasks.tracking.tracker import Tracker
 
@@ -45,8 +45,12 @@ def train(
         wait: for another run in this workspace to end, instead of being refused.
     """
     root = Path(workspace).resolve()
-    with alone(root / WORKSPACE_LOCK, command(), wait=wait):
-        return until_cancelled(lambda: _train(root, iterations, run_cache))
+
+    def work() -> None:
+        with alone(root / WORKSPACE_LOCK, command(), wait=wait):
+            _train(root, iterations, run_cache)
+
+    return until_cancelled(work)
 
 
 def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
@@ -69,15 +73,17 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
     with Runtime() as runtime:
         for stage, iteration in steps:
             name = node(stage, iteration)
+            check_parameters(stage, experiment, layout)
             if versions.is_up_to_date(name):
                 console.print(f"[dim]{name}: up to date[/]")
             elif is_fresh(stage, experiment, layout, iteration):
                 versions.commit(name)
                 console.print(f"[dim]{name}: finished before, recorded now[/]")
-            elif run_cache and versions.restore(name):
+            elif run_cache and versions.restore(name) and is_fresh(stage, experiment, layout, iteration):
                 console.print(f"[dim]{name}: restored from DVC's run cache[/]")
             else:
                 took = stage_task(stage.name, iteration, experiment, layout, runtime)
+                check_parameters(stage, experiment, layout)  # DVC records those that are in the file now
                 versions.commit(name)
                 console.print(f"{name}: {took}")
             neighbours.stage_done(name)

@@ -17,6 +17,7 @@ from dvc.stage.cache import RunCacheNotFoundError
 from flows.dvc_lock import keep_lock, mend_lock
 from p2o_core.schemas import BadInput
 from tasks.running.stage import Stage
+from tasks.running.storage import storage_errors
 
 logging.getLogger("dvc").setLevel(logging.ERROR)
 
@@ -67,7 +68,7 @@ class Versions:
 
     def restore(self, name: str) -> bool:
         """Fetch the outputs from DVC's run cache, where this very command ran on these very inputs before."""
-        with self._open() as repo:
+        with storage_errors(self.workspace), self._open() as repo:
             (stage,) = repo.stage.collect(name)
             with repo.lock:
                 try:
@@ -84,8 +85,8 @@ class Versions:
     def commit(self, name: str) -> None:
         """Record dependencies, parameters and outputs as they are on disk."""
         self._stale = None
-        keep_lock(self.workspace)
-        with self._open() as repo:
+        with storage_errors(self.workspace), self._open() as repo:
+            keep_lock(self.workspace)
             repo.commit(name, force=True)
 
     def check_remote(self) -> None:

@@ -22,6 +22,7 @@ from tasks.parameters.arms import apply_settings, arm_settings
 from tasks.parameters.experiment import PARAMS_FILE, Experiment, chain, check_experiment, load_experiment
 from tasks.registry import STAGES
 from tasks.running.layout import Layout, home
+from tasks.running.lock import WORKSPACE_LOCK, alone, command
 
 NOT_RECIPES = ("arms", "comparisons", "machines", "models")
 """Files of recipes/ that are no experiment."""
@@ -35,17 +36,20 @@ def open_workspace(
     seed: int | None = None,
     iterations: int | None = None,
     overrides: Mapping[str, Any] | None = None,
+    wait: bool = False,
 ) -> Path:
     """The workspace for these settings: ``start`` itself when nothing differs from its params.yaml, otherwise
     ``experiments/<name>`` under the repository, created or found again.
 
     Raises:
-        BadInput: an unknown arm or parameter, or more iterations than the root's params.yaml lists.
+        BadInput: an unknown arm or parameter, more iterations than the root's params.yaml lists, or a run in a
+            workspace under experiments/ that would be changed under it (with ``wait`` its end is waited for).
     """
     start = start.resolve()
     workspace, content = _asked_for(start, recipe, arm, seed, iterations, overrides)
     if workspace != start:
-        return _derive(workspace, start, content)
+        with alone(workspace / WORKSPACE_LOCK, command(), wait=wait):
+            return _derive(workspace, start, content)
     last = load_experiment(start / PARAMS_FILE).last_iteration
     if iterations is not None and iterations > last:
         raise BadInput(

@@ -15,16 +15,23 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import gettempdir
 from types import TracebackType
 
-from p2o_core.checking import check_answer, failed, window
+from p2o_core.checking import check_answer, window
 from p2o_core.types import Verdict, VerdictStatus
 from p2o_core.verify_host import Effort, receive, send
 
 __all__ = ["Verifier", "check_answer"]
 
+PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONHASHSEED")
+"""Environment variables that the workers have too."""
 CLOSE_S = 5.0
 """Most seconds the host may take to end its workers before it is killed, and they with it."""
+
+
+class VerifierUnavailable(RuntimeError):
+    """Nothing can be verified on this machine now. A silent reward of 0 for everything would be taken for hardness."""
 
 
 class Verifier:
@@ -71,6 +78,9 @@ class Verifier:
         """One verdict for each ``(response, gold)``, in order. Equal pairs are checked once.
 
         An answer that does not hang is judged before the time-out of one that does has begun.
+
+        Raises:
+            VerifierUnavailable: the workers cannot be started; no answer can bring that about.
         """
         distinct = list(dict.fromkeys(pairs))
         verdicts = dict(zip(distinct, self._asked(distinct), strict=True)) if distinct else {}
@@ -86,7 +96,10 @@ class Verifier:
                 except BaseException:  # Ctrl-C: the reply to this batch must not answer the next
                     self._kill()
                     raise
-        return [failed("the verifier's host process died twice")] * len(pairs)
+        raise VerifierUnavailable(
+            "the verifier's host process died twice; its last words are above. Mend: look for free memory and a full "
+            f"{gettempdir()}, and start again."
+        )
 
     def _exchange(self, pairs: list[tuple[str, str]]) -> list[Verdict]:
         if self._host is None:
@@ -104,7 +117,8 @@ class Verifier:
         return subprocess.Popen(
             # -P: the working directory is nothing to import from unless it is in our own path
             [sys.executable, "-P", "-c", "from p2o_core.verify_host import main; main()", *map(str, settings)],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},  # the fork server takes its path from there too
+            # no keys and passwords beside hostile answers; the fork server takes its path from there too
+            env={n: v for n, v in os.environ.items() if n in PASSED_ON} | {"PYTHONPATH": os.pathsep.join(path)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -184,7 +184,7 @@ class Host:
                 context=self._context,
             )
             for future in [self._pool.schedule(_check_alive, timeout=WARM_UP_S) for _ in range(self.workers)]:
-                future.result()
+                future.result(WARM_UP_S)
         return self._pool
 
 

@@ -19,7 +19,9 @@ from tasks.parameters.experiment import Experiment
 from tasks.problems.sources import ProblemSource, load_source
 from tasks.running.journal import Journal, JournaledEngine, JournaledVerifier
 from tasks.running.layout import Layout
+from tasks.running.lock import alone, command
 from tasks.running.runtime import Runtime
+from tasks.running.storage import storage_errors
 
 METRICS = "metrics.json"
 
@@ -62,27 +64,40 @@ def evaluate_benchmarks(
         raise BadInput(f"{policy}: no policy of iteration {iteration}. Mend: `p2o run` first, or another --iteration.")
     problems = _problems(sources, layout)
     folder = layout.evaluations / str(iteration) / _digest(experiment, policy, base, problems, settings)
-    if not (folder / METRICS).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        journal = Journal(folder / "units", {"asked": folder.name})
-        measured = measure(
-            JournaledEngine(
-                lambda: runtime.engine(policy, base, experiment),
-                journal,
-                unit=experiment.engine.completions_per_unit,
-            ),
-            JournaledVerifier(runtime.verifier(experiment.verify), journal),
-            problems,
-            settings,
-            derive_seed(experiment.seed, "benchmarks"),
-        )
-        write_rows(folder / "predictions.parquet", measured.completions, Completion)
-        write_rows(folder / "judgements.parquet", measured.judged, Judged)
-        counts = {source: sum(p.difficulty == source for p in problems) for source in measured.metrics["accuracy"]}
-        settled = {"iteration": iteration, "settings": settings.model_dump(mode="json"), "problems": counts}
-        write_json(folder / METRICS, settled | measured.metrics)  # last: with it the measurement counts as done
-        journal.close()
+    with storage_errors(folder), alone(folder / ".lock", command(), wait=True):
+        if not (folder / METRICS).exists():
+            _measure(experiment, layout, iteration, problems, settings, runtime, folder)
     return read_metrics(folder / METRICS)
+
+
+def _measure(
+    experiment: Experiment,
+    layout: Layout,
+    iteration: int,
+    problems: list[Problem],
+    settings: EvaluateConfig,
+    runtime: Runtime,
+    folder: Path,
+) -> None:
+    policy, base = layout.iteration(iteration) / "policy", layout.base / "policy"
+    journal = Journal(folder / "units", {"asked": folder.name})
+    measured = measure(
+        JournaledEngine(
+            lambda: runtime.engine(policy, base, experiment),
+            journal,
+            unit=experiment.engine.completions_per_unit,
+        ),
+        JournaledVerifier(runtime.verifier(experiment.verify), journal),
+        problems,
+        settings,
+        derive_seed(experiment.seed, "benchmarks"),
+    )
+    write_rows(folder / "predictions.parquet", measured.completions, Completion)
+    write_rows(folder / "judgements.parquet", measured.judged, Judged)
+    counts = {source: sum(p.difficulty == source for p in problems) for source in measured.metrics["accuracy"]}
+    settled = {"iteration": iteration, "settings": settings.model_dump(mode="json"), "problems": counts}
+    write_json(folder / METRICS, settled | measured.metrics)  # last: with it the measurement counts as done
+    journal.close()
 
 
 def read_metrics(path: Path) -> dict[str, Any]:

@@ -126,7 +126,8 @@ def done_digest(comparison: Comparison, experiment: Experiment) -> str:
 
 
 def is_done(comparison: Comparison, experiment: Experiment, layout: Layout) -> bool:
-    """The arm ran to its end with these settings, and its files are those it wrote."""
+    """The arm ran to its end with these settings, and its manifests are those it wrote; whether the files are, DVC
+    says."""
     marker = layout.run / DONE
     if not marker.exists():
         return False

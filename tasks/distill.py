@@ -204,6 +204,8 @@ STAGE = Stage(
         "rollout.max_new_tokens",
         "verify.timeout_s",
         "distill",
-        "health",
+        "health.skill_probe",
+        "health.skill_margin",
+        "health.on_lost_skills",
     ),
 )

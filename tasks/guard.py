@@ -27,9 +27,8 @@ def rejected(io: StageIO, error: NotFinite) -> TrainingStopped:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_rows(path, error.rollouts, Rollout)
     return TrainingStopped(
-        f"iteration {io.iteration}, distill: {error}. The rows are in {path}. Mend: look at their log-probs; lower "
-        "distill.learning_rate; or go back an iteration: delete "
-        f"{io.layout.iteration(io.iteration - 1)} and start again."
+        f"iteration {io.iteration}, distill: {error}. The rows are in {path}. Mend: look at their log-probs, or lower "
+        "distill.learning_rate, with which every update is made again."
     )
 
 

@@ -99,5 +99,5 @@ def _evaluated_skills(rows: Sequence[dict[str, Any]], tier: str, config: HealthC
         rows[-1]["iteration"],
         f"held-out {tier} went from {before:.2f} before training to {now:.2f}",
         f"The best policy so far is iteration {best['iteration']}'s (accuracy/mean {best['accuracy/mean']:.2f}). Lower "
-        "distill.learning_rate and start again from there, or accept the price: health.on_lost_skills: warn.",
+        "distill.learning_rate and train again, or accept the price: health.on_lost_skills: warn.",
     )

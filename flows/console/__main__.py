@@ -26,7 +26,8 @@ def main() -> None:
     # a console script started from a virtual environment that was not activated still finds its tools (dvc, mlflow)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     # as Ctrl-C: engine and verifier are closed, and Prefect's exit handler ends the server it started for the run
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell script's `p2o run &` starts with Ctrl-C ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         app()
     except BadInput as error:

@@ -33,8 +33,9 @@ def run(
     from tasks.parameters.experiment import load_experiment
     from tasks.running.layout import Layout
 
+    overrides = parse_settings(set_ or [])
     root = open_workspace(
-        workspace, recipe=recipe, arm=arm, seed=seed, iterations=iterations, overrides=parse_settings(set_ or [])
+        workspace, recipe=recipe, arm=arm, seed=seed, iterations=iterations, overrides=overrides, wait=wait
     )
     experiment = load_experiment(root / "params.yaml")
     from flows.display import console, print_iterations

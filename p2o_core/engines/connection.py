@@ -14,6 +14,8 @@ from p2o_core.config import ServerEngineConfig
 
 MAY_PASS = (408, 409, 425, 429)
 """Statuses that say "later" rather than "never"; so do all from 500 on."""
+PROBED = 5
+"""Likeliest tokens asked for when two are needed: tokens with the same text, parts of a character, count once."""
 
 
 class EngineUnavailable(RuntimeError):
@@ -89,9 +91,12 @@ class Server:
         distribution sampled from; raw ones do not move."""
         gaps = []
         for temperature in (1.0, 0.5):
-            choice = await self._post(body | {"max_tokens": 1, "temperature": temperature, "logprobs": 2})
-            first, second, *_ = sorted(choice["logprobs"]["top_logprobs"][0].values(), reverse=True)
-            gaps.append(first - second)
+            choice = await self._post(body | {"max_tokens": 1, "temperature": temperature, "logprobs": PROBED})
+            try:
+                first, second, *_ = sorted(choice["logprobs"]["top_logprobs"][0].values(), reverse=True)
+                gaps.append(first - second)
+            except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+                raise AttemptFailed("junk", f"{type(error).__name__} in the log-probs", unwell=True) from error
         if gaps[0] > 1e-3 and gaps[1] < 1.5 * gaps[0]:
             raise EngineUnavailable(
                 f"{self.url} returns raw log-probs. Mend: start it with `p2o serve`, or with --logprobs-mode "

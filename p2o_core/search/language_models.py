@@ -33,7 +33,10 @@ class Reply:
 
 
 class LanguageModel(Protocol):
-    """Answers prompts, all of one call side by side; never raises for a prompt that failed."""
+    """Answers prompts, all of one call side by side; never raises for a prompt that failed. ``calls`` counts them, and
+    seeds are made of it: who answers a call in the model's place counts it too."""
+
+    calls: int
 
     def complete(self, prompts: Sequence[str]) -> list[Reply]: ...
 
@@ -118,6 +121,9 @@ class TeacherModel:
                 text = answer.choices[0].message.content
                 if not isinstance(text, str):
                     raise TypeError("no text in the answer")
+                usage = answer.usage  # any field of it may be missing
+                read = int(usage.prompt_tokens or 0) if usage else 0
+                written = int(usage.completion_tokens or 0) if usage else 0
             except OpenAIError as error:
                 failures.append(_kind(error))
                 if failures[-1] not in (*AWAY, "timeout"):
@@ -128,8 +134,7 @@ class TeacherModel:
                 self._last_answer = time.monotonic()
                 raise _Failure(may_pass=True) from None
             self._last_answer = time.monotonic()
-            usage = answer.usage
-            return Reply(text, usage.prompt_tokens if usage else 0, usage.completion_tokens if usage else 0)
+            return Reply(text, read, written)
 
         try:
             reply: Reply = await retrying(attempt)

@@ -12,6 +12,8 @@ from p2o_core.config import FullPolicy, Section
 from p2o_core.schemas import BadInput
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from p2o_core.policy import Policy
     from p2o_core.prompts import Chat
 
@@ -102,10 +104,27 @@ class RandomPolicy(Section):
             eos_token_id=chat.eos_id,
             pad_token_id=chat.pad_id,
         )
-        return Policy(Qwen3ForCausalLM(config), chat)
+        model = Qwen3ForCausalLM(config)
+        _prefer_digits(model.model.embed_tokens.weight, chat)
+        return Policy(model, chat)
 
 
 BasePolicy = Annotated[FolderPolicy | HubPolicy | GgufPolicy | RandomPolicy, Field(discriminator="type")]
+
+DIGITS_LEAN = 0.19
+"""How much more a random policy leans to digits: enough that luck solves some sums of one digit, not most."""
+
+
+def _prefer_digits(embeddings: Tensor, chat: Chat) -> None:
+    """One direction in all (tied) embeddings makes every hidden state point that way; digits go further along it."""
+    import torch
+
+    direction = torch.nn.functional.normalize(torch.randn(embeddings.shape[1]), dim=0)
+    digits = chat.tokenizer.convert_tokens_to_ids(list("0123456789"))
+    with torch.no_grad():
+        embeddings += direction
+        embeddings[digits] += DIGITS_LEAN * direction
+
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"

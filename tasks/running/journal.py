@@ -154,7 +154,7 @@ class JournaledVerifier:
 
 
 class JournaledModel:
-    """What a reflection model wrote: paid for once, and never the same twice."""
+    """What a reflection model wrote: a call that came to its end is paid for once."""
 
     def __init__(self, model: LanguageModel, journal: Journal) -> None:
         self._model = model
@@ -162,7 +162,18 @@ class JournaledModel:
 
     def complete(self, prompts: Sequence[str]) -> list[Reply]:
         """See :class:`p2o_core.search.language_models.LanguageModel`."""
-        return self._journal.once("replies", list(prompts), lambda: self._model.complete(prompts), REPLIES)
+        before = self._journal.recalled
+        replies = self._journal.once("replies", list(prompts), lambda: self._model.complete(prompts), REPLIES)
+        self._model.calls += self._journal.recalled - before  # the next one has the seeds it would have had
+        return replies
+
+    @property
+    def calls(self) -> int:
+        return self._model.calls
+
+    @calls.setter
+    def calls(self, number: int) -> None:
+        self._model.calls = number
 
 
 def shards(requests: Sequence[RolloutRequest], unit: int) -> Iterator[list[RolloutRequest]]:

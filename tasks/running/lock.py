@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from p2o_core.schemas import BadInput
+from tasks.running.storage import storage_errors
 
 WORKSPACE_LOCK = ".p2o.lock"
 
@@ -24,8 +25,10 @@ def alone(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     Raises:
         BadInput: another process holds it, and ``wait`` is off; the message says which, since when, doing what.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path, wait) as stream:
+    with storage_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = _locked(path, wait)
+    with stream:
         _sign(stream, what)
         try:
             yield

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, read_json, write_json
-from tasks.parameters.experiment import Experiment
+from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.datasets import check_unchanged
 from tasks.running.journal import Journal
 from tasks.running.layout import Layout
@@ -64,8 +64,8 @@ def run_stage(
         check_unchanged(experiment, layout)
     with storage_errors(stage.output_folder(layout, iteration)):
         recalled = _run(stage, experiment, layout, iteration, runtime, progress)
-    seconds = time.monotonic() - started
-    _note_timing(layout.timings, f"{stage.name}@{iteration}", seconds)
+        seconds = time.monotonic() - started
+        _note_timing(layout.timings, f"{stage.name}@{iteration}", seconds)
     return StageRun(seconds, recalled)
 
 
@@ -103,6 +103,20 @@ def _run(
         shutil.rmtree(scratch, ignore_errors=True)
     journal.close()
     return journal.recalled
+
+
+def check_parameters(stage: Stage, experiment: Experiment, layout: Layout) -> None:
+    """Refuse to record a stage under other parameters than it ran with.
+
+    Raises:
+        BadInput: params.yaml was edited since the run began, in a field that the stage depends on.
+    """
+    before, now = experiment.digest_of(stage.params), load_experiment(layout.params).digest_of(stage.params)
+    if before != now:
+        raise BadInput(
+            f"{layout.params}: parameters of {stage.name} were edited while a run was going on (digest {before[:12]} "
+            f"then, {now[:12]} now). Mend: start again; what the edit touches is made again, the rest stays."
+        )
 
 
 def is_fresh(stage: Stage, experiment: Experiment, layout: Layout, iteration: int) -> bool:

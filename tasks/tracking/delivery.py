@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import requests
 import urllib3
@@ -20,6 +22,18 @@ MAX_REASON = 200
 
 class OutOfTime(Exception):
     """The attempt took ``ATTEMPT_S``: the store answers, but too slowly to wait for."""
+
+
+class Timed:
+    """A client that asks ``check`` before each of its methods."""
+
+    def __init__(self, client: object, check: Callable[[], None]) -> None:
+        self._client = client
+        self._check = check
+
+    def __getattr__(self, name: str) -> Any:
+        self._check()
+        return getattr(self._client, name)
 
 
 STORE_ERRORS = (MlflowException, OSError, SQLAlchemyError, OutOfTime)

@@ -35,7 +35,7 @@ from p2o_core.schemas import read_json
 from tasks.report import experiment_rows
 from tasks.running.layout import Layout
 from tasks.running.manifests import manifest_path
-from tasks.tracking.delivery import ATTEMPT_S, STORE_ERRORS, Delivery, DeliveryStatus, OutOfTime, failure
+from tasks.tracking.delivery import ATTEMPT_S, STORE_ERRORS, Delivery, DeliveryStatus, OutOfTime, Timed, failure
 from tasks.tracking.parents import parent_run, tracking_uri
 from tasks.tracking.points import benchmark_values, curve_points, iteration_points, missing_points
 
@@ -64,7 +64,7 @@ class Tracker:
         self.layout = layout
         self.patient = patient
         self.failures: Counter[str] = Counter()
-        self._client: MlflowClient | None = None
+        self._client: Timed | None = None
         self._deadline = float("inf")
         self._parent: Run | None = None
         self._children: dict[int, Run] = {}
@@ -74,12 +74,15 @@ class Tracker:
 
     @property
     def client(self) -> MlflowClient:
-        """For the next request of an attempt. Raises OutOfTime where the attempt has no time left for one."""
+        """A client each of whose requests raises OutOfTime where the attempt has no time left for one."""
+        self._check_time()
+        if self._client is None:
+            self._client = Timed(MlflowClient(tracking_uri(self.layout.workspace)), self._check_time)
+        return self._client  # type: ignore[return-value]  # it has all of a client's methods
+
+    def _check_time(self) -> None:
         if time.monotonic() > self._deadline:
             raise OutOfTime
-        if self._client is None:
-            self._client = MlflowClient(tracking_uri(self.layout.workspace))
-        return self._client
 
     @property
     def parent(self) -> Run:
@@ -249,15 +252,21 @@ class Tracker:
     def _create_child(self, iteration: int, seconds: float) -> Run:
         manifest = self._manifest(iteration)
         now = _written(manifest) if manifest.exists() else int(time.time() * 1000)
-        child = self.client.create_run(
-            self.parent.info.experiment_id,
-            start_time=now - int(seconds * 1000),
-            run_name=f"{self.experiment.experiment} · {iteration}",
-            tags={
-                MLFLOW_PARENT_RUN_ID: self.parent_id,
-                ITERATION_TAG: str(iteration),
-                POINTS_TAG: f"{self._mark(iteration)}:{now}",
-            },
+        condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.parent_id}' and tags.`{ITERATION_TAG}` = '{iteration}'"
+        made = self.client.search_runs([self.parent.info.experiment_id], condition, max_results=1)
+        child = (
+            made[0]
+            if made
+            else self.client.create_run(
+                self.parent.info.experiment_id,
+                start_time=now - int(seconds * 1000),
+                run_name=f"{self.experiment.experiment} · {iteration}",
+                tags={
+                    MLFLOW_PARENT_RUN_ID: self.parent_id,
+                    ITERATION_TAG: str(iteration),
+                    POINTS_TAG: f"{self._mark(iteration)}:{now}",
+                },
+            )
         )
         self._children[iteration] = child
         return child

@@ -171,9 +171,11 @@ def test_no_worker_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
     assert not {pid: state(pid) for pid in below if state(pid)}
 
 
-def test_workers_have_none_of_the_callers_modules() -> None:
+def test_workers_have_none_of_the_callers_modules_and_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P2O_TEACHER_API_KEY", "canary-5e1d")
     with Verifier(workers=1, timeout_s=TIMEOUT_S) as verifier:
         verifier.verify([(box("1"), "1")])
         pids = verifier_processes()
         assert len(pids) >= 3, "the host, its fork server and a worker"
         assert not [pid for pid in pids if "torch" in Path(f"/proc/{pid}/maps").read_text()]
+        assert not [pid for pid in pids if "canary" in Path(f"/proc/{pid}/environ").read_text()]

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from p2o_core.types import VerdictStatus
-from p2o_core.verify import Verifier
+from p2o_core.verify import Verifier, VerifierUnavailable
 
 CASES = [
     ("so the answer is \\boxed{52}", "52", VerdictStatus.CORRECT),
@@ -41,6 +41,12 @@ def test_an_unreadable_gold_answer_is_an_error_not_a_wrong_answer(verifier: Veri
     (verdict,) = verifier.verify([("\\boxed{1}", "")])
     assert verdict.status is VerdictStatus.ERROR
     assert "gold" in verdict.extracted
+
+
+def test_a_verifier_that_cannot_start_is_an_error_not_a_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with Verifier(workers=1, timeout_s=1.0) as verifier, pytest.raises(VerifierUnavailable, match="Mend"):
+        verifier.verify([("\\boxed{1}", "1")])
 
 
 def test_settings_are_checked() -> None:

@@ -8,6 +8,7 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from p2o_core.engines.connection import PROBED
 from tests.loopback import Reply, Request, forward, served
 
 
@@ -32,7 +33,8 @@ class Faults:
         return Reply(int(fault), b'{"error": "injected"}') if fault.isdigit() else Reply(200, self.bodies[fault])
 
     def _next(self, request: Request) -> str:
-        probing = json.loads(request.body).get("logprobs") == 2  # the engine asking what kind of log-probs there are
+        # the engine asks what kind of log-probs there are
+        probing = json.loads(request.body).get("logprobs") == PROBED
         with self.lock:
             if probing or not self.planned or "completions" not in request.path:
                 return "ok"

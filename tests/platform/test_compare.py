@@ -66,6 +66,19 @@ def _made(path: Path) -> Path:
     return path
 
 
+def test_a_damaged_file_of_a_finished_arm_is_made_again(compared: Workspace) -> None:
+    path = compared.root / "data/runs/p2o-s0/1/metrics.json"
+    before, content = digests(compared), path.read_text()
+    path.unlink()  # it may be a link into DVC's cache
+    path.write_text(content.replace("0.", "0.9", 1))
+    shown = Workspace(compared.root.parents[1]).sh(COMMAND).stdout
+    assert "p2o-s0: " in shown
+    assert "grpo-s0: " not in shown
+    assert path.read_text() == content
+    assert digests(compared) == before
+    assert "up to date" in compared.sh("dvc status").stdout
+
+
 def test_a_finished_comparison_does_nothing(compared: Workspace) -> None:
     before = {path: path.stat().st_mtime_ns for path in (compared.root / "data").rglob("*.manifest.json")}
     output = Workspace(compared.root.parents[1]).sh(COMMAND).stdout

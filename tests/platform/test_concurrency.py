@@ -48,6 +48,19 @@ def until(condition, patience_s: float, what: str):
     return found
 
 
+def test_parameters_edited_under_a_run_are_not_recorded(copy: Workspace, trained: Workspace) -> None:
+    copy.sh("rm -r data/runs/tiny/2 data/reports")
+    run = started(copy, "p2o run --no-run-cache", "run.log")
+    until((copy.run / "2" / "rollout.manifest.json").exists, 120, "no second iteration")
+    copy.edit("params.yaml", "evaluate: {samples: 2", "evaluate: {samples: 3")
+    assert run.wait(240) == 2
+    said = (copy.root / "run.log").read_text().replace("\n", " ")
+    assert "parameters of evaluate were edited while a run was going on" in said
+    copy.edit("params.yaml", "evaluate: {samples: 3", "evaluate: {samples: 2")
+    copy.sh("p2o run --no-run-cache")
+    assert digests(copy) == digests(trained)
+
+
 def units(root: Path) -> list[Path]:
     return sorted(root.rglob("units/*/1/evolve/*-completions-*"))
 
@@ -134,7 +147,9 @@ def test_cancelled_in_prefect_s_page(copy: Workspace, flows: Flows, door: str) -
     copy.edit("params.yaml", "max_metric_calls: 150", "max_metric_calls: 1000000")
     copy.sh("rm -r data/runs/tiny/1 data/runs/tiny/2 data/reports")
     url = {"PREFECT_API_URL": flows.url}
-    process = started(copy, "p2o run" if door == "console" else "p2o deploy", "run.log", **url)
+    # as a shell script's `p2o run &`: with Ctrl-C ignored
+    command = """sh -c "trap '' INT; exec p2o run\"""" if door == "console" else "p2o deploy"
+    process = started(copy, command, "run.log", **url)
     try:
         if door == "deployment":
             until(lambda: _start_deployment(flows), 90, "no deployment")

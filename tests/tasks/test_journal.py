@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2o_core.config import EvolveConfig
+from p2o_core.config import EvolveConfig, TeacherReflector
 from p2o_core.engines.base import RolloutRequest, Sampling
 from p2o_core.search.evolve import Evolution, evolve_templates
-from p2o_core.search.language_models import Reply
+from p2o_core.search.language_models import Reply, TeacherModel
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Problem, Verdict, VerdictStatus
 from p2o_core.verify import Verifier
 from tasks.running.journal import Journal, JournaledEngine, JournaledModel, JournaledVerifier, shards
+from tests.loopback import Reply as Answer
+from tests.loopback import Request, served
 
 ASKED = {"params": "abc", "inputs": {"x": "1"}}
 SAMPLING = Sampling(1.0, 8)
@@ -144,6 +147,8 @@ def test_replies_and_verdicts_come_back_as_they_were(tmp_path: Path) -> None:
     verdicts = [Verdict(VerdictStatus.TIMEOUT, 0.0, ""), Verdict(VerdictStatus.CORRECT, 1.0, "½")]
 
     class Teacher:
+        calls = 0
+
         def complete(self, prompts: Sequence[str]) -> list[Reply]:
             return replies
 
@@ -167,3 +172,25 @@ def test_shards_hold_every_sample_once_and_in_order(counts: list[int], unit: int
     sizes = [sum(len(r.samples) for r in part) for part in parts]
     assert all(size == unit for size in sizes[:-1])
     assert all(0 < size <= unit for size in sizes)
+
+
+def test_a_teacher_s_seeds_are_the_undisturbed_ones(tmp_path: Path) -> None:
+    """An endpoint whose answer is the seed it was asked with; its usage is half missing."""
+
+    def answer(request: Request) -> Answer:
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant"}}
+        choice["message"]["content"] = str(json.loads(request.body)["seed"])
+        body = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+        return Answer(200, json.dumps(body | {"usage": {"total_tokens": 5}}).encode())
+
+    def ask(folder: Path, calls: int) -> list[str | None]:
+        model = JournaledModel(TeacherModel(config, "key", seed=3), Journal(folder, ASKED))
+        return [reply.text for call in range(calls) for reply in model.complete(["one", f"{call}"])]
+
+    with served(answer) as url:
+        config = TeacherReflector(base_url=f"{url}/v1", model="m", retries=0)
+        undisturbed = ask(tmp_path / "whole", 3)
+        ask(tmp_path / "killed", 2)
+        assert ask(tmp_path / "killed", 3) == undisturbed
+    assert None not in undisturbed
+    assert len(set(undisturbed)) == 6

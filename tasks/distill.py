@@ -204,8 +204,6 @@ STAGE = Stage(
         "rollout.max_new_tokens",
         "verify.timeout_s",
         "distill",
-        "health.skill_probe",
-        "health.skill_margin",
-        "health.on_lost_skills",
+        "health",
     ),
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.display import console
 from tasks.running.layout import home
-from tasks.tracking.parents import tracking_uri
+from tasks.tracking.store import make_store, tracking_uri
 
 LOOPBACK = "127.0.0.1"
 
@@ -25,6 +25,7 @@ def commands(workspace: Path, mlflow_port: int, prefect_port: int) -> list[list[
 
 def serve(workspace: Path, mlflow_port: int, prefect_port: int) -> None:
     """Run both until Ctrl-C, or until one of them ends."""
+    make_store(tracking_uri(workspace))
     # Prefect's page asks the default port otherwise, whatever port it was served from
     environment = os.environ | {
         # not on the command line, which everyone on this machine may read: the address may hold a password

@@ -1,4 +1,4 @@
-"""The MLflow run of an experiment: where the store is, the parent run found by its key or made, its parameters."""
+"""The MLflow run of an experiment: the parent run found by its key or made, its parameters."""
 
 from __future__ import annotations
 
@@ -8,27 +8,19 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-
 from mlflow import MlflowClient
 from mlflow.entities import Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from tasks.running.layout import home
+from tasks.tracking.store import SQLITE, tracking_uri
 
 if TYPE_CHECKING:
     from tasks.parameters.experiment import Experiment
 
-SQLITE = "sqlite:///"
 KEY_TAG = "p2o.key"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """MLflow's pages then open with runs and charts, not with traces of language models."""
-
-
-def tracking_uri(workspace: Path) -> str:
-    """MLFLOW_TRACKING_URI, or the SQLite file beside ``mlproject``."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{home(workspace) / 'mlflow.db'}"
 
 
 def experiment_page(workspace: Path, project: str, port: int = 5000) -> str | None:

@@ -36,8 +36,9 @@ from tasks.report import experiment_rows
 from tasks.running.layout import Layout
 from tasks.running.manifests import manifest_path
 from tasks.tracking.delivery import ATTEMPT_S, STORE_ERRORS, Delivery, DeliveryStatus, OutOfTime, Timed, failure
-from tasks.tracking.parents import parent_run, tracking_uri
+from tasks.tracking.parents import parent_run
 from tasks.tracking.points import benchmark_values, curve_points, iteration_points, missing_points
+from tasks.tracking.store import make_store, tracking_uri
 
 if TYPE_CHECKING:
     from tasks.parameters.experiment import Experiment
@@ -77,7 +78,9 @@ class Tracker:
         """A client each of whose requests raises OutOfTime where the attempt has no time left for one."""
         self._check_time()
         if self._client is None:
-            self._client = Timed(MlflowClient(tracking_uri(self.layout.workspace)), self._check_time)
+            uri = tracking_uri(self.layout.workspace)
+            make_store(uri)
+            self._client = Timed(MlflowClient(uri), self._check_time)
         return self._client  # type: ignore[return-value]  # it has all of a client's methods
 
     def _check_time(self) -> None:

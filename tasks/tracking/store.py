@@ -1,0 +1,36 @@
+"""Where MLflow's store is, and a new one made whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+from mlflow import MlflowClient
+
+from tasks.running.layout import home
+from tasks.running.lock import alone
+
+SQLITE = "sqlite:///"
+
+
+def tracking_uri(workspace: Path) -> str:
+    """MLFLOW_TRACKING_URI, or the SQLite file beside ``mlproject``."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{home(workspace) / 'mlflow.db'}"
+
+
+def make_store(uri: str) -> None:
+    """A SQLite store that is not there yet, made beside its place and moved there whole. MLflow makes its tables in
+    dozens of migrations in place, and what is killed among them can never be opened again."""
+    path = Path(uri.removeprefix(SQLITE))
+    if not uri.startswith(SQLITE) or path.exists():
+        return
+    with alone(path.with_name(f".{path.name}.lock"), "making MLflow's store", wait=True):
+        if path.exists():  # another process made it meanwhile
+            return
+        draft = path.with_name(f".{path.name}.draft")
+        draft.unlink(missing_ok=True)
+        MlflowClient(f"{SQLITE}{draft}").search_experiments()
+        os.replace(draft, path)

@@ -48,8 +48,7 @@ def open_workspace(
     start = start.resolve()
     workspace, content = _asked_for(start, recipe, arm, seed, iterations, overrides)
     if workspace != start:
-        with alone(workspace / WORKSPACE_LOCK, command(), wait=wait):
-            return _derive(workspace, start, content)
+        return _derive(workspace, start, content, wait)
     last = load_experiment(start / PARAMS_FILE).last_iteration
     if iterations is not None and iterations > last:
         raise BadInput(
@@ -122,12 +121,17 @@ def _name(base: str, changes: Mapping[str, Any], overrides: Mapping[str, Any]) -
     return name.lower()
 
 
-def _derive(workspace: Path, start: Path, content: dict[str, Any]) -> Path:
-    root = home(start)
+def _derive(workspace: Path, start: Path, content: dict[str, Any], wait: bool) -> Path:
     # refuses wrong overrides before anything is written
     experiment = check_experiment(_yaml(content), name=f"{start / PARAMS_FILE} with the overrides asked for")
     _spell_out(content, experiment)
-    params = workspace / PARAMS_FILE
+    with alone(workspace / WORKSPACE_LOCK, command(), wait=wait):
+        _fill(workspace, start, content)
+    return workspace
+
+
+def _fill(workspace: Path, start: Path, content: dict[str, Any]) -> None:
+    root, params = home(start), workspace / PARAMS_FILE
     workspace.mkdir(parents=True, exist_ok=True)
     draft = params.with_suffix(".draft")
     draft.write_text(_yaml(content))
@@ -138,7 +142,6 @@ def _derive(workspace: Path, start: Path, content: dict[str, Any]) -> Path:
     if not (workspace / ".dvc").exists():
         Repo.init(str(workspace), no_scm=True).close()
         share_cache(workspace, root)
-    return workspace
 
 
 def _spell_out(content: dict[str, Any], experiment: Experiment) -> None:

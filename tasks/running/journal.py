@@ -78,9 +78,7 @@ class Journal:
             shutil.rmtree(folder)
         if not folder.exists():
             folder.mkdir(parents=True)
-            draft = folder / f".{ASKED_FILE}"
-            write_json(draft, asked)
-            os.replace(draft, known)
+            write_json(known, asked)
 
     def once(self, kind: str, question: object, compute: Callable[[], Answer], form: Form[Answer]) -> Answer:
         """The answer to the stage's next question: from disk if it is there and whole, otherwise computed and kept."""

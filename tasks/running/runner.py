@@ -168,6 +168,4 @@ def _settle_torch(stage: Stage, threads: int) -> None:
 def _note_timing(path: Path, key: str, seconds: float) -> None:
     timings = read_json(path) if path.exists() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    write_json(draft, timings | {key: round(seconds, 2)})
-    os.replace(draft, path)
+    write_json(path, timings | {key: round(seconds, 2)})

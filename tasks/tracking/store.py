@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -30,7 +31,9 @@ def make_store(uri: str) -> None:
     with alone(path.with_name(f".{path.name}.lock"), "making MLflow's store", wait=True):
         if path.exists():  # another process made it meanwhile
             return
-        draft = path.with_name(f".{path.name}.draft")
-        draft.unlink(missing_ok=True)
-        MlflowClient(f"{SQLITE}{draft}").search_experiments()
-        os.replace(draft, path)
+        folder = path.with_name(f".{path.name}.draft")  # with SQLite's journal, which must not meet another file
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        MlflowClient(f"{SQLITE}{folder / path.name}").search_experiments()
+        os.replace(folder / path.name, path)
+        shutil.rmtree(folder)

@@ -17,7 +17,7 @@ MAKE = "import sys; from tasks.tracking.store import make_store; make_store(sys.
 
 @pytest.mark.parametrize("after_s", [0.0, 0.2, 0.4])
 def test_a_kill_leaves_no_half_made_store(tmp_path: Path, after_s: float) -> None:
-    path, draft = tmp_path / "mlflow.db", tmp_path / ".mlflow.db.draft"
+    path, draft = tmp_path / "mlflow.db", tmp_path / ".mlflow.db.draft" / "mlflow.db"
     process = subprocess.Popen([sys.executable, "-c", MAKE, f"sqlite:///{path}"])
     deadline = time.monotonic() + 60
     while not draft.exists():
@@ -27,7 +27,7 @@ def test_a_kill_leaves_no_half_made_store(tmp_path: Path, after_s: float) -> Non
     process.kill()
     process.wait()
     make_store(f"sqlite:///{path}")
-    assert not draft.exists()
+    assert not draft.parent.exists()
     assert [found.name for found in MlflowClient(f"sqlite:///{path}").search_experiments()] == ["Default"]
 
 

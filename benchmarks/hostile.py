@@ -90,7 +90,7 @@ def verifier_processes() -> list[int]:
     hosts = []
     for pid in children_by_parent().get(os.getpid(), []):
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            if b"p2o_core.verify_host" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"p2o_core.verify.host" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 hosts.append(pid)
     return [*hosts, *(pid for host in hosts for pid in descendants(host))]
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from p2o_core.equivalence import last_boxed
+from p2o_core.verify.equivalence import last_boxed
 
 AnswerKind = Literal["plain", "gsm8k", "boxed", "list", "olympiad"]
 

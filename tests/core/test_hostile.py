@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from benchmarks.hostile import PeakMemory, descendants, judge_each, throughput, verifier_processes
 from benchmarks.hostile_corpus import BIDI, CONTROL, FAMILIES, box, code, corpus, hanging, honest
-from p2o_core.checking import READ_CHARACTERS, SHOWN_CHARACTERS, check_answer, hopeless, shown, window
-from p2o_core.equivalence import bare, contradict, last_boxed
 from p2o_core.types import VerdictStatus
 from p2o_core.verify import Verifier
-from p2o_core.verify_host import WORKER_MEMORY_BYTES
+from p2o_core.verify.checking import READ_CHARACTERS, SHOWN_CHARACTERS, check_answer, hopeless, shown, window
+from p2o_core.verify.equivalence import last_boxed
+from p2o_core.verify.host import WORKER_MEMORY_BYTES
+from p2o_core.verify.notation import in_latex, joins_numbers, plain_mathematics, plain_numbers
+from p2o_core.verify.units import split
 
 TIMEOUT_S = 1.0
 GRACE_S = 6.0
@@ -109,12 +111,38 @@ def test_taking_answers_apart_takes_linear_time() -> None:
     assert time.process_time() - started < 5
 
 
-@pytest.mark.parametrize("bait", ["1 ab", "1\\, ", "1\\ ", "1,234", "\\text{", "1\\text{a}", "^{", "$", "1.", "a", " "])
+@pytest.mark.parametrize(
+    "bait",
+    [
+        "1 ab",
+        "1\\, ",
+        "1 1/2 ",
+        "\\bm{",
+        "√(",
+        "sqrt(",
+        "1 a/",
+        "0.1(1)",
+        "1e1",
+        "1 \\frac12",
+        "\\text{a}/",
+        "1\\ ",
+        "1,234",
+        "\\text{",
+        "1\\text{a}",
+        "^{",
+        "$",
+        "1.",
+        "a",
+        " ",
+    ],
+)
 def test_expressions_do_not_explode(bait: str) -> None:
     text = (bait * 4096)[:4096] + "!"
     started = time.process_time()
-    bare(text)
-    contradict(text, "17")
+    latex = in_latex(text)
+    joins_numbers(latex)
+    split(latex)
+    plain_mathematics(plain_numbers(latex))
     assert time.process_time() - started < 5
 
 
@@ -136,8 +164,9 @@ def test_any_text_gets_a_typed_verdict(verifier: Verifier, text: str) -> None:
 def test_any_text_for_five_minutes(verifier: Verifier) -> None:
     """The same, drawn anew until the time is over."""
     deadline = time.monotonic() + 300
+    anew = settings(derandomize=False)(test_any_text_gets_a_typed_verdict)  # CI's profile draws the same each time
     while time.monotonic() < deadline:
-        test_any_text_gets_a_typed_verdict(verifier)
+        anew(verifier)
 
 
 def state(pid: int) -> str:

@@ -3,7 +3,7 @@
 Model output is hostile input: an answer can hang sympy or eat all memory. Every answer is parsed in a worker
 with an address-space limit; one that outlasts the time-out costs its worker (the kernel kills it, pebble replaces it)
 and gets the status ``timeout``. Nothing becomes a silent 0: every failure is a typed status. What one answer goes
-through is in :mod:`p2o_core.checking`, the processes are in :mod:`p2o_core.verify_host`.
+through is in :mod:`p2o_core.verify.checking`, the processes are in :mod:`p2o_core.verify.host`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from pathlib import Path
 from tempfile import gettempdir
 from types import TracebackType
 
-from p2o_core.checking import check_answer, window
 from p2o_core.types import Verdict, VerdictStatus
-from p2o_core.verify_host import Effort, receive, send
-
-__all__ = ["Verifier", "check_answer"]
+from p2o_core.verify.checking import Pair, window
+from p2o_core.verify.host import Effort, receive, send
 
 PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONHASHSEED")
 """Environment variables that the workers have too."""
@@ -74,7 +72,7 @@ class Verifier:
             host.wait()
         host.stdout.close()
 
-    def verify(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+    def verify(self, pairs: Sequence[Pair]) -> list[Verdict]:
         """One verdict for each ``(response, gold)``, in order. Equal pairs are checked once.
 
         An answer that does not hang is judged before the time-out of one that does has begun.
@@ -86,7 +84,7 @@ class Verifier:
         verdicts = dict(zip(distinct, self._asked(distinct), strict=True)) if distinct else {}
         return [verdicts[pair] for pair in pairs]
 
-    def _asked(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+    def _asked(self, pairs: Sequence[Pair]) -> list[Verdict]:
         with self._lock:
             for _ in range(2):  # a host that was killed, by the kernel for memory for example, is started once more
                 try:
@@ -101,7 +99,7 @@ class Verifier:
             f"{gettempdir()}, and start again."
         )
 
-    def _exchange(self, pairs: list[tuple[str, str]]) -> list[Verdict]:
+    def _exchange(self, pairs: list[Pair]) -> list[Verdict]:
         if self._host is None:
             self._host = self._started()
         assert self._host.stdin is not None
@@ -116,7 +114,7 @@ class Verifier:
         settings = (os.getpid(), self.workers, self.timeout_s)
         return subprocess.Popen(
             # -P: the working directory is nothing to import from unless it is in our own path
-            [sys.executable, "-P", "-c", "from p2o_core.verify_host import main; main()", *map(str, settings)],
+            [sys.executable, "-P", "-c", "from p2o_core.verify.host import main; main()", *map(str, settings)],
             # no keys and passwords beside hostile answers; the fork server takes its path from there too
             env={n: v for n, v in os.environ.items() if n in PASSED_ON} | {"PYTHONPATH": os.pathsep.join(path)},
             stdin=subprocess.PIPE,

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 
-from p2o_core.checking import checked
+from p2o_core.verify.checking import checked
 
 FORK_SERVER = os.getpid()
 """The process that imported this first."""
@@ -29,6 +29,8 @@ _SHAPES = [
     ("\\boxed{x^3 + 3x - 6 \\le y}", "x^3+3x-6"),
     ("\\boxed{\\sin(2x) \\cdot \\log_2 5!}", "\\binom{5}{2} + 3i"),
     ("\\boxed{12 \\text{ cm}}", "50\\%"),
+    ("\\boxed{3 \\text{ hours}}", "180 minutes"),
+    ("\\boxed{√3·π/2}", "pi*sqrt(3)/2"),
     ("\\boxed{\\text{east}}", "\\text{(A)}"),
     ("the answer is 1,234.5", "1234.5"),
 ]

@@ -1,4 +1,4 @@
-"""The process that owns the verifier's workers, a child of :class:`p2o_core.verify.Verifier`.
+"""The process that owns the verifier's workers, a child of :class:`p2o_core.verify.verifier.Verifier`.
 
 It imports neither torch nor the caller's main module, so its workers do not either, and its fork server is its own:
 vLLM and torch may use multiprocessing as they like. On standard input come batches, on standard output go replies, a
@@ -30,8 +30,8 @@ from typing import IO, Any
 
 from pebble import CONSTS, ProcessExpired, ProcessFuture, ProcessPool
 
-from p2o_core.checking import checked, failed
 from p2o_core.types import Verdict, VerdictStatus
+from p2o_core.verify.checking import checked, failed
 
 Pair = tuple[str, str]
 
@@ -56,10 +56,10 @@ ATTEMPTS = 3
 
 
 def _start_worker() -> None:
-    from p2o_core import verify_preload
+    from p2o_core.verify import preload
 
-    verify_preload.die_with_parent()
-    if verify_preload.FORK_SERVER not in (os.getppid(), os.getpid()):
+    preload.die_with_parent()
+    if preload.FORK_SERVER not in (os.getppid(), os.getpid()):
         os._exit(1)  # the fork server died before the kernel was told to watch it
     for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGPROF):
         signal.signal(number, signal.SIG_DFL)  # a handler in Python would never run while C code hangs
@@ -105,7 +105,7 @@ class Host:
         self._replaced = 0
         self._broken = 0
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["p2o_core.verify_preload"])
+        self._context.set_forkserver_preload(["p2o_core.verify.preload"])
         self._pool: ProcessPool | None = None
 
     def close(self) -> None:
@@ -220,7 +220,7 @@ def _serve(host: Host, requests: IO[bytes], replies: IO[bytes]) -> None:
 
 
 def main() -> None:
-    """``verify_host PARENT WORKERS TIMEOUT_S``, started by the verifier only."""
+    """``host PARENT WORKERS TIMEOUT_S``, started by the verifier only."""
     parent, workers, timeout_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides what it means
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")

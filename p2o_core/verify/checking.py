@@ -8,9 +8,14 @@ long response is read, control characters inside an answer, answers too long or 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from p2o_core.equivalence import contradict, equivalent, last_boxed
 from p2o_core.types import Verdict, VerdictStatus
+from p2o_core.verify.equivalence import equivalent, last_boxed, readable
+from p2o_core.verify.notation import prose_numbers
+
+Pair = tuple[str, str | Sequence[str]]
+"""A response and its gold answer, or several gold answers of which any is right."""
 
 READ_CHARACTERS = 65_536
 """Most characters of a response that are parsed: its end, or from the last box on when no box starts in its end."""
@@ -29,6 +34,10 @@ _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\
 """Control and bidirectional characters and lone surrogates: a person would see another answer than the parser reads."""
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200d\u2060-\u2064\ufeff\ufff9-\ufffb\ufffe\uffff]")
+_SIGN_BEFORE = re.compile(r"(?:\\?\$|[€£¥₹])\Z")
+_UNIT_AFTER = re.compile(r" ?(?:\\?%|°[CF]?|[^\W\d_]{1,12}(?:/[^\W\d_]{1,6})?(?:\^?[23²³])?\b|[ap]\.m\.)")
+"""A sign or one word beside a number in running text."""
+
 _BRACE = re.compile(r"(?<!\\)[{}]")
 
 
@@ -60,22 +69,35 @@ def hopeless(answer: str) -> bool:
     return len(answer) > ANSWER_CHARACTERS or _UNREADABLE.search(answer) is not None or _too_deep(answer)
 
 
-def check_answer(pair: tuple[str, str]) -> Verdict:
-    """Compare one response with its gold answer; math-verify's own time-outs are off.
+def check_answer(pair: Pair) -> Verdict:
+    """Compare one response with its gold answer, or with each of several until one agrees.
 
-    The gold answer is read as LaTeX inside a box. The response is read by math-verify's default extraction: a
-    boxed answer first, otherwise the last expression that looks like one. Where math-verify says no, signs and units
-    on one side only are taken off (:mod:`p2o_core.equivalence`). Raises what sympy raises.
+    The answer is what the last box holds, and boxes that stand close to it; without a box, the last expression that
+    math-verify finds, with the unit beside it. Whether it says the same as the gold answer is
+    :func:`p2o_core.verify.equivalence.equivalent`'s word. Raises what sympy raises.
     """
-    response, gold = window(pair[0]), pair[1]
-    answer = last_boxed(response)
-    if hopeless(answer) if answer is not None else _too_deep(response):
+    response, golds = window(pair[0]), (pair[1],) if isinstance(pair[1], str) else tuple(pair[1])
+    boxed = last_boxed(response)
+    if hopeless(boxed) if boxed is not None else _too_deep(response):
         return Verdict(VerdictStatus.UNPARSABLE, 0.0, "")
     # a space: taken out, they would join two numbers to a third
-    return _compared(_UNREADABLE.sub(" ", response), answer, gold)
+    response = _UNREADABLE.sub(" ", response)
+    answers = [boxed] if boxed is not None else _unboxed(response)
+    if not answers or hopeless(answers[0]):
+        return Verdict(VerdictStatus.UNPARSABLE, 0.0, "")
+    if boxed is not None and response.count("boxed") > 1:
+        answers += _boxes_side_by_side(response, boxed)
+    for gold in golds:
+        if any(equivalent(answer, gold) for answer in answers):
+            return Verdict(VerdictStatus.CORRECT, 1.0, shown(answers[0]))
+    unreadable = next((gold for gold in golds if not readable(gold)), None)
+    if unreadable is not None:
+        return Verdict(VerdictStatus.ERROR, 0.0, shown(f"gold answer unreadable: {unreadable[:80]}"))
+    status = VerdictStatus.WRONG if readable(answers[0]) else VerdictStatus.UNPARSABLE
+    return Verdict(status, 0.0, shown(answers[0]) if status is VerdictStatus.WRONG else "")
 
 
-def checked(pair: tuple[str, str]) -> Verdict:
+def checked(pair: Pair) -> Verdict:
     """:func:`check_answer` that never raises: what math-verify or sympy raise is typed, counted, never a silent 0.
 
     Exceptions stay in the worker: one that cannot be unpickled would take the whole pool down with it.
@@ -91,30 +113,27 @@ def failed(reason: str) -> Verdict:
     return Verdict(VerdictStatus.ERROR, 0.0, shown(reason))
 
 
-def _compared(response: str, answer: str | None, gold: str) -> Verdict:
-    from math_verify import parse, verify
+def _boxes_side_by_side(response: str, last: str) -> list[str]:
+    """What math-verify takes for one answer in several boxes: ``\\boxed{1}`` and ``\\boxed{2}``."""
+    from latex2sympy2_extended.math_normalization import extract_boxed_content
 
-    gold_parsed = parse(f"\\boxed{{{gold}}}", parsing_timeout=None)
-    parsed = parse(response, parsing_timeout=None)
-    if answer is None and parsed:
-        answer = str(parsed[-1])  # what math-verify took for the answer, as it stood
-    if answer is None or hopeless(answer):
-        return Verdict(VerdictStatus.UNPARSABLE, 0.0, "")
-    if contradict(answer, gold):
-        return Verdict(VerdictStatus.WRONG, 0.0, shown(answer))
-    if gold_parsed and parsed and verify(gold_parsed, parsed, timeout_seconds=None):
-        return Verdict(VerdictStatus.CORRECT, 1.0, shown(str(parsed[-1])))
+    together = extract_boxed_content(response, mode="last")
+    return [together] if together.strip() != last and not hopeless(together) else []
 
-    def same(one: str, other: str) -> bool:
-        left, right = (parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in (one, other))
-        return bool(left and right) and bool(verify(right, left, timeout_seconds=None))
 
-    if equivalent(answer, gold, same):
-        return Verdict(VerdictStatus.CORRECT, 1.0, shown(answer))
-    if not gold_parsed:
-        return Verdict(VerdictStatus.ERROR, 0.0, shown(f"gold answer unreadable: {gold[:80]}"))
-    status = VerdictStatus.WRONG if parsed else VerdictStatus.UNPARSABLE
-    return Verdict(status, 0.0, shown(answer) if parsed else "")
+def _unboxed(response: str) -> list[str]:
+    """The answer in a response without a box; empty when there is none."""
+    from math_verify import parse
+
+    prose = prose_numbers(response)
+    found = parse(prose, parsing_timeout=None)
+    if not found:
+        return []
+    answer = str(found[-1])  # as it stood
+    place = prose.rfind(answer)
+    before = _SIGN_BEFORE.search(prose[max(0, place - 8) : place]) if place >= 0 else None
+    after = _UNIT_AFTER.match(prose[place + len(answer) :]) if place >= 0 else None
+    return [(before[0] if before else "") + answer + (after[0].rstrip() if after else "")]
 
 
 def _words(error: Exception) -> str:

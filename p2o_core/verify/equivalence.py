@@ -1,0 +1,194 @@
+r"""Whether an answer says the same as the gold answer. What is decided here, and why:
+
+- **Numbers are equal exactly or not at all.** Rational ones are compared as fractions, others to forty digits and
+  relatively; so are those inside sets, intervals, matrices and formulas. A rounded decimal is another number:
+  ``0.3333333`` is not ``\frac13``, ``1.41421356`` is not ``\sqrt2``. Notation never matters: ``4.5e33``, ``1 1/4``,
+  ``0.\overline{3}``.
+- **Units**: one on one side only is no error, two that contradict each other are (:mod:`p2o_core.verify.units`).
+  ``50\%`` is 50 and, where the other side has no sign, 0.5.
+- **A space joins no digits**: ``4 5`` is not 45; ``10 000`` is 10000.
+- **Lists that go on in dots** are equal member by member; ``1, 2, \ldots, n`` and ``1, 2, 3, \ldots, n`` are not.
+- **Multiple choice**: the letter, the letter with its text and the text alone are the same.
+- An inequality is not an interval: ``x>2`` is not ``(2,\infty)``, unless math-verify's default says so.
+
+Everything else is math-verify's word.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any
+
+from p2o_core.verify import units
+from p2o_core.verify.notation import (
+    TEXT,
+    has_dots,
+    in_latex,
+    joins_numbers,
+    plain_mathematics,
+    plain_numbers,
+    same_dots,
+)
+from p2o_core.verify.values import same_number, same_numbers_inside
+
+_BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
+_THOUSANDS = re.compile(r"\A-?\d{1,3}(?:(?:,|\{,\}|['’])\d{3})+(?:\.\d+)?\Z")
+_DECIMAL = re.compile(r"\A-?(?:\d+(?:\.\d*)?|\.\d+)\Z")
+_BASE = re.compile(r"\d_ *\{? *(?:\\text\{ *)?(\d+)")
+_CHOICE = re.compile(
+    r"\A(?:(?:option|choice|answer) +)?(?:\(([A-J])\)|([A-J])[).:]|(?<=[a-z] )([A-J])\Z)(?: *(.+))?\Z",
+    re.IGNORECASE | re.DOTALL,
+)
+_LETTER = re.compile(r"\A\(?([A-J])[).]?\Z", re.IGNORECASE)
+
+
+def last_boxed(text: str) -> str | None:
+    """The content of the last ``\\boxed{…}`` whose braces are balanced, None when there is none.
+
+    >>> last_boxed("so \\\\boxed{\\\\frac{1}{2}}.")
+    '\\\\frac{1}{2}'
+    """
+    opened: list[tuple[int, bool]] = []  # where its content starts, and whether it is a box
+    last: tuple[int, int] | None = None
+    for token in _BOX_OR_BRACE.finditer(text):  # one pass: a text of boxes would make one pass a box quadratic
+        if token[0] != "}":
+            opened.append((token.end(), token[0] != "{"))
+        elif opened:
+            start, box = opened.pop()
+            if box and (last is None or start > last[0]):
+                last = (start, token.start())
+    return None if last is None else text[last[0] : last[1]].strip()
+
+
+def equivalent(answer: str, gold: str) -> bool:
+    """Whether the answer is right. Both as they stand in a box; raises what latex2sympy and sympy raise."""
+    ours, theirs = in_latex(answer), in_latex(gold)
+    if not _squeezed(ours) or not _squeezed(theirs):
+        return False
+    if _squeezed(ours) == _squeezed(theirs):
+        return True
+    choice = _same_choice(ours, theirs)
+    if choice is not None:
+        return choice
+    if has_dots(ours) or has_dots(theirs):
+        return _same_lists(ours, theirs)
+    if joins_numbers(ours) or joins_numbers(theirs):
+        return False
+    return _same_measured(units.split(ours), units.split(theirs))
+
+
+def readable(answer: str) -> bool:
+    """Whether latex2sympy makes something of it."""
+    return bool(_parsed(_core(units.split(in_latex(answer)).value)))
+
+
+def _same_measured(ours: units.Measured, theirs: units.Measured) -> bool:
+    time = units.same_time(ours, theirs)
+    if time is not None:
+        return time
+    ratio = units.ratio(ours.unit, theirs.unit)
+    mine, other = _core(ours.value), _core(theirs.value)
+    if ratio is None or not mine or not other or _bases_differ(mine, other):
+        return False
+    if _same_value(_scaled(mine, ratio), other):
+        return True
+    hundredth = Fraction(1, 100)
+    percent = tuple(side.unit is not None and side.unit.name == units.PERCENT for side in (ours, theirs))
+    if percent == (True, False):
+        return _same_value(_scaled(mine, hundredth), other)
+    return percent == (False, True) and _same_value(mine, _scaled(other, hundredth))
+
+
+def _same_value(mine: str, gold: str) -> bool:
+    if _squeezed(mine) == _squeezed(gold):
+        return True
+    if _DECIMAL.match(mine) and _DECIMAL.match(gold):
+        return Fraction(mine) == Fraction(gold)
+    ours, theirs = _parsed(mine), _parsed(gold)
+    if not ours or not theirs:
+        return False
+    number = same_number(ours[0], theirs[0])
+    if number is not None:
+        return number
+    from math_verify import verify
+
+    return any(
+        verify([right], [said], timeout_seconds=None) and same_numbers_inside(said, right)
+        for said in ours
+        for right in theirs
+    )
+
+
+def _core(value: str) -> str:
+    """A value in plain LaTeX, without separators of thousands."""
+    value = value.strip()
+    if _THOUSANDS.match(value):
+        value = re.sub(r"\{,\}|[,'’]", "", value)
+    return plain_mathematics(plain_numbers(value)).strip()
+
+
+def _scaled(value: str, ratio: Fraction) -> str:
+    if ratio == 1:
+        return value
+    return f"\\frac{{{ratio.numerator}}}{{{ratio.denominator}}} \\cdot ({value})"
+
+
+def _parsed(value: str) -> list[Any]:
+    """What latex2sympy makes of it and the text itself; empty when it makes nothing."""
+    from latex2sympy2_extended import NormalizationConfig
+    from math_verify import LatexExtractionConfig, parse
+
+    # units are off: they have been taken off by name, and math-verify would take letters of formulas for some
+    normalization = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all")
+    config = LatexExtractionConfig(normalization_config=normalization)
+    return list(parse(f"\\boxed{{{value}}}", [config], parsing_timeout=None))
+
+
+def _same_choice(ours: str, theirs: str) -> bool | None:
+    """Two letters of a multiple choice, with or without their texts; None where there are no two letters."""
+    one, other = _choice(ours), _choice(theirs)
+    if one is None and other is None:
+        return None
+    if one is not None and other is not None:
+        return one[0] == other[0]
+    (letter, text), plain = (one, theirs) if one is not None else (other, ours)  # type: ignore[misc]
+    lone = _LETTER.match(re.sub(TEXT, r"\1", plain).strip())
+    if lone is not None:
+        return lone[1].upper() == letter
+    return equivalent(text, plain) if one is not None and text else bool(text) and equivalent(plain, text)
+
+
+def _choice(text: str) -> tuple[str, str] | None:
+    """The letter of ``C) 14`` and its text, blank for none; a letter alone needs its parentheses: C may be a number."""
+    match = _CHOICE.match(re.sub(TEXT, r"\1", text).strip())
+    return None if match is None else ((match[1] or match[2] or match[3]).upper(), (match[4] or "").strip())
+
+
+def _same_lists(ours: str, theirs: str) -> bool:
+    """Member by member, dots against dots."""
+    lists = [same_dots(text).strip("()[]\\{} ").split(",") for text in (ours, theirs)]
+    mine, gold = ([member.strip() for member in members] for members in lists)
+    if len(mine) != len(gold) or not all(has_dots(text) for text in (ours, theirs)):
+        return False
+    if len(mine) == 1:  # 3.14… may go on in any way
+        return False
+    return all(
+        _squeezed(one) == _squeezed(other) or (not has_dots(one) and not has_dots(other) and equivalent(one, other))
+        for one, other in zip(mine, gold, strict=True)
+    )
+
+
+def _bases_differ(ours: str, theirs: str) -> bool:
+    """``101_2`` is not ``101_3``."""
+    bases = [match[1] if (match := _BASE.search(value)) else "" for value in (ours, theirs)]
+    return all(bases) and bases[0] != bases[1]
+
+
+def _squeezed(text: str) -> str:
+    """Without what changes looks only. A space between digits stays: ``1 23`` is not ``123``."""
+    plain = re.sub(TEXT, r"\1", text)
+    plain = re.sub(r"\\[dtc](?=frac)", r"\\", plain)
+    plain = re.sub(r"(?<![\d.]) | (?![\d.])|\$", "", re.sub(r"\s+", " ", plain))
+    plain = re.sub(r"\A\((\w)\)\Z", r"\1", plain).strip(".")
+    return plain if re.search(r"[\d\\]", plain) else plain.lower()  # East is east, but Mg is not mg

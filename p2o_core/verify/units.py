@@ -1,0 +1,243 @@
+r"""What stands beside a number: units, currencies, percent, a.m. and p.m., and words for what is counted.
+
+The question names the unit, so one on one side only is no error. Two that contradict each other are:
+``12\text{ m}`` is not ``12\text{ cm}``, though ``100\text{ cm}`` is ``1\text{ m}``. pint knows units and their ratios.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from typing import TYPE_CHECKING
+
+from p2o_core.verify.notation import TEXT
+
+if TYPE_CHECKING:
+    from pint import UnitRegistry
+
+PERCENT = "percent"
+MERIDIEMS = ("a.m.", "p.m.")
+
+_NAMES = """
+meter gram second minute hour day week month year decade century liter inch foot yard mile nautical_mile ounce pound
+stone ton metric_ton gallon quart pint cup tablespoon teaspoon fluid_ounce acre hectare degree radian newton joule watt
+pascal hertz volt ampere ohm coulomb farad tesla weber henry kelvin degree_Celsius degree_Fahrenheit mole electron_volt
+calorie bar standard_atmosphere millimeter_Hg psi erg dyne angstrom parsec light_year knot astronomical_unit
+mile_per_hour kilometer_per_hour horsepower cubic_centimeter bit byte lumen lux candela becquerel watt_hour kip
+unified_atomic_mass_unit dollar cent euro sterling yuan yen rupee ruble won
+"""
+_MEASURES = frozenset(_NAMES.split())
+"""Units of pint's that people measure in. Others turn words into units: to pint, "units" are micro-nits."""
+
+_CURRENCIES = """
+dollar = [USD] = USD = bucks
+cent = dollar / 100
+euro = [EUR] = EUR
+sterling = [GBP] = GBP
+yuan = [CNY] = CNY = RMB
+yen = [JPY] = JPY
+rupee = [INR] = INR
+ruble = [RUB] = RUB = rouble
+won = [KRW] = KRW
+"""
+_SIGNS = dict(zip("$¢€£¥₹₽₩", ("dollar", "cent", "euro", "sterling", "yen", "rupee", "ruble", "won"), strict=True))
+_SPELLINGS = {
+    "元": "yuan", "块": "yuan", "円": "yen", "米": "meter", "厘米": "centimeter", "毫米": "millimeter",
+    "千米": "kilometer", "公里": "kilometer", "克": "gram", "千克": "kilogram", "公斤": "kilogram", "升": "liter",
+    "秒": "second", "分钟": "minute", "小时": "hour", "天": "day", "周": "week", "年": "year", "度": "degree",
+    "吨": "metric_ton", "мм": "millimeter", "см": "centimeter", "м": "meter", "км": "kilometer", "г": "gram", "кг": "kilogram",
+    "с": "second", "мин": "minute", "ч": "hour", "л": "liter", "руб": "ruble", "градусов": "degree",
+    "hrs": "hour", "mins": "minute", "secs": "second", "yrs": "year", "gm": "gram", "gms": "gram", "kms": "kilometer",
+    "kmh": "kilometer/hour", "kmph": "kilometer/hour", "Rs": "rupee", "rs": "rupee", "deg": "degree", "ltr": "liter",
+    "sq": "square", "cu": "cubic", "Dollars": "dollar", "rad": "radian",
+}  # fmt: skip
+"""Spellings that pint does not know."""
+_MULTIPLES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_ANYTHING = """
+people person unit item object thing time way piece total in only approximately approx about exactly each of the
+altogether left more
+"""
+_GENERAL = frozenset(_ANYTHING.split())
+"""Words for anything that is counted; they contradict no other."""
+_MATHEMATICS = re.compile(
+    r"(?:pi|sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|and|or|mod|inf|oo|to|if|for|when|where|base|arc\w+|times|alpha|beta|gamma"
+    r"|delta|theta|lambda|mu|phi|psi|omega|sigma|rho|tau|eta|xi)\Z"
+)
+
+_SIGN_BEFORE = re.compile(
+    r"\A(?P<minus>-?) *(?:(?P<sign>\\?\$|[¢€£¥₹₽₩])|\\text *\{ *(?P<in_text>\\?\$|[¢€£¥₹₽₩]) *\}"
+    r"|(?P<code>USD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)(?![a-zA-Z])) *(?=[\d.\\(-])"
+)
+_PERCENT_AFTER = re.compile(r" *(?:\\?%|\\(?:text|mathrm)\{ *(?:\\?%|per ?cent) *\}|(?<![a-zA-Z])per ?cent)\Z")
+_DEGREES_AFTER = re.compile(r" *(?:\^ *\{? *\\circ *\}?|\\degree) *(?:\{?(?:\\(?:text|mathrm) *\{)? *([CFK]) *\}*)?\Z")
+_MERIDIEM_AFTER = re.compile(r" *(?:\\(?:text|mathrm) *\{)? *(?<![a-zA-Z])([ap])\.? ?m\.? *\}?\Z", re.IGNORECASE)
+_CLOCK = re.compile(r"\A(\d{1,2})(?::(\d\d))?(?::(\d\d))?\Z")
+_FRACTION_OF_UNITS = re.compile(rf"\\[dt]?frac *\{{ *({TEXT}) *\}} *\{{ *({TEXT}) *\}}\Z")
+_POWER = r"(?: *\^ *(?:\{ *-?\d *\}|-?\d))?"
+_WORD = rf"(?:{TEXT.replace('([^{}]*)', '[^{}]*')}{_POWER}|[^\W\d_]+\.?{_POWER})"
+_UNIT_AFTER = re.compile(
+    rf"(?:(?<=[\d}})\].!\s])|(?=\\)) *(?P<unit>{_WORD}(?: *(?:/|\\cdot(?![a-zA-Z])|\*| )? *{_WORD})*)\Z"
+)
+_NUMBER = re.compile(r"\d|\\(?:pi|sqrt|[dt]?frac)(?![a-zA-Z])")
+_ANOTHER_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
+_PLAIN_NUMBER = re.compile(r"[-\d.,/ ^{}()]|\\[dt]?frac|\\times|\\cdot|\\sqrt|\\pi")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit by pint's name, ``percent``, a meridiem, or, where ``known`` is false, words in singular.
+
+    >>> split("12\\\\text{ apples}").unit
+    Unit(name='apple', known=False)
+    """
+
+    name: str
+    known: bool = True
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An answer's number, in LaTeX as it was written, and its unit, None for none."""
+
+    value: str
+    unit: Unit | None = None
+
+
+def split(text: str) -> Measured:
+    r"""Take the unit off an answer that :func:`p2o_core.verify.notation.in_latex` has written.
+
+    >>> split("\\$1.5\\text{ million}"), split("60 km/h").value
+    (Measured(value='1.5\\times 10^{6}', unit=Unit(name='dollar', known=True)), '60')
+    """
+    before: Unit | None = None
+    if (match := _SIGN_BEFORE.match(text)) is not None:
+        before = _currency(match["sign"] or match["in_text"] or match["code"])
+        text = match["minus"] + text[match.end() :]
+    if before is None and (match := _PERCENT_AFTER.search(text)) is not None:
+        return Measured(text[: match.start()].strip(), Unit(PERCENT))
+    if before is None and (match := _DEGREES_AFTER.search(text)) is not None:
+        scale = {"C": "degree_Celsius", "F": "degree_Fahrenheit", "K": "kelvin"}.get(match[1] or "", "degree")
+        return Measured(text[: match.start()].strip(), Unit(scale))
+    if (match := _MERIDIEM_AFTER.search(text)) is not None and _CLOCK.match(text[: match.start()].strip()):
+        return Measured(text[: match.start()].strip(), Unit(f"{match[1].lower()}.m."))
+    value, words = _words_after(text)
+    if words and words[0] in _MULTIPLES:
+        value = f"{value}\\times 10^{{{_MULTIPLES[words.pop(0)]}}}"
+    return Measured(value, before or _named(words))
+
+
+def ratio(one: Unit | None, other: Unit | None) -> Fraction | None:
+    """How many of ``other`` one of ``one`` is; None when the two contradict each other.
+
+    >>> ratio(Unit("meter"), Unit("centimeter")), ratio(Unit("meter"), Unit("second"))
+    (Fraction(100, 1), None)
+    """
+    if one is None or other is None or one == other:
+        return Fraction(1)
+    if {one.name, other.name} == {"pound", "sterling"}:
+        return Fraction(1)
+    if PERCENT in (one.name, other.name) or one.name in MERIDIEMS or other.name in MERIDIEMS:
+        return None
+    if one.known and other.known:
+        return _pint_ratio(one.name, other.name)
+    mine, theirs = (set(unit.name.split()) for unit in (one, other))
+    return Fraction(1) if mine & theirs or mine <= _GENERAL or theirs <= _GENERAL else None
+
+
+def same_time(one: Measured, other: Measured) -> bool | None:
+    """Whether two times of day are the same; None where neither says a.m. or p.m., or one is no time."""
+    meridiems = [side.unit.name for side in (one, other) if side.unit is not None and side.unit.name in MERIDIEMS]
+    times = [_CLOCK.match(side.value) for side in (one, other)]
+    if not meridiems or not all(times):
+        return None
+    clocks = [tuple(int(part or 0) for part in match.groups()) for match in times if match is not None]
+    if len(meridiems) == 2 and meridiems[0] != meridiems[1]:
+        return False
+    if len(meridiems) == 1 and max(clocks)[0] > 12:  # 15:00 and 3:00 p.m.
+        return meridiems[0] == "p.m." and abs(clocks[0][0] - clocks[1][0]) == 12 and clocks[0][1:] == clocks[1][1:]
+    return clocks[0] == clocks[1]
+
+
+def _words_after(text: str) -> tuple[str, list[str]]:
+    """The text without its last words, and these as :func:`_named` reads them."""
+    text = _FRACTION_OF_UNITS.sub(lambda match: f"{match[1]}/{match[3]}", text)
+    text = re.sub(r"\\mu (?=[a-zA-Z]+\Z)", "u", text)
+    match = _UNIT_AFTER.search(text)
+    if match is None:
+        return _other_script(text)
+    value, unit = text[: match.start()].strip(), match["unit"]
+    written = re.sub(TEXT, r" \1 ", unit).replace("\\cdot", "*").strip()
+    plain = not unit.startswith("\\")
+    bare_letter = plain and len(written) == 1 and written.isascii()
+    if not _NUMBER.search(value) or any(_MATHEMATICS.match(word) for word in re.findall(r"[a-zA-Z]+", written)):
+        return text, []
+    if _ANOTHER_WORD.search(re.sub(r"\\[a-zA-Z]+", "", value)):  # 5 hours and 20 minutes
+        return text, []
+    if bare_letter and (written not in "mgshlLNJWVAKd" or _PLAIN_NUMBER.sub("", value)):
+        return text, []  # a variable
+    return value, re.sub(r" *([/*^]) *", r"\1", written.replace("{", "").replace("}", "")).split()
+
+
+def _other_script(text: str) -> tuple[str, list[str]]:
+    """Chinese, Japanese and Cyrillic words need no space: 8元."""
+    match = re.search(r"(?<=[\d})]) *([^\W\d_a-zA-Z]+)\Z", text)
+    return (text, []) if match is None else (text[: match.start()], [match[1]])
+
+
+def _currency(sign: str) -> Unit:
+    name = sign.lstrip("\\").rstrip(".")
+    return Unit(_SIGNS[name]) if name in _SIGNS else _named([name]) or Unit(name, known=False)
+
+
+def _named(words: list[str]) -> Unit | None:
+    """The longest beginning that is a unit, otherwise the words themselves; None for no words."""
+    spelled = [_SPELLINGS.get(word.rstrip(".,"), word.rstrip(".,()") or word).lstrip("(") for word in words]
+    for count in range(len(spelled), 0, -1):
+        name = _in_pint(" ".join(spelled[:count]))
+        if name is not None:
+            return Unit(name)
+    singular = [word.lower().removesuffix("s") if len(word) > 3 else word.lower() for word in spelled if word]
+    return Unit(" ".join(singular), known=False) if singular else None
+
+
+@cache
+def _registry() -> UnitRegistry:
+    from pint import UnitRegistry
+
+    registry: UnitRegistry = UnitRegistry(on_redefinition="ignore")
+    registry.load_definitions(_CURRENCIES.strip().splitlines())
+    return registry
+
+
+@cache
+def _in_pint(words: str) -> str | None:
+    """pint's name for a unit, like ``kilometer / hour``; None where these words are none that people measure in."""
+    text = re.sub(r"\b(?:square|sq) (\w+)", r"\1^2", re.sub(r"\b(?:cubic|cu) (\w+)", r"\1^3", words))
+    text = re.sub(r"(\w+) squared\b", r"\1^2", re.sub(r"(\w+) cubed\b", r"\1^3", text))
+    if len(text) > 40 or not re.fullmatch(r"[^\W\d_]+(?:\^-?\d)?(?:(?:[ /*]| per )[^\W\d_]+(?:\^-?\d)?)*", text):
+        return None
+    registry = _registry()
+    for spelling in dict.fromkeys([text, text.lower()]):
+        try:
+            unit = registry.parse_units(spelling.replace("^", "**"))
+        except Exception:  # pint raises what its tokenizer and its definitions raise; either way it knows no such unit
+            continue
+        bases = {base for name in unit._units for _, base, _ in registry.parse_unit_name(name)}
+        if bases and bases <= _MEASURES | {name for name in unit._units if name in _MEASURES}:
+            return str(unit)
+    return None
+
+
+@cache
+def _pint_ratio(one: str, other: str) -> Fraction | None:
+    registry = _registry()
+    if "degree_" in one + other:  # scales with another zero
+        return None
+    try:
+        value = registry.Quantity(1.0, one).to(other).magnitude
+    except Exception:  # of another dimension
+        return None
+    exact = Fraction(value).limit_denominator(10**6) if value >= 1 else 1 / Fraction(1 / value).limit_denominator(10**6)
+    return exact if abs(float(exact) / value - 1) < 1e-12 else None

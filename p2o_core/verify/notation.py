@@ -26,11 +26,13 @@ _SPACE = re.compile(
     r"(?<!\\)\\(?:[ ,;:!\n]|(?:q?quad|thinspace|enspace|space)(?![a-zA-Z]))|(?<!\\)~"
     r"|\\[hv]space\*?\{[^{}]*\}|\\(?:text|mbox|mathrm)\{\s*\}|\s+"
 )
+_THIN_AFTER_COMMA = re.compile(r"(?<=\d),\\! *(?=\d{3})")
+_BRACELESS = re.compile(r"(\\(?:[dtc]?frac|[dt]?binom)) *(\d) *(\d)")
 _LONE_BRACES = re.compile(r"(?<![\^_}\])\w])\{ *(-?[\w.]+) *\}")
 _ENVIRONMENT = re.compile(r"\\begin\s*\{")
 
 _GROUPS_OF_THREE = re.compile(r"(?<![\w.,]) ?\d{1,3}(?: \d{3})+(?! ?\d)")
-_JOINED = re.compile(r"\d\.? +\.?\d|\d *\\\\ *\d|\d\{,\}(?!\d{3}(?!\d))\d|\d['’]\d(?!\d\d(?!\d))")
+_JOINED = re.compile(r"(?<![_^\d])\d+\.? +\.?\d|\d *\\\\ *\d|\d\{,\}(?!\d{3}(?!\d))\d|\d['’]\d(?!\d\d(?!\d))")
 _MIXED = re.compile(
     r"(?<![\w.,/^)}])(?P<sign>-?) ?(?P<whole>\d+)(?:(?: +|(?=\\[dtc]?frac))(?:(?P<over>\d+) ?/ ?(?P<under>\d+)"
     r"(?![\d.])|\\[dtc]?frac *(?:\{ *(?P<over2>\d+) *\}|(?P<over3>\d)) *(?:\{ *(?P<under2>\d+) *\}|(?P<under3>\d))))"
@@ -77,7 +79,8 @@ def in_latex(answer: str) -> str:
     text = answer.strip()
     while (match := _MATH_MARKS.match(text)) is not None:
         text = match[1].strip()
-    text = _without_looks(_from_unicode(text)).replace(r"\varnothing", r"\emptyset").replace(",\\!", ",")
+    text = _without_looks(_from_unicode(text)).replace(r"\varnothing", r"\emptyset")
+    text = _BRACELESS.sub(r"\1{\2}{\3}", _THIN_AFTER_COMMA.sub(",", text))
     text = _SPACE.sub(" ", text).strip()
     if not text.endswith(".."):
         text = text.rstrip(".").rstrip()

@@ -47,7 +47,8 @@ _SPELLINGS = {
     "元": "yuan", "块": "yuan", "円": "yen", "米": "meter", "厘米": "centimeter", "毫米": "millimeter",
     "千米": "kilometer", "公里": "kilometer", "克": "gram", "千克": "kilogram", "公斤": "kilogram", "升": "liter",
     "秒": "second", "分钟": "minute", "小时": "hour", "天": "day", "周": "week", "年": "year", "度": "degree",
-    "吨": "metric_ton", "мм": "millimeter", "см": "centimeter", "м": "meter", "км": "kilometer", "г": "gram", "кг": "kilogram",
+    "吨": "metric_ton", "мм": "millimeter",
+    "см": "centimeter", "м": "meter", "км": "kilometer", "г": "gram", "кг": "kilogram",
     "с": "second", "мин": "minute", "ч": "hour", "л": "liter", "руб": "ruble", "градусов": "degree",
     "hrs": "hour", "mins": "minute", "secs": "second", "yrs": "year", "gm": "gram", "gms": "gram", "kms": "kilometer",
     "kmh": "kilometer/hour", "kmph": "kilometer/hour", "Rs": "rupee", "rs": "rupee", "deg": "degree", "ltr": "liter",
@@ -57,7 +58,7 @@ _SPELLINGS = {
 _MULTIPLES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _ANYTHING = """
 people person unit item object thing time way piece total in only approximately approx about exactly each of the
-altogether left more
+altogether left more unit^2 unit^3
 """
 _GENERAL = frozenset(_ANYTHING.split())
 """Words for anything that is counted; they contradict no other."""
@@ -70,6 +71,7 @@ _SIGN_BEFORE = re.compile(
     r"\A(?P<minus>-?) *(?:(?P<sign>\\?\$|[¢€£¥₹₽₩])|\\text *\{ *(?P<in_text>\\?\$|[¢€£¥₹₽₩]) *\}"
     r"|(?P<code>USD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)(?![a-zA-Z])) *(?=[\d.\\(-])"
 )
+_SIGN_AFTER = re.compile(r"(?<=[\d}]) *(?:\\text *\{ *)?(\\?\$|[¢€£¥₹₽₩])(?: *\})?\Z")
 _PERCENT_AFTER = re.compile(r" *(?:\\?%|\\(?:text|mathrm)\{ *(?:\\?%|per ?cent) *\}|(?<![a-zA-Z])per ?cent)\Z")
 _DEGREES_AFTER = re.compile(r" *(?:\^ *\{? *\\circ *\}?|\\degree) *(?:\{?(?:\\(?:text|mathrm) *\{)? *([CFK]) *\}*)?\Z")
 _MERIDIEM_AFTER = re.compile(r" *(?:\\(?:text|mathrm) *\{)? *(?<![a-zA-Z])([ap])\.? ?m\.? *\}?\Z", re.IGNORECASE)
@@ -115,6 +117,8 @@ def split(text: str) -> Measured:
     if (match := _SIGN_BEFORE.match(text)) is not None:
         before = _currency(match["sign"] or match["in_text"] or match["code"])
         text = match["minus"] + text[match.end() :]
+    elif (match := _SIGN_AFTER.search(text)) is not None:
+        before, text = _currency(match[1]), text[: match.start()]
     if before is None and (match := _PERCENT_AFTER.search(text)) is not None:
         return Measured(text[: match.start()].strip(), Unit(PERCENT))
     if before is None and (match := _DEGREES_AFTER.search(text)) is not None:
@@ -143,6 +147,8 @@ def ratio(one: Unit | None, other: Unit | None) -> Fraction | None:
     if one.known and other.known:
         return _pint_ratio(one.name, other.name)
     mine, theirs = (set(unit.name.split()) for unit in (one, other))
+    if _power(one) != _power(other):  # one unit squared, and cubed
+        return None
     return Fraction(1) if mine & theirs or mine <= _GENERAL or theirs <= _GENERAL else None
 
 
@@ -158,6 +164,10 @@ def same_time(one: Measured, other: Measured) -> bool | None:
     if len(meridiems) == 1 and max(clocks)[0] > 12:  # 15:00 and 3:00 p.m.
         return meridiems[0] == "p.m." and abs(clocks[0][0] - clocks[1][0]) == 12 and clocks[0][1:] == clocks[1][1:]
     return clocks[0] == clocks[1]
+
+
+def _power(unit: Unit) -> str:
+    return "".join(re.findall(r"(?:\^|\*\* )([23])\Z", unit.name))
 
 
 def _words_after(text: str) -> tuple[str, list[str]]:
@@ -194,12 +204,19 @@ def _currency(sign: str) -> Unit:
 def _named(words: list[str]) -> Unit | None:
     """The longest beginning that is a unit, otherwise the words themselves; None for no words."""
     spelled = [_SPELLINGS.get(word.rstrip(".,"), word.rstrip(".,()") or word).lstrip("(") for word in words]
+    spelled = _powers(" ".join(spelled)).split()
     for count in range(len(spelled), 0, -1):
         name = _in_pint(" ".join(spelled[:count]))
         if name is not None:
             return Unit(name)
-    singular = [word.lower().removesuffix("s") if len(word) > 3 else word.lower() for word in spelled if word]
+    singular = [re.sub(r"(?<=\w\w\w)s(?=\^|\Z)", "", word.lower()) for word in spelled if word]
     return Unit(" ".join(singular), known=False) if singular else None
+
+
+def _powers(words: str) -> str:
+    """``square meters`` as ``meters^2``."""
+    words = re.sub(r"\bsquare (\w+)|(\w+) squared\b", lambda match: f"{match[1] or match[2]}^2", words)
+    return re.sub(r"\bcubic (\w+)|(\w+) cubed\b", lambda match: f"{match[1] or match[2]}^3", words)
 
 
 @cache
@@ -214,12 +231,10 @@ def _registry() -> UnitRegistry:
 @cache
 def _in_pint(words: str) -> str | None:
     """pint's name for a unit, like ``kilometer / hour``; None where these words are none that people measure in."""
-    text = re.sub(r"\b(?:square|sq) (\w+)", r"\1^2", re.sub(r"\b(?:cubic|cu) (\w+)", r"\1^3", words))
-    text = re.sub(r"(\w+) squared\b", r"\1^2", re.sub(r"(\w+) cubed\b", r"\1^3", text))
-    if len(text) > 40 or not re.fullmatch(r"[^\W\d_]+(?:\^-?\d)?(?:(?:[ /*]| per )[^\W\d_]+(?:\^-?\d)?)*", text):
+    if len(words) > 40 or not re.fullmatch(r"[^\W\d_]+(?:\^-?\d)?(?:(?:[ /*]| per )[^\W\d_]+(?:\^-?\d)?)*", words):
         return None
     registry = _registry()
-    for spelling in dict.fromkeys([text, text.lower()]):
+    for spelling in dict.fromkeys([words, words.lower()]):
         try:
             unit = registry.parse_units(spelling.replace("^", "**"))
         except Exception:  # pint raises what its tokenizer and its definitions raise; either way it knows no such unit

@@ -218,6 +218,13 @@ SAME = {
 }
 DIFFERENT = {
     "long known": [
+        ("5 apples", "5 oranges"),
+        (r"5\text{ cubic units}", r"5\text{ square units}"),
+        ("5円", "5元"),
+        ("12:00 p.m.", "12:00 a.m."),
+        (r"\pi", "3.14"),
+        ("10^{100}", "10^{100}+1"),
+        ("2,4,\\ldots", "2,5,\\ldots"),
         ("0.5", "50"),
         ("50", "0.5"),
         ("33", "33.3"),

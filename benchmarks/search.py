@@ -121,7 +121,7 @@ def run(case: Case, config: EvolveConfig, runtime: Runtime, archive: list[str]) 
         for a in assignments
     ]
     completions = engine.generate(requests, sampling)
-    verdicts = verifier.verify([(c.text, problems[c.problem_id].answer) for c in completions])
+    verdicts = verifier.verify([(c.text, problems[c.problem_id].gold) for c in completions])
     fresh = sum(verdict.reward for verdict in verdicts) / max(1, len(verdicts))
     return Outcome(evolution, config.solved_at, fresh)
 

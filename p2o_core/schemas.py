@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -24,6 +24,7 @@ _ARROW_TYPES: dict[Any, pa.DataType] = {
     bool: pa.bool_(),
     tuple[int, ...]: pa.list_(pa.int64()),
     tuple[float, ...]: pa.list_(pa.float64()),
+    tuple[str, ...]: pa.list_(pa.string()),
 }
 
 
@@ -50,7 +51,7 @@ def write_rows(path: Path, rows: Iterable[Any], row_type: type) -> int:
 
 
 def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
-    """Read parquet rows into dataclasses.
+    """Read parquet rows into dataclasses. A column whose field has a default may be missing: it came later.
 
     Raises:
         BadInput: the file is missing or unreadable, or lacks a column of ``row_type``.
@@ -58,7 +59,7 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
     table = _read_table(path)
     hints = get_type_hints(row_type)
     for field in fields(row_type):  # type: ignore[arg-type]
-        if field.name not in table.column_names:
+        if field.name not in table.column_names and field.default is MISSING:
             raise BadInput(
                 f"{path}: column {field.name!r} is missing (found {table.column_names}). "
                 f"Mend: write it, or map another column to it."
@@ -67,7 +68,7 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
         name: (tuple if hint not in (str, int, float, bool) and not isinstance(hint, type) else hint)
         for name, hint in hints.items()
     }
-    names = [field.name for field in fields(row_type)]  # type: ignore[arg-type]
+    names = [field.name for field in fields(row_type) if field.name in table.column_names]  # type: ignore[arg-type]
     return [
         row_type(**{name: casts[name](record[name]) for name in names}) for record in table.select(names).to_pylist()
     ]
@@ -84,16 +85,18 @@ def _read_table(path: Path) -> pa.Table:
         ) from error
 
 
-def check_problems(problems: Sequence[Problem], source: Path) -> None:
-    """Refuse duplicate ids and blank fields.
+def check_problems(problems: Sequence[Problem], source: Path, rows: Iterable[int] | None = None) -> None:
+    """Refuse duplicate ids and blank fields. ``rows`` are the problems' rows in ``source``, counted from 1 without gaps
+    where not given.
 
     Raises:
-        BadInput: naming the row (counted from 1), the field and the mend.
+        BadInput: naming the row, the field and the mend.
     """
     first_row: dict[str, int] = {}
-    for row, problem in enumerate(problems, start=1):
-        for name in ("id", "question", "answer"):
-            if not getattr(problem, name).strip():
+    for row, problem in zip(rows or range(1, len(problems) + 1), problems, strict=True):
+        fields_there = [(name, getattr(problem, name)) for name in ("id", "question", "answer")]
+        for name, value in (*fields_there, *(("alternatives", other) for other in problem.alternatives)):
+            if not (value or "").strip():
                 raise BadInput(
                     f"{source}: row {row} (id {problem.id!r}): field {name!r} is empty. Mend: fill it or drop the row."
                 )

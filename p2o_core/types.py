@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+Gold = str | tuple[str, ...]
+"""What is right: one answer, or several of which any is right."""
+
 
 @dataclass(frozen=True)
 class Problem:
-    """One question with its gold answer.
+    """One question with its gold answer, and other spellings of it that are right as well.
 
-    Invariants (checked by :func:`p2o_core.schemas.check_problems`): ids are unique; question and answer are
-    not blank.
+    Invariants (checked by :func:`p2o_core.schemas.check_problems`): ids are unique; question, answer and each
+    alternative are not blank.
 
-    >>> Problem("train-sum-1-0000", "sum 47 a +5 ?", "52", difficulty="easy", split="train").answer
+    >>> Problem("train-sum-1-0000", "sum 47 a +5 ?", "52", difficulty="easy", split="train").gold
     '52'
+    >>> Problem("own-1", "5 halves?", "2.5", "own", "heldout", alternatives=("5/2",)).gold
+    ('2.5', '5/2')
     """
 
     id: str
@@ -24,6 +29,17 @@ class Problem:
     answer: str
     difficulty: str
     split: str
+    alternatives: tuple[str, ...] = ()
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """Every right answer, the one that is shown first."""
+        return (self.answer, *self.alternatives)
+
+    @property
+    def gold(self) -> Gold:
+        """What the verifier compares with: a text where there is one right answer only."""
+        return self.spellings if self.alternatives else self.answer
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,7 @@ class Verdict:
 class AnswerVerifier(Protocol):
     """Whoever gives verdicts: :class:`p2o_core.verify.Verifier`, or something around one."""
 
-    def verify(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+    def verify(self, pairs: Sequence[tuple[str, Gold]]) -> list[Verdict]:
         """One verdict for each ``(response, gold)``, in order."""
         ...
 

@@ -17,6 +17,7 @@ from p2o_core.types import Completion, Judged, Problem
 from tasks.evaluate import measure
 from tasks.parameters.experiment import Experiment
 from tasks.problems.sources import ProblemSource, load_source
+from tasks.problems.tables import is_table
 from tasks.running.journal import Journal, JournaledEngine, JournaledVerifier
 from tasks.running.layout import Layout
 from tasks.running.lock import alone, command
@@ -29,7 +30,7 @@ METRICS = "metrics.json"
 def benchmark_source(text: str) -> ProblemSource:
     """``aime24`` (from the hub), ``aime24=files/aime24.jsonl`` (a copy on disk), or ``my.jsonl``. Raises BadInput."""
     name, _, path = text.partition("=")
-    if Path(name).suffix in (".jsonl", ".csv", ".parquet"):
+    if is_table(Path(name)):
         return ProblemSource(path=Path(name).resolve(), tier=Path(name).stem)
     return ProblemSource(name=name, path=Path(path).resolve() if path else None)
 
@@ -127,7 +128,7 @@ def _digest(
         "base": digest(base),
         "arithmetic": experiment.policy.model_dump(mode="json"),
         "timeout_s": experiment.verify.timeout_s,
-        "problems": [[p.id, p.question, p.answer] for p in problems],
+        "problems": [[p.id, p.question, *p.spellings] for p in problems],
         "settings": settings.model_dump(mode="json"),
         "seed": experiment.seed,
         "engine": experiment.engine.model_dump(mode="json"),

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from p2o_core.digests import digest
-from p2o_core.schemas import BadInput, check_problems, read_json, write_json, write_rows
+from p2o_core.schemas import BadInput, check_problems, write_json, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Problem
 from tasks.parameters.experiment import FilesPrepare, MicroworldPrepare
+from tasks.problems.cells import text_of
 from tasks.problems.contamination import Cleaned, clean
 from tasks.problems.sources import Loaded, load_source
+from tasks.problems.tables import read_document
 from tasks.running.stage import Artifact, Stage, StageIO
 
 SPLITS = ("train", "heldout")
@@ -132,6 +134,8 @@ def _report(loaded: Mapping[str, list[Loaded]], cleaned: Cleaned, train: int) ->
             outside = {"sha256": digest(path)} if path is not None and path.is_absolute() else {}
             counts: dict[str, Any] = {"rows": part.rows, "filtered": part.filtered, "taken": len(part.problems)}
             counts["unanswered"] = list(part.unanswered)
+            if part.source.balance is not None:
+                counts["unbalanced"] = part.unbalanced
             sources.append({"split": split, "source": part.source.label} | counts | outside)
     return {
         "sources": sources,
@@ -143,14 +147,19 @@ def _report(loaded: Mapping[str, list[Loaded]], cleaned: Cleaned, train: int) ->
 
 def read_phrases(io: StageIO, given: tuple[str, ...] | Path) -> list[str]:
     """The offline reflector's pool: at least two different sentences. Raises BadInput."""
-    place: object
     if isinstance(given, Path):
-        place = io.inputs["sources"] / given
-        phrases = read_json(io.inputs["sources"] / given)
+        place = str(io.inputs["sources"] / given)
+        phrases = read_document(io.inputs["sources"] / given)
     else:
         place, phrases = f"{io.layout.params}: field 'prepare.phrases'", list(given)
-    if not isinstance(phrases, list) or len({p for p in phrases if isinstance(p, str) and p.strip()}) < 2:
-        raise BadInput(f"{place}: no pool of phrases. Mend: write a JSON list of at least two different sentences.")
+    mend = "Mend: write a JSON list of at least two different sentences."
+    if not isinstance(phrases, list):
+        raise BadInput(f"{place}: no pool of phrases. {mend}")
+    for row, phrase in enumerate(phrases, start=1):
+        if not isinstance(phrase, str) or not text_of(phrase, "phrase", f"{place}: row {row}"):
+            raise BadInput(f"{place}: row {row}: {str(phrase)[:40]!r} is no sentence. {mend}")
+    if len(set(phrases)) < 2:
+        raise BadInput(f"{place}: no pool of phrases. {mend}")
     return phrases
 
 

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from p2o_core.schemas import read_problems, read_rows, write_rows
-from p2o_core.types import AnswerVerifier, Completion, Judged, Problem
+from p2o_core.types import AnswerVerifier, Completion, Gold, Judged, Problem
 from tasks.running.stage import Artifact, Stage, StageIO
 
 
-def judge(verifier: AnswerVerifier, completions: Sequence[Completion], golds: Mapping[str, str]) -> list[Judged]:
+def judge(verifier: AnswerVerifier, completions: Sequence[Completion], golds: Mapping[str, Gold]) -> list[Judged]:
     """Verify completions against the gold answers of their problems."""
     verdicts = verifier.verify([(c.text, golds[c.problem_id]) for c in completions])
     return [
@@ -19,8 +19,9 @@ def judge(verifier: AnswerVerifier, completions: Sequence[Completion], golds: Ma
     ]
 
 
-def gold_answers(problems: Sequence[Problem]) -> dict[str, str]:
-    return {problem.id: problem.answer for problem in problems}
+def gold_answers(problems: Sequence[Problem]) -> dict[str, Gold]:
+    """By problem id; a tuple where several answers are right."""
+    return {problem.id: problem.gold for problem in problems}
 
 
 def run(io: StageIO) -> None:

@@ -11,7 +11,7 @@ from p2o_core.config import PromptStyle
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.search.racing import Race
 from p2o_core.seeding import derive_seed
-from p2o_core.types import AnswerVerifier, Completion, Problem, Verdict, VerdictStatus
+from p2o_core.types import AnswerVerifier, Completion, Gold, Problem, Verdict, VerdictStatus
 
 COMPONENT = "template"
 """The one component of a candidate: ``{"template": text}``."""
@@ -70,14 +70,15 @@ class TemplateAdapter:
 
     def _evaluate(self, items: list[tuple[Candidate, list[Problem]]]) -> list[EvaluationBatch[Trace, str]]:
         self.calls += 1
-        requests, golds = [], []
+        requests: list[RolloutRequest] = []
+        golds: list[Gold] = []
         for index, (candidate, problems) in enumerate(items):
             for problem in problems:
                 stream = derive_seed(self.seed, self.calls, index)
                 samples = tuple(range(self.samples))
                 template = candidate[COMPONENT]
                 requests.append(RolloutRequest(problem.id, problem.question, template, samples, stream, self.style))
-                golds += [problem.answer] * self.samples
+                golds += [problem.gold] * self.samples
         completions = self.engine.generate(requests, self.sampling)
         verdicts = self.verifier.verify([(c.text, gold) for c, gold in zip(completions, golds, strict=True)])
         self.completions += len(completions)

@@ -58,8 +58,9 @@ class ProposalGuard:
     def __init__(self, hard: Sequence[Problem], *, max_characters: int) -> None:
         self.max_characters = max_characters
         self.seen: set[str] = {""}
-        self._numbers = {value for problem in hard if (value := number(problem.answer)) is not None}
-        others = [problem.answer for problem in hard if number(problem.answer) is None]
+        golds = [answer for problem in hard for answer in problem.spellings]
+        self._numbers = {value for answer in golds if (value := number(answer)) is not None}
+        others = [answer for answer in golds if number(answer) is None]
         self._texts = {squeezed(answer) for answer in others if len(squeezed(answer)) >= 3 and not is_word(answer)}
         self._words = {_plain(answer).strip() for answer in others} - {""}
         self._grams: set[tuple[str, ...]] = set()

@@ -124,7 +124,7 @@ def calibrate(experiment: Experiment, layout: Layout, assumed: Assumptions | Non
         verifier = runtime.verifier(experiment.verify)
         verifier.verify([("1", "1")])  # its workers start
         started = time.perf_counter()
-        golds = {p.id: p.answer for p in problems}
+        golds = {p.id: p.gold for p in problems}
         verifier.verify([(c.text, golds[c.problem_id]) for c in written])
         verify_s = time.perf_counter() - started
     tokens = sum(len(c.token_ids) for c in written)

@@ -111,4 +111,4 @@ def _rows(source: ProblemSource) -> int:
     if source.generator is not None:
         return source.generator.count
     known = entry_named(source.name).rows if source.name else None
-    return min(known or 500, source.limit or 10**9)
+    return min(source.validation or known or 500, source.limit or 10**9)

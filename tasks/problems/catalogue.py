@@ -11,6 +11,7 @@ from pydantic import Field
 from p2o_core.config import Section
 from p2o_core.schemas import BadInput
 from tasks.problems.answers import AnswerKind
+from tasks.problems.cells import Answers
 
 Alternatives = tuple[str | tuple[str, ...], ...]
 """Names a column may have, the first that is there counts; a tuple's columns are joined by a blank."""
@@ -19,11 +20,12 @@ Alternatives = tuple[str | tuple[str, ...], ...]
 class Entry(Section):
     """Where a data set lies on the hub, and how to read it wherever it lies."""
 
-    hub: str = Field(..., description="Hugging Face data set id")
+    hub: str = Field("", description="Hugging Face data set id; blank for a form of file")
     config: str = Field("", description="its configuration")
     split: str = Field("train", description="its split")
     columns: dict[str, Alternatives] = Field(..., description="question, answer, id, difficulty: names of the column")
     answer: AnswerKind = Field("plain", description="how the gold answer is written")
+    answers: Answers | None = Field(None, description="what a list of answers means; None where there is none")
     rows: int | None = Field(None, description="problems in it, for `p2o plan` before it is fetched")
 
 

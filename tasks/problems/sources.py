@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from p2o_core.config import Section
 from p2o_core.schemas import BadInput, check_problems
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Problem
-from tasks.problems.answers import EXTRACTORS, AnswerKind
+from tasks.problems.answers import AnswerKind
 from tasks.problems.catalogue import Alternatives, entry_named
+from tasks.problems.cells import Answers, golds_of, has, lookup, question_of, text_of
+from tasks.problems.draws import AnswerTypes, drawn
 from tasks.problems.generators import Generator
+from tasks.problems.tables import Record, Rows, arrow_rows, read_table
 
-PLAIN_COLUMNS: dict[str, Alternatives] = {name: (name,) for name in ("question", "answer", "id", "difficulty")}
 REQUIRED = ("question", "answer")
+FORM = "verl"
+"""Entry of the catalogue whose column names a file without a name may have beside the plain ones."""
+
+Columns = Mapping[str, tuple[str, ...]]
+"""Field to the column or columns it is read from."""
 
 
 class ProblemSource(Section):
@@ -31,19 +34,31 @@ class ProblemSource(Section):
     name's columns, so that a copy on disk takes the hub's place."""
 
     name: str = Field("", description="entry of the catalogue, as math500")
-    path: Path | None = Field(None, description="JSON lines, CSV or parquet; relative to data/sources/")
+    path: Path | None = Field(
+        None, description="JSON lines, JSON array, CSV or parquet, also .gz; relative to data/sources/"
+    )
+    encoding: str = Field("", description="of a text file that is no Unicode, as cp1252; told by itself where sure")
     hub: str = Field("", description="Hugging Face data set id")
     config: str = Field("", description="configuration on the hub")
     split: str = Field("", description="split on the hub; train by default")
     revision: str = Field("", description="commit on the hub; pin it, or the data may change under you")
     generator: Generator | None = Field(None, description="problems made here")
     columns: dict[str, str | tuple[str, ...]] = Field(
-        {}, description="question, answer, id, difficulty: the file's columns; several are joined by a blank"
+        {},
+        description="question, answer, id, difficulty: the file's columns (a.b is b in struct a); several are joined",
     )
     answer: AnswerKind | None = Field(None, description="how the gold answer is written; the catalogue knows")
+    answers: Answers | None = Field(
+        None, description="what a list of answers means: alternatives (each is right), or a set (all together are)"
+    )
     min_difficulty: float | None = Field(None, description="problems below are left out; the data set's own scale")
     max_difficulty: float | None = Field(None, description="problems above are left out")
-    limit: PositiveInt | None = Field(None, description="problems at most, drawn by prepare.seed")
+    balance: AnswerTypes | None = Field(None, description="draw by the kinds of answers, as the paper does")
+    validation: PositiveInt | None = Field(
+        None, description="problems held out: left out under prepare.train, all that is taken under prepare.heldout"
+    )
+    limit: PositiveInt | None = Field(None, description="problems at most, drawn by draw_seed")
+    draw_seed: NonNegativeInt | None = Field(None, description="of validation and limit; prepare.seed by default")
     tier: str = Field("", description="difficulty under which results are shown; the name, or the file's column")
 
     @model_validator(mode="after")
@@ -51,6 +66,10 @@ class ProblemSource(Section):
         origins = [self.generator is not None, bool(self.path), bool(self.hub), bool(self.name)]
         if not any(origins) or (self.generator and sum(origins) > 1) or (self.path and self.hub):
             raise ValueError("give one of name, path, hub and generator (name and path together: the copy at path)")
+        if not isinstance(self.columns.get("answer", ""), str):
+            raise ValueError(
+                "columns.answer is one column; several spellings are a list in it, or sources of their own"
+            )
         return self
 
     @property
@@ -62,14 +81,15 @@ class ProblemSource(Section):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A source's problems; how many rows it had and how many were filtered out by difficulty; and the ids of those
-    whose publisher gives no answer."""
+    """A source's problems; how many rows it had and how many were filtered out by difficulty; the ids of those whose
+    publisher gives no answer; and how many were not drawn when kinds of answers were balanced."""
 
     source: ProblemSource
     problems: list[Problem]
     rows: int
     filtered: int
     unanswered: tuple[str, ...] = ()
+    unbalanced: int = 0
 
 
 def load_source(source: ProblemSource, split: str, folder: Path, seed: int) -> Loaded:
@@ -80,129 +100,135 @@ def load_source(source: ProblemSource, split: str, folder: Path, seed: int) -> L
     """
     if source.generator is not None:
         rng = random.Random(derive_seed(seed, "generator", split, source.generator.model_dump_json()))
-        made = list(source.generator.records(rng))
-        problems = [Problem(r["id"], r["question"], r["answer"], source.tier or r["difficulty"], split) for r in made]
-        return Loaded(source, _drawn(problems, source.limit, seed), len(problems), 0)
-    place, records = _records(source, folder)
-    columns = _columns(source, records, place)
-    kept = [
-        (row, record) for row, record in enumerate(records, start=1) if _wanted(source, record, columns, row, place)
-    ]
-    problems = [_problem(source, record, columns, row, split) for row, record in kept]
+        records = list(source.generator.records(rng))
+        made = [Problem(r["id"], r["question"], r["answer"], source.tier or r["difficulty"], split) for r in records]
+        return Loaded(source, _limited(made, source, split, seed), len(made), 0)
+    place, rows = _records(source, folder)
+    columns = _columns(source, rows, place)
+    levels = {row: _difficulty(source, record, columns, f"{place}: row {row}") for row, record in rows.items()}
+    wanted = [row for row, level in levels.items() if _wanted(source, level)]
+    problems = {row: _problem(source, rows[row], columns, row, f"{place}: row {row}", split) for row in wanted}
     unanswered: tuple[str, ...] = ()
     if source.name:  # a publisher's gaps are reported; in one's own file they are mistakes, and refused
-        unanswered = tuple(problem.id for problem in problems if not problem.answer.strip())
-        problems = [problem for problem in problems if problem.answer.strip()]
-    check_problems(problems, place)
-    drawn = _drawn(problems, source.limit, seed)
-    return Loaded(source, drawn, len(records), len(records) - len(kept), unanswered)
+        unanswered = tuple(problem.id for problem in problems.values() if not problem.answer.strip())
+        problems = {row: problem for row, problem in problems.items() if problem.answer.strip()}
+    check_problems(list(problems.values()), place, problems)
+    balanced = list(problems)
+    if source.balance is not None:
+        answers = [problem.answer for problem in problems.values()]
+        balanced = [balanced[index] for index in source.balance.draw([levels[row] for row in problems], answers)]
+        if not balanced:
+            raise BadInput(f"{place}: yes/no answers only, so balancing leaves none. Mend: leave `balance` out.")
+    taken = _limited([problems[row] for row in balanced], source, split, seed)
+    left_out = len(problems) - len(balanced)
+    return Loaded(source, taken, len(rows), len(rows) - len(wanted), unanswered, left_out)
 
 
-def _records(source: ProblemSource, folder: Path) -> tuple[Path, list[Mapping[str, Any]]]:
+def _records(source: ProblemSource, folder: Path) -> tuple[Path, Rows]:
     if source.path is not None:
         path = source.path if source.path.is_absolute() else folder / source.path
-        return path, read_table(path)
+        return path, read_table(path, source.encoding)
     entry = entry_named(source.name) if source.name else None
     hub = source.hub or (entry.hub if entry else "")
+    if not hub:
+        raise BadInput(f"prepare: {source.name!r} is a form of file, no data set. Mend: add `path:` to the source.")
     config = source.config or (entry.config if entry else "") or None
     split = source.split or (entry.split if entry else "train")
     from datasets import load_dataset
 
     try:
         data = load_dataset(hub, config, split=split, revision=source.revision or None)
+        table = data.with_format("arrow")[:]
     except Exception as error:  # whatever the hub, the network or a file format did: refused before any work
         raise BadInput(
             f"prepare: data set {hub!r} ({split}): {type(error).__name__}: {str(error)[:300]}. "
             f"Mend: correct its name or go online; or put a copy on disk and add `path:` to the source."
         ) from error
-    return Path(hub), list(data)
+    return Path(hub), arrow_rows(table, Path(hub))
 
 
-def read_table(path: Path) -> list[Mapping[str, Any]]:
-    """The rows of a JSON lines, CSV or parquet file. Raises BadInput."""
-    if not path.exists():
-        raise BadInput(f"{path}: no such file. Mend: correct the path in prepare of params.yaml.")
-    try:
-        if path.suffix == ".parquet":
-            return pyarrow.parquet.read_table(path).to_pylist()
-        if path.suffix == ".csv":
-            return pyarrow.csv.read_csv(path).to_pylist()
-    except pa.ArrowInvalid as error:
-        raise BadInput(f"{path}: not readable ({error}). Mend: write {path.suffix[1:]} with a header.") from error
-    return list(_json_lines(path))
-
-
-def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    # not splitlines: JSON may hold the other line separators of Unicode as they are
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadInput(f"{path}: line {number}: {error.msg}. Mend: one JSON object a line.") from error
-
-
-def _columns(source: ProblemSource, records: Sequence[Mapping[str, Any]], place: Path) -> dict[str, tuple[str, ...]]:
-    """Field to the file's column or columns, of those that the first row has."""
-    known = dict(entry_named(source.name).columns if source.name else PLAIN_COLUMNS)
+def _columns(source: ProblemSource, records: Rows, place: Path) -> Columns:
+    """Field to the file's column or columns, of those that any row has."""
+    known: dict[str, Alternatives] = dict(entry_named(source.name or FORM).columns)
+    if not source.name:
+        known = {
+            name: (name, *(known.get(name, ()) if name in REQUIRED else ())) for name in (*REQUIRED, "id", "difficulty")
+        }
     known |= {field: (columns,) for field, columns in source.columns.items()}
-    found = list(records[0]) if records else []
     columns = {}
     for field, alternatives in known.items():
         groups = [(names,) if isinstance(names, str) else tuple(names) for names in alternatives]
-        match = next((names for names in groups if set(names) <= set(found)), None)
+        match = next((g for g in groups if all(any(has(r, name) for r in records.values()) for name in g)), None)
         if match is not None:
             columns[field] = match
         elif field in REQUIRED or field in source.columns:
-            wanted = " or ".join("+".join(names) for names in groups)
+            wanted = " or ".join("+".join(names) for names in (groups if source.name else groups[:1]))
+            found = list(dict.fromkeys(name for record in records.values() for name in record))
             raise BadInput(
-                f"{place}: column {wanted!r} for {field} is missing (found {found}). "
+                f"{place}: column {wanted!r} for {field} is missing (found {found[:30]}). "
                 f"Mend: say which column it is with `columns: {{{field}: …}}`."
             )
     return columns
 
 
-def _wanted(
-    source: ProblemSource, record: Mapping[str, Any], columns: dict[str, tuple[str, ...]], row: int, place: Path
-) -> bool:
-    if source.min_difficulty is None and source.max_difficulty is None:
-        return True
+def _difficulty(source: ProblemSource, record: Record, columns: Columns, place: str) -> float:
+    """The row's level on the data set's own scale, 0 where nothing asks for it."""
+    filtered = source.min_difficulty is not None or source.max_difficulty is not None
+    if not filtered and (source.balance is None or "difficulty" not in columns):
+        return 0.0
     try:
-        value = float(record[columns["difficulty"][0]])
-    except (KeyError, TypeError, ValueError) as error:
+        level = float(text_of(lookup(record, columns["difficulty"][0]), columns["difficulty"][0], place))
+        if math.isnan(level):
+            raise ValueError
+    except (KeyError, ValueError) as error:
         raise BadInput(
-            f"{place}: row {row}: no number as difficulty to filter by. Mend: name the column with "
+            f"{place}: no number as difficulty to filter by. Mend: name the column with "
             "`columns: {difficulty: …}`, or leave min_difficulty and max_difficulty out."
         ) from error
+    return level
+
+
+def _wanted(source: ProblemSource, level: float) -> bool:
     low, high = source.min_difficulty, source.max_difficulty
-    return (low is None or value >= low) and (high is None or value <= high)
+    return (low is None or level >= low) and (high is None or level <= high)
 
 
-def _problem(
-    source: ProblemSource, record: Mapping[str, Any], columns: dict[str, tuple[str, ...]], row: int, split: str
-) -> Problem:
+def _problem(source: ProblemSource, record: Record, columns: Columns, row: int, place: str, split: str) -> Problem:
     def text(field: str) -> str:
-        values = [record.get(name) for name in columns[field]]
-        return " ".join(str(value).strip() for value in values if value is not None)
+        read = question_of if field == "question" else text_of
+        values = [read(lookup(record, name), name, place) for name in columns[field]]
+        return " ".join(value for value in values if value)
 
-    kind = source.answer or (entry_named(source.name).answer if source.name else "plain")
-    gold = record.get(columns["answer"][0])
+    entry = entry_named(source.name) if source.name else None
+    kind = source.answer or (entry.answer if entry else "plain")
+    answers = source.answers or (entry.answers if entry else None)
+    answer_column = columns["answer"][0]
+    gold, *others = golds_of(lookup(record, answer_column), answer_column, place, kind, answers)
     tier = source.tier or source.name or (text("difficulty") if "difficulty" in columns else source.label)
     name = text("id") if "id" in columns else str(row)
     own_ids = "id" in columns and not source.name
     return Problem(
         id=name if own_ids else f"{source.label}/{name}",
         question=text("question"),
-        answer="" if gold is None else EXTRACTORS[kind](gold),
+        answer=gold,
         difficulty=tier,
         split=split,
+        alternatives=tuple(others),
     )
 
 
-def _drawn(problems: list[Problem], limit: int | None, seed: int) -> list[Problem]:
-    """At most ``limit``, drawn by seed, in their first order."""
-    if limit is None or limit >= len(problems):
-        return problems
-    chosen = random.Random(derive_seed(seed, "limit", problems[0].id)).sample(range(len(problems)), limit)
-    return [problems[index] for index in sorted(chosen)]
+def _limited(problems: list[Problem], source: ProblemSource, split: str, seed: int) -> list[Problem]:
+    """The validation problems or the others, as ``split`` says, and of them ``limit`` at most, in their first order."""
+    draw_seed = source.draw_seed if source.draw_seed is not None else derive_seed(seed, "limit", problems[0].id)
+    places = list(range(len(problems)))
+    if source.validation is not None:
+        if source.validation >= len(problems):
+            raise BadInput(
+                f"{source.label}: field 'validation' is {source.validation}, of {len(problems)} problems. "
+                "Mend: lower it."
+            )
+        validation, others = drawn(places, source.validation, draw_seed)
+        places = validation if split == "heldout" else others
+    if source.limit is not None:
+        places, _ = drawn(places, source.limit, draw_seed)
+    return [problems[place] for place in sorted(places)]

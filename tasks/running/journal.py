@@ -23,7 +23,7 @@ from p2o_core.digests import is_whole, mark
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.schemas import read_json, read_rows, write_json, write_rows
 from p2o_core.search.language_models import LanguageModel, Reply
-from p2o_core.types import AnswerVerifier, Completion, Verdict
+from p2o_core.types import AnswerVerifier, Completion, Gold, Verdict
 
 Answer = TypeVar("Answer")
 Row = TypeVar("Row")
@@ -146,7 +146,7 @@ class JournaledVerifier:
         self._verifier = verifier
         self._journal = journal
 
-    def verify(self, pairs: Sequence[tuple[str, str]]) -> list[Verdict]:
+    def verify(self, pairs: Sequence[tuple[str, Gold]]) -> list[Verdict]:
         """See :class:`p2o_core.verify.Verifier`."""
         return self._journal.once("verdicts", list(pairs), lambda: self._verifier.verify(pairs), VERDICTS)
 

@@ -161,3 +161,10 @@ def test_numbers() -> None:
     assert number("\\frac{-3}{4}") == Fraction(-3, 4)
     assert number("90^\\circ") == 90
     assert number("x+1") is None
+
+
+@pytest.mark.parametrize("leak", ["Write 0.5.", "It is \\tfrac12, so to speak: 1/2.", "Say 2^{-1} aloud.", "A 3^4 b."])
+def test_every_spelling_of_an_answer_is_guarded(leak: str) -> None:
+    spelt = Problem("p", "How much?", "2^{-1}", "hard", "train", alternatives=("\\frac{1}{2}", "3^4 "))
+    assert guard([spelt]).judge(leak) is Refusal.LEAKED_ANSWER
+    assert guard([spelt]).judge("Add the tens first.") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from p2o_core.schemas import BadInput, read_problems
+from p2o_core.schemas import BadInput, read_problems, write_rows
+from p2o_core.types import Problem
 from tasks.parameters.experiment import load_experiment
 from tasks.registry import STAGES
 from tasks.running.layout import Layout
@@ -38,6 +40,8 @@ GOOD = {
         ({"answer": ["2", " "]}, ["row 2", "field 'answer' is empty", "Mend"]),
         ({"question": ["", "x"]}, ["row 1", "field 'question' is empty"]),
         ({"answer": ["2", None]}, ["row 2", "field 'answer' is empty"]),
+        ({"alternatives": [["2.0"], ["3.0", " "]]}, ["row 2", "field 'alternatives' is empty", "Mend"]),
+        ({"alternatives": [["2.0"], ["3.0", None]]}, ["row 2", "field 'alternatives' is empty", "Mend"]),
     ],
 )
 def test_problem_files(tmp_path: Path, change: dict, words: list[str]) -> None:
@@ -48,6 +52,18 @@ def test_problem_files(tmp_path: Path, change: dict, words: list[str]) -> None:
         read_problems(path)
     assert str(path) in str(refusal.value)
     assert all(word in str(refusal.value) for word in words)
+
+
+def test_problem_files_with_and_without_alternatives(tmp_path: Path) -> None:
+    """The column came later: a file of before is read as it was."""
+    path = tmp_path / "problems.parquet"
+    pq.write_table(pa.table(GOOD), path)
+    old = read_problems(path)
+    assert [problem.gold for problem in old] == ["2", "3"]
+    new = [replace(old[0], alternatives=("2.0", "4/2")), old[1]]
+    write_rows(path, new, Problem)
+    assert read_problems(path) == new
+    assert [problem.gold for problem in new] == [("2", "2.0", "4/2"), "3"]
 
 
 def test_a_problem_file_that_is_no_parquet(tmp_path: Path) -> None:
@@ -134,6 +150,15 @@ ROW = {"id": "a", "question": "1+1", "answer": "2", "difficulty": "easy"}
         ("heldout.jsonl", json.dumps(ROW) + "\n" + json.dumps(ROW), "row 2: id 'a' was used before in row 1"),
         ("heldout.jsonl", json.dumps(ROW | {"answer": ""}), "row 1 (id 'a'): field 'answer' is empty"),
         ("phrases.json", '["one"]', "no pool of phrases"),
+        ("phrases.json", '["one", "two", null]', "phrases.json: row 3: 'None' is no sentence"),
+        ("phrases.json", '["one", " "]', "phrases.json: row 2: ' ' is no sentence"),
+        ("phrases.json", '["one", "\\ud800"]', "phrases.json: row 2: column 'phrase' holds half a character"),
+        ("phrases.json", '["one",', "phrases.json: line 1:"),
+        ("phrases.json", '{"one": "two"}', "no pool of phrases"),
+        ("phrases.json", '["L\udcf6se", "b"]', "phrases.json: line 1: no UTF-8"),
+        ("train.jsonl", json.dumps(ROW) + "\nnull", "train.jsonl: line 2: null is no JSON object"),
+        ("train.jsonl", json.dumps(ROW | {"answer": ["2", "3"]}), "train.jsonl: row 1: column 'answer' is a list"),
+        ("heldout.jsonl", json.dumps(ROW) + '\n{"question": "L\udcf6se", "answer": "1"}', "line 2: no UTF-8"),
         ("train.jsonl", json.dumps(ROW), "'rollout.problems' is 24"),
         ("policy", None, "no Hugging Face model folder"),
     ],
@@ -148,7 +173,7 @@ def test_files_of_the_user(tmp_path: Path, name: str, content: str | None, words
     good = {"train.jsonl": rows["train"], "heldout.jsonl": rows["heldout"], "phrases.json": '["one", "two"]'}
     for file, text in (good | {name: content}).items():
         if text is not None:
-            (layout.sources / file).write_text(text)
+            (layout.sources / file).write_bytes(text.encode(errors="surrogateescape"))
     params = yaml.safe_load(Path(__file__).with_name("params.yaml").read_text())
     layout.params.write_text(yaml.safe_dump(params | {"prepare": yaml.safe_load(FILES)}))
     with pytest.raises(BadInput, match=re.escape(words)) as refusal:

@@ -11,7 +11,7 @@ import pytest
 from p2o_core.schemas import BadInput
 from p2o_core.types import Problem
 from tasks.parameters.experiment import FilesPrepare
-from tasks.problems.answers import boxed, gsm8k, olympiad, plain
+from tasks.problems.answers import boxed, gsm8k, olympiad, whole
 from tasks.problems.catalogue import catalogue
 from tasks.problems.contamination import NGRAM, clean
 from tasks.problems.sources import ProblemSource, load_source
@@ -48,6 +48,16 @@ def test_each_publisher_s_columns(name: str, tmp_path: Path) -> None:
     (problem,) = load_source(source, "heldout", tmp_path, 0).problems
     assert (problem.question, problem.answer, problem.difficulty, problem.split) == (question, answer, name, "heldout")
     assert problem.id.startswith(f"{name}/")
+    assert problem.alternatives == ()
+
+
+def test_minerva_s_lists_are_alternatives_and_olympiadbench_s_are_sets(tmp_path: Path) -> None:
+    rows = [{"problem": "p", "answer": ["15000 \\text{ kcal}\n", "15000\n"]}, {"problem": "q", "answer": ["2\n", "2"]}]
+    first, second = load_source(ProblemSource(name="minerva", path=written(tmp_path, rows)), "t", tmp_path, 0).problems
+    assert (first.gold, second.gold) == (("15000 \\text{ kcal}", "15000"), "2")
+    path = written(tmp_path, [{"problem": "p", "answer": ["$69$,$84$"]}, {"problem": "q", "answer": ["$1$", "$2$"]}])
+    problems = load_source(ProblemSource(name="olympiadbench", path=path), "t", tmp_path, 0).problems
+    assert [problem.gold for problem in problems] == ["69,84", "1, 2"]
 
 
 def test_the_catalogue_has_what_the_recipes_need() -> None:
@@ -164,5 +174,5 @@ def test_boxes(text: str, answer: str) -> None:
 
 def test_odd_answers() -> None:
     assert gsm8k("no mark") == ""
-    assert plain(0.5) == "0.5"
-    assert olympiad(["$1$", "$ 2 $"]) == "1, 2"
+    assert [whole(text) for text in ("142.0", "-3.00", "0.5", "2.50", "x")] == ["142", "-3", "0.5", "2.50", "x"]
+    assert olympiad("$1$, $ 2 $") == "1, 2"

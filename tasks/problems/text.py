@@ -1,0 +1,86 @@
+"""The text of a file as its writer meant it: unpacked, and decoded only when the encoding is sure."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+
+from charset_normalizer import from_bytes
+
+from p2o_core.schemas import BadInput
+
+COHERENCE = 0.3
+"""Least likeness to a known language (charset-normalizer's coherence) at which a guess is sure. Short texts in one-byte
+encodings are guessed as Chinese with a coherence of 0."""
+
+_GZIP = b"\x1f\x8b"
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content, unpacked if it is gzip's whatever its name says. Raises BadInput."""
+    if not path.exists():
+        raise BadInput(f"{path}: no such file. Mend: correct the path in prepare of params.yaml.")
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder. Mend: name a file in it; several files are several sources.")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}). Mend: allow it, or copy the file.") from error
+    if data.startswith(_GZIP) or path.suffix.lower() == ".gz":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise BadInput(f"{path}: not a whole gzip file ({error}). Mend: pack or fetch it again.") from error
+    if not data.strip():
+        raise BadInput(f"{path}: is empty. Mend: write at least one row.")
+    return data
+
+
+def read_text(path: Path, encoding: str = "") -> str:
+    """A file's text without byte order mark. Raises BadInput; see :func:`decode`."""
+    return decode(read_bytes(path), path, encoding)
+
+
+def decode(data: bytes, path: Path, encoding: str = "") -> str:
+    """UTF-8; UTF-16 and UTF-32, which byte order marks and zero bytes give away; another encoding if ``encoding`` says
+    so or if charset-normalizer is sure. ``path`` is for messages.
+
+    Raises:
+        BadInput: the encoding is not sure, or is not the one that was named, or the text holds zero bytes.
+    """
+    unicode = json.detect_encoding(data)  # RFC 4627: by byte order mark and the places of zeros
+    try:
+        text = data.decode(encoding or unicode)
+    except LookupError as error:
+        raise BadInput(f"{path}: no encoding {encoding!r}. Mend: a name Python knows, as cp1252.") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        if encoding or unicode not in ("utf-8", "utf-8-sig"):
+            raise BadInput(
+                f"{path}: line {line}: no {encoding or unicode} text ({error.reason} at byte {error.start}). "
+                "Mend: name the encoding it has with `encoding:`, or write it as UTF-8."
+            ) from error
+        text = _guessed(data, path, line)
+    text = text.removeprefix("\ufeff")
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise BadInput(f"{path}: line {line}: a zero byte, so this is no text. Mend: write it again as UTF-8.")
+    return text
+
+
+def _guessed(data: bytes, path: Path, line: int) -> str:
+    """The only reading that charset-normalizer finds nothing strange in. One-byte encodings differ in a few letters:
+    where two readings are as good, a guess would write wrong letters without a word."""
+    guesses = list(from_bytes(data))
+    if guesses:
+        best = min(guess.chaos for guess in guesses)
+        readings = {str(guess): guess for guess in guesses if guess.chaos == best}
+        if len(readings) == 1 and next(iter(readings.values())).coherence >= COHERENCE:
+            return next(iter(readings))
+    names = ", ".join(guess.encoding for guess in guesses[:3]) or "unknown"
+    raise BadInput(
+        f"{path}: line {line}: no UTF-8, and which encoding it is, is not sure (perhaps {names}). "
+        "Mend: say `encoding: cp1252`, or whichever it is, beside its path; or write the file as UTF-8."
+    )

@@ -1,9 +1,11 @@
-"""Does every gold answer of a data set pass against itself, and do decorated answers pass while wrong numbers fail?
+"""Do gold answers pass, also in other spellings than their own, and do wrong numbers fail?
 
     python -m benchmarks.golds FOLDER
 
-reads every file of a folder through the catalogue's column mappings. Exit status 1 when a file has less than 99.5 % of
-its gold answers verified, or a wrong number is accepted.
+reads every file of a folder through the catalogue's column mappings and prints: each gold answer against itself; other
+spellings (:mod:`benchmarks.spellings`) against it; where a publisher gives several spellings, each against the others
+only; signs and units added and taken off; and wrong numbers. Exit status 1 when a file has less than 99.5 % of its gold
+answers verified, or a wrong number is accepted.
 """
 
 from __future__ import annotations
@@ -11,14 +13,17 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from p2o_core.types import Problem, VerdictStatus
+from benchmarks.spellings import spelt
+from p2o_core.types import Gold, Problem, VerdictStatus
 from p2o_core.verify import Verifier
+from tasks.problems.catalogue import entry_named
 from tasks.problems.sources import ProblemSource, load_source
 
 ENTRIES = {
@@ -35,6 +40,10 @@ ENTRIES = {
 }
 """File stem to entry of the catalogue."""
 NEEDED = 0.995
+SPELT = 1000
+"""Gold answers of a file that are spelt otherwise: its first ones that have another spelling."""
+SHOWN = 40
+"""Refused spellings that are printed, a file."""
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -82,6 +91,7 @@ def main(folder: Path) -> int:
     failures: list[tuple[str, Problem, VerdictStatus]] = []
     fine = True
     math: list[Problem] = []
+    files: dict[str, list[Problem]] = {}
     with Verifier(workers=2, timeout_s=10.0) as verifier:
         for path in sorted(folder.glob("*.jsonl")):
             source = ProblemSource(name=ENTRIES[path.stem], path=path.resolve())
@@ -89,7 +99,7 @@ def main(folder: Path) -> int:
             problems = loaded.problems
             console.print(*(f"{path.stem}: no answer given for {id_}" for id_ in loaded.unanswered), sep="\n")
             started = time.monotonic()
-            verdicts = verifier.verify([(boxed(p.answer), p.answer) for p in problems])
+            verdicts = verifier.verify([(boxed(p.answer), p.gold) for p in problems])
             seconds = time.monotonic() - started
             right = sum(verdict.status is VerdictStatus.CORRECT for verdict in verdicts)
             share = right / loaded.rows
@@ -98,17 +108,70 @@ def main(folder: Path) -> int:
             pairs = zip(problems, verdicts, strict=True)
             failures += [(path.stem, p, v.status) for p, v in pairs if v.status is not VerdictStatus.CORRECT]
             math += problems if path.stem in ("math500", "math_train") else []
+            files[path.stem] = problems
         console.print(table)
         for name, problem, status in failures:
             console.print(f"{name} {problem.id}: {status}: {problem.answer[:110]!r}", markup=False)
+        _publishers(console, verifier, files)
+        _independent(console, verifier, files)
         fine &= _equivalence(console, verifier, math)
     return 0 if fine else 1
+
+
+def _publishers(console: Console, verifier: Verifier, files: Mapping[str, list[Problem]]) -> None:
+    """Where a publisher spells an answer in several ways: each spelling against the others, and against all."""
+    table = Table("file", "answers", "spellings", "by the others", "by all", title="Publishers' own spellings")
+    for name, problems in files.items():
+        several = [problem for problem in problems if problem.alternatives]
+        others: list[tuple[str, Gold]] = []
+        whole: list[tuple[str, Gold]] = []
+        for problem in several:
+            for spelling in problem.spellings:
+                rest = tuple(other for other in problem.spellings if other != spelling)
+                others.append((boxed(spelling), rest if len(rest) > 1 else rest[0]))
+                whole.append((boxed(spelling), problem.gold))
+        if several:
+            refused = [pair for pair, v in zip(others, verifier.verify(others), strict=True) if not v.reward]
+            by_all = sum(verdict.reward > 0 for verdict in verifier.verify(whole))
+            right = len(others) - len(refused)
+            table.add_row(name, str(len(several)), str(len(others)), str(right), str(by_all))
+            for response, gold in refused:
+                console.print(f"{name}: refused: {response} for {gold}", markup=False)
+    console.print(table)
+
+
+def _independent(console: Console, verifier: Verifier, files: Mapping[str, list[Problem]]) -> None:
+    """Spellings made without the verifier, by file and by kind."""
+    table = Table("file", "answers", "spellings", "accepted", title="Independent spellings")
+    kinds: dict[str, list[bool]] = {}
+    for name, problems in files.items():
+        meaning = entry_named(ENTRIES[name]).answers
+        spellings = ((problem, list(spelt(problem.answer, meaning))) for problem in problems)
+        chosen = list(islice(((problem, others) for problem, others in spellings if others), SPELT))
+        asked = [(kind, boxed(text), problem.gold) for problem, others in chosen for kind, text in others]
+        verdicts = verifier.verify([(response, gold) for _, response, gold in asked])
+        refused = []
+        for (kind, response, gold), verdict in zip(asked, verdicts, strict=True):
+            kinds.setdefault(kind, []).append(verdict.reward > 0)
+            if not verdict.reward:
+                refused.append(f"{name}: {kind}: {verdict.status}: {response} for {gold!r}")
+        console.print(*refused[:SHOWN], sep="\n", markup=False)
+        table.add_row(name, str(len(chosen)), str(len(asked)), _share(len(asked) - len(refused), len(asked)))
+    console.print(table)
+    by_kind = Table("kind", "spellings", "accepted", title="The same by kind")
+    for kind, accepted in sorted(kinds.items()):
+        by_kind.add_row(kind, str(len(accepted)), _share(sum(accepted), len(accepted)))
+    console.print(by_kind)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} ({part / whole:.2%})" if whole else "–"
 
 
 def _equivalence(console: Console, verifier: Verifier, math: list[Problem]) -> bool:
     """On MATH's answers: each decoration must pass, each wrong number must not."""
     table = Table("change", "pairs", "accepted", title="Equivalence on MATH's answers")
-    kinds: dict[str, list[tuple[str, str]]] = {}
+    kinds: dict[str, list[tuple[str, Gold]]] = {}
     for problem in math[:3000]:
         for kind, changed in decorated(problem.answer):
             kinds.setdefault(kind, []).append((boxed(changed), problem.answer))
@@ -117,7 +180,7 @@ def _equivalence(console: Console, verifier: Verifier, math: list[Problem]) -> b
     bad = 0
     for kind, pairs in sorted(kinds.items()):
         accepted = [pair for pair, v in zip(pairs, verifier.verify(pairs), strict=True) if v.reward]
-        table.add_row(kind, str(len(pairs)), f"{len(accepted)} ({len(accepted) / len(pairs):.2%})")
+        table.add_row(kind, str(len(pairs)), _share(len(accepted), len(pairs)))
         if kind == "WRONG NUMBER":
             bad = len(accepted)
             for response, gold in accepted[:40]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,33 @@ def test_the_paper_s_hyper_parameters(path: Path) -> None:
     assert e.last_iteration == 10 * epoch
     assert (e.mine.window, e.evolve.first, e.evolve.every) == (epoch, epoch, epoch)
     steps = e.last_iteration * 128 // 64
-    assert e.distill.warmup_steps == round(0.05 * steps)
+    assert (e.distill.warmup_steps, e.distill.weight_decay) == (round(0.05 * steps), 0.01)
+    train, validation = e.prepare.train[0], e.prepare.heldout[0]  # type: ignore[union-attr]
+    assert (train.limit, train.validation, train.draw_seed) == (5_000, 500, 42)
+    same = {"limit": None, "tier": "validation"}
+    assert validation == train.model_copy(update=same), "the two draws are of one shuffled whole"
+
+
+def test_deepmath_is_balanced_as_published() -> None:
+    train = load_experiment(REPOSITORY / "recipes/qwen3-4b-deepmath.yaml").prepare.train[0]  # type: ignore[union-attr]
+    assert (train.name, train.min_difficulty) == ("deepmath-103k", 7)
+    assert train.balance is not None
+    assert (train.balance.yes_no, train.balance.power, train.balance.seed) == (0.05, 0.5, 42)
+
+
+def test_the_set_of_ten_thousand_as_the_how_to_says_it() -> None:
+    """The command in docs/how-to.md, on the recipe."""
+    text = (REPOSITORY / "docs/how-to.md").read_text()
+    command = next(line for line in text.replace("\\\n", " ").splitlines() if "prepare.train.limit=10000" in line)
+    settings = dict(re.findall(r"--set ([\w.]+)=(\d+)", command))
+    content = yaml.safe_load((REPOSITORY / "recipes/qwen3-4b-deepmath.yaml").read_text())
+    apply_settings(content, {name: int(value) for name, value in settings.items()})
+    e = Experiment.model_validate(content)
+    epoch = 10_000 // 128
+    assert e.prepare.train[0].limit == 10_000  # type: ignore[union-attr]
+    assert e.last_iteration == 10 * epoch
+    assert {e.mine.window, e.evolve.first, e.evolve.every, e.evaluate.every} == {epoch}
+    assert e.distill.warmup_steps == round(0.05 * e.last_iteration * 2)
 
 
 def test_an_adapter_in_place_of_all_weights() -> None:

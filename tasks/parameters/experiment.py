@@ -227,7 +227,11 @@ def load_experiment(path: Path) -> Experiment:
     """Read and check params.yaml. Raises BadInput naming file, line, field and the mend."""
     if not path.exists():
         raise BadInput(f"{path}: no such file. Mend: run in a folder with params.yaml, or name one with --workspace.")
-    return check_experiment(path.read_text(), name=path)
+    try:
+        return check_experiment(path.read_text(encoding="utf-8-sig"), name=path)
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise BadInput(f"{path}: line {line}: no UTF-8 text. Mend: write the file as UTF-8.") from error
 
 
 def check_experiment(text: str, *, name: object) -> Experiment:

@@ -115,6 +115,15 @@ def test_yaml_that_is_broken(tmp_path: Path) -> None:
         load_experiment(path)
 
 
+def test_params_in_another_encoding(tmp_path: Path) -> None:
+    path, text = tmp_path / "params.yaml", (REPOSITORY / "params.yaml").read_text()
+    path.write_text(text, encoding="utf-8-sig")
+    assert load_experiment(path).experiment
+    path.write_text(f"# ein Weg zurück\n{text}", encoding="latin-1")
+    with pytest.raises(BadInput, match=r"params.yaml: line 1: no UTF-8 text.*Mend"):
+        load_experiment(path)
+
+
 def refused(workspace: Workspace, command: str) -> str:
     done = workspace.sh(command, check=False)
     assert done.returncode == 2, done.stderr[-2000:]

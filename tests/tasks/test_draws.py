@@ -8,11 +8,18 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 from datasets import Dataset
 
-from p2o_core.schemas import BadInput
+from p2o_core.schemas import BadInput, read_json, read_problems
+from tasks.parameters.experiment import load_experiment
 from tasks.problems.draws import AnswerTypes, answer_kind, drawn
 from tasks.problems.sources import ProblemSource, load_source
+from tasks.registry import STAGES
+from tasks.running.layout import Layout
+from tasks.running.runner import run_stage
+from tasks.running.runtime import Runtime
+from tasks.verify import gold_answers
 
 KINDS = {
     "yes_no": ["Yes", "no", "TRUE", "False"],
@@ -102,3 +109,30 @@ def test_training_and_validation_problems_of_one_source(tmp_path: Path) -> None:
     path.write_text(json.dumps({"question": "q", "final_answer": "Yes", "difficulty": 7}))
     with pytest.raises(BadInput, match=r"yes/no answers only.*Mend"):
         load_source(source(path), "train", tmp_path, 0)
+
+
+def test_prepare_writes_what_was_drawn(tmp_path: Path) -> None:
+    """The stage itself, as the paper's recipe has it, and a benchmark with two spellings of an answer."""
+    layout = Layout(tmp_path, "tiny")
+    layout.sources.mkdir(parents=True)
+    rows = [{"question": f"q{n}", "final_answer": ["Yes", str(n), "x+1"][n % 3], "difficulty": 7} for n in range(200)]
+    (layout.sources / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (layout.sources / "m.jsonl").write_text('{"problem": "A third?", "answer": ["1/3\\n", "\\\\frac13"], "idx": 4}')
+    drawn_from = {"name": "deepmath-103k", "path": "d.jsonl", "balance": {"type": "answer-types"}, "validation": 20}
+    prepare = {
+        "type": "files",
+        "policy": {"type": "random"},
+        "train": drawn_from | {"limit": 50},
+        "heldout": [drawn_from | {"tier": "validation"}, {"name": "minerva", "path": "m.jsonl"}],
+        "phrases": ["Add the tens first.", "Check it."],
+    }
+    params = yaml.safe_load((Path(__file__).parents[1] / "platform/params.yaml").read_text())
+    layout.params.write_text(yaml.safe_dump(params | {"prepare": prepare}))
+    run_stage(STAGES["prepare"], load_experiment(layout.params), layout, 0, Runtime())
+    train, heldout = (read_problems(layout.base / f"{split}.parquet") for split in ("train", "heldout"))
+    assert (len(train), [p.difficulty for p in heldout]) == (50, ["validation"] * 20 + ["minerva"])
+    assert not {p.id for p in train} & {p.id for p in heldout}
+    assert gold_answers(heldout)["minerva/4"] == ("1/3", "\\frac13")
+    first, second, third = read_json(layout.base / "problems.json")["sources"]
+    assert first["unbalanced"] == second["unbalanced"] > 0
+    assert "unbalanced" not in third

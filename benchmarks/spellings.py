@@ -16,9 +16,13 @@ _INTEGER = re.compile(r"-?\d+")
 _GROUPED = re.compile(r"-?\d{1,3}(?:(?:,|\{,\}|,\\!)\d{3})+")
 _DECIMAL = re.compile(r"-?\d*\.\d+")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
-_SCIENTIFIC = re.compile(r"(-?\d+(?:\.\d+)?)\s*\\times\s*10\^\{?(-?\d+)\}?")
+_SCIENTIFIC = re.compile(r"(-?\d+(?:\.\d+)?)(?:\s*\\times\s*10\^\{?|e)(-?\d+)\}?")
 _WORD = re.compile(r"\\text\{\s*\(?([A-Za-z]+)\)?\s*\}")
 _LIST = re.compile(r"[^,()\[\]{}=]+(?:,[^,()\[\]{}=]+)+")
+_UNPRINTABLE = re.compile(
+    r"[=,%_$!<>]|(?<!\\)\b[a-zA-Z]{3,}|[A-Z]|\de-?\d|"
+    r"\\(?:text|begin|prime|[lr]floor|[lr]ceil|d?binom|in|cup|pm|mp|le|ge|ldots|cdots|circ)(?![a-z])"
+)
 _SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
@@ -38,6 +42,7 @@ def _all(answer: str, answers: Answers | None) -> Iterator[tuple[str, str]]:
         yield from _number(value, answer)
     elif (scientific := _SCIENTIFIC.fullmatch(answer)) is not None:
         yield "e-notation", f"{scientific[1]}e{scientific[2]}"
+        yield "scientific", f"{scientific[1]} \\times 10^{{{scientific[2]}}}"
         yield "other multiplication sign", f"{scientific[1]} \\cdot 10^{{{scientific[2]}}}"
         yield "unicode", f"{scientific[1]}×10{scientific[2].translate(_SUPERSCRIPTS)}"
     elif (word := _WORD.fullmatch(answer)) is not None:
@@ -115,16 +120,18 @@ def _formula(answer: str) -> Iterator[tuple[str, str]]:
 
 
 def _printed(answer: str) -> Iterator[tuple[str, str]]:
-    """What sympy prints of a formula that is one expression. Equations and lists are left out."""
+    """What sympy prints of a formula that is one expression. Left out: equations, lists, capital letters (read as small
+    ones), and functions that sympy's text names as nobody would."""
     import sympy
     from math_verify import parse
 
-    if re.search(
-        r"[=,%_$!]|(?<![\\a-zA-Z])[a-zA-Z]{3,}|\\text|\\begin|\\(?:in|cup|pm|le|ge|ldots|cdots)(?![a-z])|<|>", answer
-    ):
+    if _UNPRINTABLE.search(answer):
         return
     parsed = parse(f"\\boxed{{{answer}}}", parsing_timeout=None)
     if not parsed or not isinstance(parsed[0], sympy.Expr):
         return
-    yield "sympy's LaTeX", sympy.latex(parsed[0])
-    yield "sympy's text", sympy.sstr(parsed[0])
+    value = parsed[0].doit()  # read as it stands, 6 - 5i is printed with a factor of -1
+    if value.has(sympy.Float):  # no longer exact
+        return
+    yield "sympy's LaTeX", sympy.latex(value)
+    yield "sympy's text", sympy.sstr(value)

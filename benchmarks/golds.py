@@ -40,7 +40,7 @@ ENTRIES = {
 }
 """File stem to entry of the catalogue."""
 NEEDED = 0.995
-SPELT = 1000
+SPELT = 300
 """Gold answers of a file that are spelt otherwise: its first ones that have another spelling."""
 SHOWN = 40
 """Refused spellings that are printed, a file."""

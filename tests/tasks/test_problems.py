@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from p2o_core.schemas import BadInput
-from p2o_core.types import Problem
+from p2o_core.types import Completion, Problem
+from p2o_core.verify import Verifier
 from tasks.parameters.experiment import FilesPrepare
 from tasks.problems.answers import boxed, gsm8k, olympiad, whole
 from tasks.problems.catalogue import catalogue
 from tasks.problems.contamination import NGRAM, clean
 from tasks.problems.sources import ProblemSource, load_source
+from tasks.verify import gold_answers, judge
 
 PUBLISHED: dict[str, tuple[dict[str, Any], str, str]] = {
     "gsm8k": ({"question": "How many?", "answer": "2 * 600 = <<2*600=1200>>1200.\n#### 1,200"}, "How many?", "1200"),
@@ -58,6 +60,21 @@ def test_minerva_s_lists_are_alternatives_and_olympiadbench_s_are_sets(tmp_path:
     path = written(tmp_path, [{"problem": "p", "answer": ["$69$,$84$"]}, {"problem": "q", "answer": ["$1$", "$2$"]}])
     problems = load_source(ProblemSource(name="olympiadbench", path=path), "t", tmp_path, 0).problems
     assert [problem.gold for problem in problems] == ["69,84", "1, 2"]
+
+
+def test_any_spelling_is_paid_for(tmp_path: Path) -> None:
+    """A Minerva row of two values that its rounding allows, verified as a stage verifies."""
+    path = written(tmp_path, [{"problem": "p", "answer": ["6630.65\n", "6630\n"]}, {"problem": "q", "answer": ["2\n"]}])
+    problems = load_source(ProblemSource(name="minerva", path=path), "t", tmp_path, 0).problems
+    texts = {"minerva/1": ["6630", "6630.65", "6630.6"], "minerva/2": ["2", "6630"]}
+    completions = [
+        Completion(id_, sample, "", f"\\boxed{{{text}}}", (), (), False)
+        for id_, answers in texts.items()
+        for sample, text in enumerate(answers)
+    ]
+    with Verifier(workers=1, timeout_s=30.0) as verifier:
+        judged = judge(verifier, completions, gold_answers(problems))
+    assert [row.reward for row in judged] == [1, 1, 0, 1, 0]
 
 
 def test_the_catalogue_has_what_the_recipes_need() -> None:

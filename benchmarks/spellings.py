@@ -111,8 +111,8 @@ def _formula(answer: str) -> Iterator[tuple[str, str]]:
     yield "without \\left and spaces", re.sub(r"(?<![a-zA-Z\d])\s+|\s+(?![a-zA-Z\d])", "", plain)
     wide = re.sub(r"\\d?frac", r"\\tfrac", answer)
     yield "\\tfrac", wide
-    unicode = re.sub(r"\\sqrt\{(\w+)\}", r"√\1", answer)
-    unicode = re.sub(r"\^\{?(\d+)\}?", lambda power: power[1].translate(_SUPERSCRIPTS), unicode)
+    unicode = re.sub(r"\\sqrt\{(\d+|\w)\}", r"√\1", answer)
+    unicode = re.sub(r"\^(?:\{(\d+)\}|(\d))", lambda power: (power[1] or power[2]).translate(_SUPERSCRIPTS), unicode)
     unicode = re.sub(r"\\pi(?![a-z])", "π", unicode)
     unicode = re.sub(r"\\infty(?![a-z])", "∞", unicode)
     yield "unicode", unicode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,11 @@ from tasks.preflight.speed import Speed, calibrate, machine_named, roofline
 from tasks.preflight.work import Assumptions, count, heldout_size
 from tasks.running.layout import Layout
 
-COLOURS = {Health.OK: "green", Health.UNSURE: "yellow", Health.FAILED: "red"}
+COLOURS = {Health.OK: "green", Health.UNSURE: "yellow", Health.FAILED: "red", Health.REFUSED: "red"}
 
 
-def print_examination(experiment: Experiment, layout: Layout, sources: Path) -> bool:
-    """The doctor's table; True when nothing failed."""
+def print_examination(experiment: Experiment, layout: Layout, sources: Path) -> int:
+    """The doctor's table. Returns the exit status: 0, 1 when the machine lacks something, 2 when input is bad."""
     checks = examine(experiment, layout, sources)
     table = Table(title=f"{experiment.experiment} on this machine", title_justify="left")
     for heading in ("check", "", "found", "mend"):
@@ -31,11 +32,14 @@ def print_examination(experiment: Experiment, layout: Layout, sources: Path) -> 
         mend = "" if check.health is Health.OK else check.mend
         table.add_row(check.what, f"[{COLOURS[check.health]}]{check.health.value}[/]", check.found, mend)
     console.print(table)
-    failed = [check.what for check in checks if check.health is Health.FAILED]
+    failed = [check.what for check in checks if check.health in (Health.FAILED, Health.REFUSED)]
     console.print(
         f"[red]{len(failed)} failed:[/] {', '.join(failed)}" if failed else "[green]This machine can run it.[/]"
     )
-    return not failed
+    refused = [check for check in checks if check.health is Health.REFUSED]
+    for check in refused:  # whole: the table's columns are narrow
+        print(f"{check.found} Mend: {check.mend}", file=sys.stderr)
+    return 2 if refused else int(bool(failed))
 
 
 def print_dry_run(experiment: Experiment) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig
 from p2o_core.prompts import Chat
@@ -100,11 +100,14 @@ class Policy:
         """Write safetensors and config (for LoRA the adapter alone) and, for full weights, the tokenizer."""
         folder.mkdir(parents=True, exist_ok=True)
         if not isinstance(self.model, PeftModel):
+            self.model.generation_config = self._generation_config()
             self.model.save_pretrained(str(folder), safe_serialization=True)
             self.chat.tokenizer.save_pretrained(folder)
             return
         for config in self.model.peft_config.values():
             config.base_model_name_or_path = BASE_NAME
+            if not isinstance(config.target_modules, str):  # a set of names, in another order in every process
+                config.target_modules = sorted(config.target_modules)
         # embeddings are not trained; "auto" would look BASE_NAME up on the hub to find that out
         self.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # peft's model card names paths of this machine
@@ -135,6 +138,16 @@ class Policy:
         scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
         logps = scaled.gather(-1, targets).squeeze(-1) - scaled.logsumexp(dim=-1)
         return logps * batch.completion_mask
+
+    def _generation_config(self) -> GenerationConfig:
+        """Token ids alone. A model's own sampling settings mean nothing here, and transformers does not save all that
+        it loads (``do_sample: false`` beside a temperature)."""
+        ids = self.chat.stop_ids
+        return GenerationConfig(
+            bos_token_id=self.model.config.bos_token_id,
+            eos_token_id=ids[0] if len(ids) == 1 else list(ids),
+            pad_token_id=self.chat.pad_id,
+        )
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:

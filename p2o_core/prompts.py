@@ -9,6 +9,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from p2o_core.config import PromptStyle
+from p2o_core.schemas import BadInput, read_object
 from p2o_core.templates import apply_template
 
 
@@ -30,42 +31,98 @@ STYLES: dict[PromptStyle, Style] = {
 }
 
 
-class Chat:
-    """A tokenizer with its chat template. Engines and the update share one encoding, token by token."""
+STOP_FILES = ("generation_config.json", "config.json")
+"""Where a model's folder names end-of-sequence tokens, beside its tokenizer."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+
+class Chat:
+    """A tokenizer with its chat template. Engines and the update share one encoding, token by token, and one set of
+    end-of-sequence tokens.
+
+    ``stop_ids``: every token that ends a completion, the tokenizer's own first. Models name theirs in three places
+    (tokenizer, ``generation_config.json``, ``config.json``), often several (Llama 3: end of text, of turn and of
+    message), and mean all of them.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop_ids: Sequence[int] = ()) -> None:
         self.tokenizer = tokenizer
+        own = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
+        self.stop_ids: tuple[int, ...] = tuple(dict.fromkeys((*own, *sorted(stop_ids))))
         self._encoded: dict[tuple[str, str, str], tuple[int, ...]] = {}
 
     @classmethod
     def load(cls, folder: Path) -> Chat:
-        """The tokenizer of a Hugging Face folder."""
-        return cls(AutoTokenizer.from_pretrained(str(folder), padding_side="left", trust_remote_code=False))
+        """The tokenizer of a Hugging Face folder, with the end-of-sequence tokens of all its files. Raises BadInput."""
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), padding_side="left", trust_remote_code=False)
+        return cls(tokenizer, [id_ for name in STOP_FILES for id_ in saved_stop_ids(folder / name)])
 
     @property
     def pad_id(self) -> int:
+        """Fills rows up; masked wherever it stands, so that an end-of-sequence token serves as well."""
         pad = self.tokenizer.pad_token_id
-        return pad if pad is not None else self.tokenizer.eos_token_id
+        return pad if pad is not None else self.eos_id
 
     @property
     def eos_id(self) -> int:
-        return self.tokenizer.eos_token_id
+        """The first of ``stop_ids``, which texts written here end with."""
+        return self.stop_ids[0]
+
+    def ended(self, token_ids: Sequence[int]) -> bool:
+        """Whether a completion came to its end, rather than being cut off."""
+        return bool(token_ids) and token_ids[-1] in self.stop_ids
 
     def encode_prompt(self, question: str, template: str = "", style: PromptStyle = "plain") -> tuple[int, ...]:
         """Token ids of the chat prompt, thinking off; T(x, z) is its user message, x the question in its style."""
         key = (question, template, style)
         if key not in self._encoded:
-            shape = STYLES[style]
-            user = apply_template(template, shape.user.replace(QUESTION, question))
-            system = [{"role": "system", "content": shape.system}] if shape.system else []
-            text = self.tokenizer.apply_chat_template(
-                [*system, {"role": "user", "content": user}],
-                add_generation_prompt=True,
-                tokenize=False,
-                enable_thinking=False,  # ignored by chat templates that do not know it
-            )
+            text = self.prompt_text(question, template, style)
             self._encoded[key] = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return self._encoded[key]
 
+    def prompt_text(self, question: str, template: str, style: PromptStyle) -> str:
+        """What :meth:`encode_prompt` encodes.
+
+        Raises:
+            BadInput: the chat template fails.
+        """
+        shape = STYLES[style]
+        user = apply_template(template, shape.user.replace(QUESTION, question))
+        system = [{"role": "system", "content": shape.system}] if shape.system else []
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    [*system, {"role": "user", "content": user}],
+                    add_generation_prompt=True,
+                    tokenize=False,
+                    enable_thinking=False,  # ignored by chat templates that do not know it
+                )
+            )
+        except Exception as error:  # a template fails in any way that an expression can
+            raise BadInput(
+                f"{self.tokenizer.name_or_path}: the chat_template fails on prompt style {style!r} "
+                f"({type(error).__name__}: {str(error)[:200]}). Mend: correct chat_template.jinja, or choose a style that "
+                "it takes (rollout.prompt, evaluate.prompt): qwen25-math has a system message, the others have none."
+            ) from error
+
     def decode(self, token_ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        """A completion's text without special tokens and without the one it ended with, which need not be special."""
+        written = token_ids[:-1] if self.ended(token_ids) else token_ids
+        return str(self.tokenizer.decode(list(written), skip_special_tokens=True))
+
+
+def saved_stop_ids(path: Path) -> list[int]:
+    """``eos_token_id`` of a model's JSON file: none, one or several; a file that is not there has none.
+
+    Raises:
+        BadInput: the file is no JSON object, or the field holds something else than token ids.
+    """
+    if not path.exists():
+        return []
+    ids = read_object(path).get("eos_token_id")
+    ids = [] if ids is None else ids if isinstance(ids, list) else [ids]
+    if not all(type(id_) is int and id_ >= 0 for id_ in ids):
+        raise BadInput(
+            f"{path}: field 'eos_token_id' is {str(ids)[:80]}. Mend: write the end-of-sequence tokens' ids there, one "
+            "whole number or a list of them."
+        )
+    return ids

@@ -146,3 +146,16 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}: line {error.lineno}: {error.msg}. Mend: delete it and run its stage again.") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object from a file that a user brought. Raises BadInput naming the line."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path}: line {error.lineno}: {error.msg}. Mend: download the file again.") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: no UTF-8 text ({error.reason}). Mend: download the file again.") from error
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: no JSON object, but a {type(content).__name__}. Mend: download the file again.")
+    return content

@@ -15,6 +15,7 @@ from torch import Tensor
 from p2o_core.batching import collate, microbatches, padded
 from p2o_core.checkpoints import UpdateCheckpoints
 from p2o_core.config import DistillConfig
+from p2o_core.finite import check_parameters, check_start
 from p2o_core.groups import Group, Rollout, with_advantages
 from p2o_core.losses import Aggregation, LossOutputs, engine_ratio_weights, policy_loss, template_ratio_mask
 from p2o_core.numerics import NotFinite, check_finite
@@ -55,10 +56,12 @@ def update_policy(
     """One pass over the groups in mini-batches, an optimiser step each; goes on where ``checkpoints`` end.
 
     Raises:
-        NotFinite: log-probs, ratios, loss or gradient are not finite; the weights are those before that step.
+        NotFinite: log-probs, ratios, loss or gradient are not finite; the weights are those before that step. Or the
+            weights themselves are not, at the start or after a step.
         RuntimeError: fewer steps were done than planned.
     """
     checkpoints = checkpoints or UpdateCheckpoints()
+    check_start(dict(policy.model.named_parameters()), groups)
     torch.manual_seed(seed)  # LoRA dropout, if any
     signal = with_advantages(groups, normalize_std=config.normalize_std)
     random.Random(seed).shuffle(signal)
@@ -151,6 +154,7 @@ def _train_step(
         totals.add_step(optimizer.step())
     except FloatingPointError as error:
         raise NotFinite("gradient", rollouts) from error
+    check_parameters(optimizer.parameters, rollouts)
 
 
 def _check(part: list[Rollout], batch: Batch, logp: Tensor, old_logp: Tensor) -> None:

@@ -21,6 +21,7 @@ from tasks.problems.tables import is_table
 from tasks.running.journal import Journal, JournaledEngine, JournaledVerifier
 from tasks.running.layout import Layout
 from tasks.running.lock import alone, command
+from tasks.running.rejected import stopped_at_nan
 from tasks.running.runtime import Runtime
 from tasks.running.storage import storage_errors
 
@@ -67,7 +68,9 @@ def evaluate_benchmarks(
     folder = layout.evaluations / str(iteration) / _digest(experiment, policy, base, problems, settings)
     with storage_errors(folder), alone(folder / ".lock", command(), wait=True):
         if not (folder / METRICS).exists():
-            _measure(experiment, layout, iteration, problems, settings, runtime, folder)
+            nan = layout.rejected(iteration).with_name("benchmarks.parquet")
+            with stopped_at_nan(nan, f"iteration {iteration}, benchmarks"):
+                _measure(experiment, layout, iteration, problems, settings, runtime, folder)
     return read_metrics(folder / METRICS)
 
 

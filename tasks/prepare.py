@@ -109,7 +109,8 @@ def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
             f"{len(train)} problems after duplicates and contamination. Mend: lower it or add problems."
         )
     phrases = read_phrases(io, settings.phrases) if settings.phrases else []
-    policy = settings.policy.load(io.inputs["sources"])
+    styles = (io.experiment.rollout.prompt, io.experiment.evaluate.prompt)
+    policy = settings.policy.load(io.inputs["sources"], styles)
 
     policy.save(io.outputs["policy"])
     _write_problems(io, train, "train")

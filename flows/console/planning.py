@@ -22,7 +22,8 @@ def doctor(
     set_: Settings = None,
     dry_run: Annotated[bool, typer.Option(help="Run one iteration with a tiny random policy instead.")] = False,
 ) -> None:
-    """Can this machine run the experiment? Packages, memory, disk, GPU, endpoints and data; nothing is started."""
+    """Can this machine run the experiment? Packages, memory, disk, GPU, endpoints, data and the base policy's files;
+    nothing is started. Exit status 1: the machine lacks something; 2: the base policy cannot be trained."""
     prepare_environment(workspace)
     from flows.preflight import print_dry_run, print_examination
     from flows.workspace import preview
@@ -30,8 +31,8 @@ def doctor(
     experiment, layout = preview(workspace, recipe=recipe, arm=arm, overrides=parse_settings(set_ or []))
     if dry_run:
         print_dry_run(experiment)
-    elif not print_examination(experiment, layout, workspace / "data" / "sources"):
-        raise SystemExit(1)
+    elif status := print_examination(experiment, layout, workspace / "data" / "sources"):
+        raise SystemExit(status)
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,6 +40,28 @@ class Sampling:
     max_new_tokens: int
 
 
+class PolicyNotFinite(FloatingPointError):
+    """The policy's logits are NaN or infinite, so nothing can be sampled from it: every answer would be wrong and
+    every problem hard. ``completions`` are the rows that show it, as far as they were written."""
+
+    def __init__(self, completions: Sequence[Completion]) -> None:
+        ids = ", ".join(dict.fromkeys(completion.problem_id for completion in completions))
+        super().__init__(f"log-probs of {len(completions)} sampled completions not finite ({ids[:200]})")
+        self.completions = list(completions)
+
+
+def check_sampled(completions: list[Completion]) -> list[Completion]:
+    """The completions, all of whose log-probs are finite. Raises PolicyNotFinite with those that have others."""
+    if broken := [c for c in completions if not all(map(math.isfinite, c.logps))]:
+        raise PolicyNotFinite(broken)
+    return completions
+
+
+def point_mass(logps: Sequence[float]) -> tuple[float, ...]:
+    """The log-probs of greedy decoding, 0 each; NaN where ``logps``, those of the distribution, are not finite."""
+    return tuple(0.0 if math.isfinite(logp) else math.nan for logp in logps)
+
+
 class RolloutEngine(Protocol):
     """Samples completions from the current policy."""
 
@@ -47,5 +70,8 @@ class RolloutEngine(Protocol):
 
         Log-probs are those of the distribution really sampled from: at the sampling temperature, under the
         templated prompt when there is a template. Greedy decoding samples from a point mass: log-prob 0.
+
+        Raises:
+            PolicyNotFinite: the policy gives NaN or infinity.
         """
         ...

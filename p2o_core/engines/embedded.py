@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.base import PolicyNotFinite, RolloutRequest, Sampling
 from p2o_core.policy import Policy, positions
 from p2o_core.seeding import uniforms
 from p2o_core.types import Completion
@@ -102,11 +103,15 @@ class EmbeddedEngine:
         writing = [True] * len(rows)
         for step in range(sampling.max_new_tokens):
             tokens, logps = _sample(logits, draws[active, step], sampling.temperature)
+            broken = []
             for row, token, logp in zip(active, tokens.tolist(), logps.tolist(), strict=True):
                 if writing[row]:
                     rows[row].token_ids.append(token)
                     rows[row].logps.append(logp)
-                    writing[row] = token != self.policy.chat.eos_id
+                    broken += [] if math.isfinite(logp) else [rows[row]]
+                    writing[row] = token not in self.policy.chat.stop_ids
+            if broken:  # now rather than at the end: what follows is noise
+                raise PolicyNotFinite([self._completion(row) for row in broken])
             keep = [index for index, row in enumerate(active) if writing[row]]
             if not keep or step + 1 == sampling.max_new_tokens:
                 return
@@ -133,16 +138,16 @@ class EmbeddedEngine:
             text=self.policy.chat.decode(row.token_ids),
             token_ids=tuple(row.token_ids),
             logps=tuple(row.logps),
-            truncated=row.token_ids[-1] != self.policy.chat.eos_id,
+            truncated=not self.policy.chat.ended(row.token_ids),
         )
 
 
 def _sample(logits: Tensor, draws: np.ndarray, temperature: float) -> tuple[Tensor, Tensor]:
     """Tokens [R] and their log-probs [R] by inverse CDF; the cumulative sum is float64, or rare tokens would
-    be lost at the far end of a large vocabulary."""
+    be lost at the far end of a large vocabulary. A row of logits with NaN or +inf has the log-prob NaN."""
     if temperature == 0:
-        tokens = logits.argmax(dim=-1)
-        return tokens, torch.zeros(len(tokens), device=logits.device)
+        highest, tokens = logits.max(dim=-1)  # NaN counts as the highest
+        return tokens, highest - highest
     logps = torch.log_softmax(logits.float() / temperature, dim=-1)
     cumulative = logps.double().exp().cumsum(dim=-1)
     thresholds = torch.from_numpy(draws).to(logits.device).unsqueeze(1) * cumulative[:, -1:]

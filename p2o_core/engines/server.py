@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 
 from p2o_core.config import ServerEngineConfig
-from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.base import RolloutRequest, Sampling, check_sampled, point_mass
 from p2o_core.engines.connection import AttemptFailed, EngineUnavailable, Server, api_key
 from p2o_core.engines.serving import BASE_MODEL
 from p2o_core.policy import ADAPTER_CONFIG
@@ -123,7 +123,7 @@ class _Batch:
             await asyncio.gather(finished, *workers, return_exceptions=True)
             for task in done - {finished}:
                 task.result()  # a worker only ever ends by an error
-        return [self.answers[index] for index in range(len(self.rows))]
+        return check_sampled([self.answers[index] for index in range(len(self.rows))])
 
     async def _work(self, server: Server) -> None:
         while True:
@@ -183,7 +183,7 @@ class _Batch:
             "max_tokens": self.sampling.max_new_tokens,
             "temperature": self.sampling.temperature,
             "seed": request.seed(sample),
-            "stop_token_ids": [self.engine.chat.eos_id],
+            "stop_token_ids": list(self.engine.chat.stop_ids),
             "logprobs": 0,
             "return_token_ids": True,
         }
@@ -197,7 +197,7 @@ class _Batch:
             template=request.template,
             text=self.engine.chat.decode(answer.token_ids),
             token_ids=answer.token_ids,
-            logps=answer.logps if self.sampling.temperature else (0.0,) * len(answer.token_ids),
+            logps=answer.logps if self.sampling.temperature else point_mass(answer.logps),
             truncated=answer.truncated,
         )
 

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from p2o_core.config import LoraPolicy, PolicyConfig, VllmEngineConfig
-from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.base import RolloutRequest, Sampling, check_sampled, point_mass
 from p2o_core.engines.serving import lora_rank
 from p2o_core.policy import ADAPTER_CONFIG
 from p2o_core.prompts import Chat
@@ -97,7 +97,7 @@ class VllmEngine:
             SamplingParams(
                 temperature=sampling.temperature,
                 max_tokens=sampling.max_new_tokens,
-                stop_token_ids=[self.chat.eos_id],
+                stop_token_ids=list(self.chat.stop_ids),
                 seed=request.seed(sample),
                 logprobs=0,  # the sampled token's alone
                 detokenize=False,
@@ -108,7 +108,9 @@ class VllmEngine:
         self.llm.reset_prefix_cache()
         progress = partial(_Progress, self.on_rows) if self.on_rows else False
         outputs = self.llm.generate(prompts, params, lora_request=self._adapter, use_tqdm=progress)
-        return [self._completion(*row, output.outputs[0], sampling) for row, output in zip(rows, outputs, strict=True)]
+        return check_sampled(
+            [self._completion(*row, output.outputs[0], sampling) for row, output in zip(rows, outputs, strict=True)]
+        )
 
     def sleep(self) -> None:
         """Give the GPU's memory back until the next :meth:`use`; on CPU nothing happens."""
@@ -151,14 +153,14 @@ class VllmEngine:
 
     def _completion(self, request: RolloutRequest, sample: int, output: Any, sampling: Sampling) -> Completion:
         tokens = tuple(output.token_ids)
-        steps = zip(output.logprobs, tokens, strict=True)
+        logps = tuple(step[token].logprob for step, token in zip(output.logprobs, tokens, strict=True))
         return Completion(
             problem_id=request.problem_id,
             sample=sample,
             template=request.template,
             text=self.chat.decode(tokens),
             token_ids=tokens,
-            logps=tuple(step[token].logprob for step, token in steps) if sampling.temperature else (0.0,) * len(tokens),
+            logps=logps if sampling.temperature else point_mass(logps),
             truncated=output.finish_reason == "length",
         )
 

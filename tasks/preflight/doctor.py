@@ -32,6 +32,8 @@ class Health(StrEnum):
     OK = "ok"
     UNSURE = "unsure"
     FAILED = "failed"
+    REFUSED = "refused"
+    """Bad input: what `prepare` would end at with status 2."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,14 @@ class Check:
 def examine(experiment: Experiment, layout: Layout, sources: Path) -> list[Check]:
     """Every check of the experiment on this machine. ``sources`` holds the user's files: a workspace that does not
     exist yet will copy them."""
-    shape = shape_of(experiment, layout)
+    policy = [*_base_policy(experiment, layout, sources)]
+    shape = None if any(check.health is Health.REFUSED for check in policy) else shape_of(experiment, layout)
     machine = [*_packages(experiment), *_devices(experiment), *_memory(experiment, shape)]
     machine += _disk(experiment, layout, shape)
     return [
         *machine,
         *_endpoints(experiment),
-        *_base_policy(experiment, layout, sources),
+        *policy,
         *_problems(experiment, layout, sources),
     ]
 
@@ -172,18 +175,38 @@ def _probe(what: str, url: str, key: str, mend: str) -> Check:
 
 def _base_policy(experiment: Experiment, layout: Layout, sources: Path) -> Iterator[Check]:
     if (layout.base / "policy" / "config.json").exists():
-        yield Check("base policy", Health.OK, "prepared")
+        yield _looked_at("base policy", layout.base / "policy", experiment, "prepared")
         return
     policy = experiment.prepare.policy if isinstance(experiment.prepare, FilesPrepare) else None
     if isinstance(policy, HubPolicy):
-        otherwise = "or put its folder into data/sources/ (type: folder)"
-        yield _hub(f"base policy {policy.id}", f"models/{policy.id}", otherwise)
+        what, otherwise = f"base policy {policy.id}", "or put its folder into data/sources/ (type: folder)"
+        found = _hub(what, f"models/{policy.id}", otherwise)
+        yield _looked_at(what, folder, experiment, found.found) if (folder := _downloaded(policy)) else found
     elif isinstance(policy, FolderPolicy):
-        folder = sources / policy.path
-        there = (folder / "config.json").exists()
-        yield Check("base policy", Health.OK if there else Health.FAILED, str(folder), "put the model's folder there")
+        yield _looked_at("base policy", sources / policy.path, experiment, str(sources / policy.path))
     else:
         yield Check("base policy", Health.OK, "made or unpacked here by prepare")
+
+
+def _looked_at(what: str, folder: Path, experiment: Experiment, found: str) -> Check:
+    """As `prepare` looks at it, every value of the weights included."""
+    from p2o_core.policy_check import check_policy
+
+    try:
+        check_policy(folder, (experiment.rollout.prompt, experiment.evaluate.prompt))
+    except BadInput as error:
+        wrong, _, mend = str(error).partition(" Mend: ")
+        return Check(what, Health.REFUSED, wrong, mend)
+    return Check(what, Health.OK, found)
+
+
+def _downloaded(policy: HubPolicy) -> Path | None:
+    """The model's folder in the hub's cache, if all of it is there."""
+    try:
+        folder = policy.folder(offline=True)
+    except BadInput:
+        return None
+    return folder if any(folder.glob("*.safetensors")) else None
 
 
 def _problems(experiment: Experiment, layout: Layout, sources: Path) -> Iterator[Check]:

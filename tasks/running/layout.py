@@ -50,7 +50,8 @@ class Layout:
         return self.workspace / "data" / "units" / self.experiment
 
     def rejected(self, iteration: int) -> Path:
-        """Rollouts whose numbers stopped an update, for inspection."""
+        """Rollouts whose numbers stopped an update, for inspection; completions that stopped another stage lie beside
+        them."""
         return self.workspace / "data" / "rejected" / self.experiment / str(iteration) / "rollouts.parquet"
 
     @property

@@ -16,6 +16,7 @@ from tasks.running.datasets import check_unchanged
 from tasks.running.journal import Journal
 from tasks.running.layout import Layout
 from tasks.running.manifests import SCHEMA_VERSION, Manifest, check_input, manifest_path
+from tasks.running.rejected import stopped_at_nan
 from tasks.running.runtime import Runtime
 from tasks.running.stage import Stage, StageIO
 from tasks.running.storage import storage_errors
@@ -94,8 +95,10 @@ def _run(
         progress=progress,
     )
     _settle_torch(stage, experiment.threads)
+    nan = layout.rejected(iteration).with_name(f"{stage.name}.parquet")
     try:
-        stage.run(io)
+        with stopped_at_nan(nan, f"iteration {iteration}, {stage.name}"):
+            stage.run(io)
         if stage.name == "prepare":  # dvc repro has deleted what check_unchanged would have compared before
             check_unchanged(experiment, layout, {path.name: path for path in io.outputs.values()})
         _publish(stage, io, params, input_digests, folder)

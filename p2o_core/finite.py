@@ -1,0 +1,50 @@
+"""A policy that has turned to NaN or infinity is noticed where it happens, not iterations later."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from p2o_core.groups import Group, Rollout
+from p2o_core.numerics import NotFinite
+
+
+class WeightsNotFinite(NotFinite):
+    """A weight is NaN or infinite. ``rollouts`` are those of the step that did it, or of the whole update before
+    its first."""
+
+    def __init__(self, name: str, rollouts: Sequence[Rollout]) -> None:
+        super().__init__("weights", rollouts)
+        ids = ", ".join(dict.fromkeys(rollout.problem_id for rollout in rollouts))
+        self.args = (
+            f"weights not finite, first in {name}, at {len(rollouts)} rollouts ({ids[:200]}); the weights were not changed "
+            "on disk",
+        )
+
+
+def check_start(parameters: Mapping[str, torch.Tensor], groups: Sequence[Group]) -> None:
+    """What an update starts from, also when no group carries a signal and nothing else would look: finite weights,
+    and finite log-probs from the engine.
+
+    Raises:
+        NotFinite: with the rollouts that show it.
+    """
+    rollouts = [rollout for group in groups for rollout in group]
+    if broken := [r for r in rollouts if not all(map(math.isfinite, r.sampling_logps))]:
+        raise NotFinite("sampling log-probs", broken)
+    check_parameters(parameters, rollouts)
+
+
+@torch.no_grad()
+def check_parameters(parameters: Mapping[str, torch.Tensor], rollouts: Sequence[Rollout]) -> None:
+    """Every value finite; one pass over the weights, next to nothing beside a backward pass.
+
+    Raises:
+        WeightsNotFinite: naming the first parameter that is not.
+    """
+    ends = {name: torch.stack(torch.aminmax(p)).float() for name, p in parameters.items() if p.numel()}
+    if not ends or bool(torch.isfinite(torch.stack(list(ends.values()))).all()):  # one answer from the device
+        return
+    raise WeightsNotFinite(next(name for name, end in ends.items() if not torch.isfinite(end).all()), rollouts)

@@ -1,0 +1,31 @@
+"""A policy that gives no numbers any more ends its run: the rows are kept, the error is typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from p2o_core.engines.base import PolicyNotFinite
+from p2o_core.schemas import write_rows
+from p2o_core.types import Completion
+from tasks.health import TrainingStopped
+
+
+@contextmanager
+def stopped_at_nan(path: Path, where: str) -> Iterator[None]:
+    """Around whatever samples. ``path``: the parquet file for the completions; ``where``: iteration and stage.
+
+    Raises:
+        TrainingStopped: an engine raised PolicyNotFinite.
+    """
+    try:
+        yield
+    except PolicyNotFinite as error:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_rows(path, error.completions, Completion)
+        raise TrainingStopped(
+            f"{where}: {error}: the policy's weights or logits are no numbers. The rows are in {path}. Mend: go back "
+            "to the last iteration whose policy gives answers (delete those after it) and lower "
+            "distill.learning_rate; should the base policy be meant, `p2o doctor` looks at its weights."
+        ) from error

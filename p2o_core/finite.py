@@ -19,8 +19,8 @@ class WeightsNotFinite(NotFinite):
         super().__init__("weights", rollouts)
         ids = ", ".join(dict.fromkeys(rollout.problem_id for rollout in rollouts))
         self.args = (
-            f"weights not finite, first in {name}, at {len(rollouts)} rollouts ({ids[:200]}); the weights were not changed "
-            "on disk",
+            f"weights not finite, first in {name}, at {len(rollouts)} rollouts ({ids[:200]}); the weights were "
+            "not changed on disk",
         )
 
 

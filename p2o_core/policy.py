@@ -106,8 +106,8 @@ class Policy:
             return
         for config in self.model.peft_config.values():
             config.base_model_name_or_path = BASE_NAME
-            if not isinstance(config.target_modules, str):  # a set of names, in another order in every process
-                config.target_modules = sorted(config.target_modules)
+            if isinstance(config, LoraConfig) and isinstance(config.target_modules, set):
+                config.target_modules = sorted(config.target_modules)  # a set's order differs from process to process
         # embeddings are not trained; "auto" would look BASE_NAME up on the hub to find that out
         self.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # peft's model card names paths of this machine

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers import logging as transformers_logging
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import (
@@ -28,8 +28,7 @@ from p2o_core.weight_check import AGAIN, check_weights
 
 CONFIG, TOKENIZER_CONFIG, ADAPTER = "config.json", "tokenizer_config.json", "adapter_config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
-GIVEN = ("input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep")
-"""What trainer and embedded engine pass to a model."""
+CACHE = "past_key_values"
 SAMPLE = "What is 12 + 30?"
 
 
@@ -74,7 +73,9 @@ def _check_config(folder: Path) -> None:
     """Whether the folder holds a whole causal model that transformers knows by itself."""
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing is there"
-        raise BadInput(f"{folder}: no Hugging Face model folder ({found}). Mend: correct prepare.policy in params.yaml.")
+        raise BadInput(
+            f"{folder}: no Hugging Face model folder ({found}). Mend: correct prepare.policy in params.yaml."
+        )
     if (folder / ADAPTER).exists():
         raise BadInput(
             f"{folder / ADAPTER}: this is a LoRA adapter, not a model. Mend: merge it into its base "
@@ -83,8 +84,10 @@ def _check_config(folder: Path) -> None:
         )
     path = folder / CONFIG
     if not path.exists():
-        raise BadInput(f"{path}: no such file, so no Hugging Face model folder. Mend: correct prepare.policy, or copy "
-                       "the whole model there.")
+        raise BadInput(
+            f"{path}: no such file, so no Hugging Face model folder. Mend: correct prepare.policy, or copy "
+            "the whole model there."
+        )
     config = read_object(path)
     _check_code(path, config)
     if (folder / TOKENIZER_CONFIG).exists():
@@ -147,10 +150,10 @@ def _tokenizer(folder: Path) -> Chat:
         ) from error
 
 
-def _shapes(folder: Path) -> PreTrainedModel:
+def _shapes(folder: Path) -> Any:
     """The model without its values, every tensor of it found in the files with the right shape."""
     with _contradictions(folder / CONFIG), _silent():
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(folder),
             device_map="meta",
             use_safetensors=True,
@@ -158,11 +161,23 @@ def _shapes(folder: Path) -> PreTrainedModel:
             ignore_mismatched_sizes=True,  # refused here, with their names
             output_loading_info=True,
         )
+    model, report = loaded
+    _check_report(report, folder)
+    if CACHE not in inspect.signature(model.forward).parameters:
+        raise BadInput(
+            f"{folder / CONFIG}: {type(model).__name__} takes no {CACHE}, which sampling needs. Mend: "
+            "take a transformer, not a recurrent model."
+        )
+    return model
+
+
+def _check_report(report: dict[str, Any], folder: Path) -> None:
+    """transformers' report on a loading: what it would make up is refused."""
     if report["missing_keys"]:
         names = sorted(report["missing_keys"])
         raise BadInput(
-            f"{folder}: the weights lack {len(names)} tensors that {CONFIG} asks for, first {names[0]!r}; they would be "
-            f"random. Mend: {AGAIN}, or correct {CONFIG}."
+            f"{folder}: the weights lack {len(names)} tensors that {CONFIG} asks for, first {names[0]!r}; they would "
+            f"be random. Mend: {AGAIN}, or correct {CONFIG}."
         )
     if report["mismatched_keys"]:
         name, found, asked = sorted(report["mismatched_keys"], key=lambda key: key[0])[0]
@@ -170,17 +185,9 @@ def _shapes(folder: Path) -> PreTrainedModel:
             f"{folder}: tensor {name!r} has shape {list(found)}, {CONFIG} asks for {list(asked)}. Mend: use the "
             f"{CONFIG} that belongs to these weights."
         )
-    given = inspect.signature(model.forward).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in given.values())
-    if not takes_any and (lacking := [name for name in GIVEN if name not in given]):
-        raise BadInput(
-            f"{folder / CONFIG}: {type(model).__name__} takes no {', '.join(lacking)}, which batches of prompts of "
-            "different lengths need. Mend: take a transformer."
-        )
-    return model
 
 
-def _check_vocabulary(chat: Chat, model: PreTrainedModel, folder: Path) -> None:
+def _check_vocabulary(chat: Chat, model: Any, folder: Path) -> None:
     """No token that a prompt or an end may need lies beyond the embedding."""
     rows = model.get_input_embeddings().weight.shape[0]
     vocabulary = chat.tokenizer.get_vocab()
@@ -188,7 +195,7 @@ def _check_vocabulary(chat: Chat, model: PreTrainedModel, folder: Path) -> None:
         raise BadInput(
             f"{folder / 'tokenizer.json'}: field 'added_tokens': {', '.join(map(repr, strangers[:4]))} have ids from "
             f"{vocabulary[strangers[0]]} on, the embedding has {rows} rows: a text with one of them would end the run. "
-            "Mend: take them out (a special token in tokenizer_config.json that the vocabulary lacks is added as well), "
+            "Mend: take them out (special tokens of tokenizer_config.json that the vocabulary lacks are added too), "
             "or resize the embedding (model.resize_token_embeddings(len(tokenizer))) and train the new rows."
         )
     for name in STOP_FILES:

@@ -100,8 +100,8 @@ class Chat:
         except Exception as error:  # a template fails in any way that an expression can
             raise BadInput(
                 f"{self.tokenizer.name_or_path}: the chat_template fails on prompt style {style!r} "
-                f"({type(error).__name__}: {str(error)[:200]}). Mend: correct chat_template.jinja, or choose a style that "
-                "it takes (rollout.prompt, evaluate.prompt): qwen25-math has a system message, the others have none."
+                f"({type(error).__name__}: {str(error)[:200]}). Mend: correct chat_template.jinja, or choose a style "
+                "that it takes (rollout.prompt, evaluate.prompt): only qwen25-math has a system message."
             ) from error
 
     def decode(self, token_ids: Sequence[int]) -> str:

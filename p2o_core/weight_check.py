@@ -85,7 +85,7 @@ def _opened(path: Path) -> Iterator[Any]:
         if start.read(len(LFS)) == LFS:
             raise BadInput(f"{path}: a pointer of Git LFS, not the weights. Mend: `git lfs pull` in that folder.")
     try:
-        with safe_open(path, framework="pt") as stream:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as stream:
             yield stream
     except SafetensorError as error:
         raise BadInput(f"{path}: no whole safetensors file ({error}). Mend: {AGAIN}.") from error

@@ -14,12 +14,19 @@ from p2o_core.config import ServerEngineConfig
 
 MAY_PASS = (408, 409, 425, 429)
 """Statuses that say "later" rather than "never"; so do all from 500 on."""
+NO_NUMBERS = "Out of range float values are not JSON compliant"
+"""What Python's JSON says of NaN and infinity."""
 PROBED = 5
 """Likeliest tokens asked for when two are needed: tokens with the same text, parts of a character, count once."""
 
 
 class EngineUnavailable(RuntimeError):
     """No server could answer; the message names them and what they said last."""
+
+
+class NoNumbers(Exception):
+    """A log-prob of the answer is NaN or infinite, which vLLM's JSON cannot say (it answers 400): the policy's fault,
+    the same on every server."""
 
 
 class AttemptFailed(Exception):
@@ -74,6 +81,7 @@ class Server:
         Raises:
             AttemptFailed: try again, here or elsewhere.
             EngineUnavailable: the server refused the request for good.
+            NoNumbers: the policy gives NaN.
         """
         choice = await self._post(body)
         try:
@@ -119,6 +127,8 @@ class Server:
                 raise AttemptFailed("junk", self._quoted(response.text), unwell=False) from error
             return choice
         said = self._quoted(response.text)
+        if NO_NUMBERS in response.text:
+            raise NoNumbers(f"{self.url}: {said}")
         if status in MAY_PASS or status >= 500 or status == httpx.codes.NOT_FOUND:  # not found: it lost our adapter
             raise AttemptFailed(f"http_{status}", said, unwell=status == httpx.codes.NOT_FOUND)
         raise EngineUnavailable(f"{self.url} refused a request for good, status {status}: {said}")

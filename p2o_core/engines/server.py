@@ -21,8 +21,8 @@ from typing import Any
 import httpx
 
 from p2o_core.config import ServerEngineConfig
-from p2o_core.engines.base import RolloutRequest, Sampling, check_sampled, point_mass
-from p2o_core.engines.connection import AttemptFailed, EngineUnavailable, Server, api_key
+from p2o_core.engines.base import PolicyNotFinite, RolloutRequest, Sampling, check_sampled, point_mass
+from p2o_core.engines.connection import Answer, AttemptFailed, EngineUnavailable, NoNumbers, Server, api_key
 from p2o_core.engines.serving import BASE_MODEL
 from p2o_core.policy import ADAPTER_CONFIG
 from p2o_core.prompts import Chat
@@ -122,7 +122,10 @@ class _Batch:
                 task.cancel()
             await asyncio.gather(finished, *workers, return_exceptions=True)
             for task in done - {finished}:
-                task.result()  # a worker only ever ends by an error
+                try:
+                    task.result()  # a worker only ever ends by an error
+                except NoNumbers as error:  # its row has no answer to show
+                    raise PolicyNotFinite([self._completion(0, Answer((), (), truncated=True))]) from error
         return check_sampled([self.answers[index] for index in range(len(self.rows))])
 
     async def _work(self, server: Server) -> None:
@@ -189,7 +192,9 @@ class _Batch:
         }
 
     async def _ask(self, server: Server, index: int) -> Completion:
-        answer = await server.complete(self._body(index))
+        return self._completion(index, await server.complete(self._body(index)))
+
+    def _completion(self, index: int, answer: Answer) -> Completion:
         request, sample = self.rows[index]
         return Completion(
             problem_id=request.problem_id,

@@ -104,3 +104,31 @@ def test_numbers_that_are_none_name_their_rows(base_folder: Path, bad: str) -> N
         assert [rollout.problem_id for rollout in raised.value.rollouts] == [groups[2][1].problem_id]
     else:
         assert raised.value.rollouts
+
+
+@pytest.mark.parametrize("bad", ["sampling_logps", "weights"])
+def test_a_policy_of_nan_is_noticed_without_any_signal(base_folder: Path, bad: str) -> None:
+    """Every answer is wrong then, so no group has a signal and nothing else would look."""
+    policy = Policy.create(base_folder, FullPolicy(), seed=0)
+    groups = [[replace(rollout, reward=0.0) for rollout in group] for group in mixed_groups(policy)]
+    if bad == "weights":
+        with torch.no_grad():
+            list(policy.trainable_parameters().values())[-1][-1] = float("nan")
+    else:
+        groups[1][0] = replace(groups[1][0], sampling_logps=(float("nan"),) * len(groups[1][0].completion_ids))
+    with pytest.raises(NotFinite, match="weights were not changed") as raised:
+        update_policy(policy, PolicyOptimizer(policy, SETTINGS), groups, SETTINGS, temperature=1.0, seed=4)
+    expected = [groups[1][0]] if bad == "sampling_logps" else [rollout for group in groups for rollout in group]
+    assert raised.value.rollouts == expected
+
+
+def test_weights_that_the_last_step_spoils_are_noticed(base_folder: Path) -> None:
+    """No later step would look at their log-probs."""
+    policy = Policy.create(base_folder, FullPolicy(), seed=0)
+    too_far = {"groups_per_minibatch": 64, "learning_rate": 3e37, "weight_decay": 11.0, "warmup_steps": 0}
+    settings = SETTINGS.model_copy(update=too_far)  # weights of 1, of the norms, go beyond float32
+    with pytest.raises(NotFinite, match=r"weights not finite, first in model\.") as raised:
+        update_policy(
+            policy, PolicyOptimizer(policy, settings), mixed_groups(policy), settings, temperature=1.0, seed=4
+        )
+    assert raised.value.rollouts

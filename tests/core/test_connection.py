@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from p2o_core.config import ServerEngineConfig
-from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.base import PolicyNotFinite, RolloutRequest, Sampling
 from p2o_core.engines.connection import EngineUnavailable
 from p2o_core.engines.server import ServerEngine
 from tests.loopback import Reply, Request, served
+from tests.policies import GENERATION, set_fields
 
 JUNK = [{}, {"logprobs": None}, {"logprobs": {"top_logprobs": []}}, {"logprobs": {"top_logprobs": [{"\ufffd": -1.0}]}}]
 
@@ -25,3 +27,44 @@ def test_junk_for_log_probs(base_folder: Path, choice: dict[str, object]) -> Non
         engine = ServerEngine(base_folder, base_folder, ServerEngineConfig(urls=(url,), patience_s=0.5))
         with pytest.raises(EngineUnavailable, match=r"junk: .* in the log-probs"):
             engine.generate([RolloutRequest("p", "q", "", (0,), 0)], Sampling(1.0, 4))
+
+
+def test_a_policy_of_nan_is_the_policy_s_fault(base_folder: Path) -> None:
+    """vLLM 0.32 answers 400 so when a log-prob is NaN: no server would do better, so nothing is tried again."""
+    said = {"message": "Out of range float values are not JSON compliant", "type": "BadRequestError", "code": 400}
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Reply:
+        asked.append(request)
+        if request.path == "/health":
+            return Reply(200)
+        return Reply(400, json.dumps({"error": said}).encode())
+
+    with served(answer) as url:
+        engine = ServerEngine(base_folder, base_folder, ServerEngineConfig(urls=(url,)))
+        with pytest.raises(PolicyNotFinite) as raised:
+            engine.generate([RolloutRequest("p", "q", "", (0,), 0)], Sampling(1.0, 4))
+    assert [completion.problem_id for completion in raised.value.completions] == ["p"]
+    assert len(asked) == 2
+
+
+def test_servers_are_told_every_end(base_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(base_folder, tmp_path / "policy"))
+    set_fields(GENERATION, eos_token_id=[3, 7, 9])(folder)
+    bodies: list[dict] = []
+
+    def answer(request: Request) -> Reply:
+        if request.path == "/health":
+            return Reply(200)
+        bodies.append(json.loads(request.body))
+        logprobs = {"token_logprobs": [-0.5, -0.5], "top_logprobs": [{"a": -0.1, "b": -0.1}]}
+        choice = {"token_ids": [12, 9], "logprobs": logprobs, "finish_reason": "stop"}
+        return Reply(200, json.dumps({"choices": [choice]}).encode())
+
+    with served(answer) as url:
+        engine = ServerEngine(folder, folder, ServerEngineConfig(urls=(url,)))
+        (completion,) = engine.generate([RolloutRequest("p", "q", "", (0,), 0)], Sampling(1.0, 4))
+    assert {tuple(body["stop_token_ids"]) for body in bodies} == {(3, 7, 9)}
+    assert completion.token_ids == (12, 9)
+    assert not completion.truncated
+    assert completion.text == engine.chat.tokenizer.decode([12]), "9 ends it here, though it is a word"

@@ -140,5 +140,3 @@ def test_a_policy_that_gives_no_numbers_is_no_set_of_hard_problems(
         request.problem_id for request in REQUESTS for _ in request.samples
     ]
     assert all(len(completion.token_ids) == 1 for completion in raised.value.completions)
-
-

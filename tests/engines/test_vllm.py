@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pytest
 import torch
 
 from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig, VllmEngineConfig
-from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.engines.base import PolicyNotFinite, RolloutEngine, RolloutRequest, Sampling
 from p2o_core.policy import Batch, Policy
 from p2o_core.types import Completion
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.runtime import Runtime
 from tests.engines.conftest import LORA, moved_adapter
+from tests.policies import GENERATION, UP, set_fields, set_value
 
 pytest.importorskip("vllm", reason="the vllm extra is not installed: `make vllm`")
 
@@ -54,6 +56,25 @@ def check_logps(policy: Policy, completions: list[Completion]) -> None:
         ours = trainer_logps(policy, completion, request)
         torch.testing.assert_close(torch.tensor(completion.logps), ours, atol=1e-3, rtol=0)
         assert completion.truncated == (completion.token_ids[-1] != policy.chat.eos_id)
+
+
+def test_every_end_of_sequence_token_ends(served_base: Path, tmp_path: Path) -> None:
+    """Those of generation_config.json too; and a policy of NaN is typed, not a set of hard problems."""
+    several, broken = (Path(shutil.copytree(served_base, tmp_path / name)) for name in ("several", "broken"))
+    set_fields(GENERATION, eos_token_id=[3, *range(20, 60)])(several)
+    set_value(UP, float("nan"))(broken)
+    with Runtime() as runtime:
+        engine = runtime.engine(several, several, experiment(FullPolicy()))
+        completions = engine.generate(REQUESTS, SAMPLING)
+        stops = {3, *range(20, 60)}
+        assert len({completion.token_ids[-1] for completion in completions} & stops) > 2
+        for completion in completions:
+            assert not stops & set(completion.token_ids[:-1])
+            assert completion.truncated == (completion.token_ids[-1] not in stops)
+        engine = runtime.engine(broken, several, experiment(FullPolicy()))
+        for temperature in (1.0, 0.0):
+            with pytest.raises(PolicyNotFinite, match="p0, p1"):
+                engine.generate(REQUESTS, Sampling(temperature, 4))
 
 
 def texts(engine: RolloutEngine) -> list[tuple[int, ...]]:

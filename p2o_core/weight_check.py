@@ -1,7 +1,7 @@
 """A model's weights on disk, looked at before anything is paid for: are they all there, and are they numbers?
 
-Only safetensors are read: a pickle (``.bin``, ``.pt``) may run any code. Values are read slice by slice, so that memory
-does not grow with the model; a processor looks at some 2 GB a second.
+Only safetensors are read: a pickle (``.bin``, ``.pt``) may run any code. Values are looked at slice by slice in the
+mapped file, whose pages the system takes back when it needs them; a processor is faster at it than a disk.
 """
 
 from __future__ import annotations

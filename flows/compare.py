@@ -24,25 +24,25 @@ from tasks.comparison import FILE as COMPARISON_FILE
 from tasks.comparison import Arm, Comparison, arm_experiment, arm_layout, arms_of, is_done, load_comparison
 from tasks.evidence.page import write_report
 from tasks.running.layout import home
-from tasks.running.lock import WORKSPACE_LOCK, alone, command
+from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
 
 _recording = threading.Lock()
 """DVC and MLflow are told of one finished arm at a time."""
 
 
-def compare(workspace: Path, jobs: int) -> None:
-    """Run every arm that is not done, ``jobs`` at a time, and write the report."""
+def compare(workspace: Path, jobs: int, *, wait: bool = False) -> None:
+    """Run every arm that is not done, ``jobs`` at a time, and write the report. ``wait`` for another run to end."""
     runner: ThreadPoolTaskRunner = ThreadPoolTaskRunner(max_workers=jobs)
-    comparing.with_options(task_runner=runner)(str(workspace))  # type: ignore[arg-type]
+    comparing.with_options(task_runner=runner)(str(workspace), wait)  # type: ignore[arg-type]
 
 
 @flow(name="compare")
-def comparing(workspace: str) -> State | None:
+def comparing(workspace: str, wait: bool = False) -> State | None:
     """A comparison in its workspace: bases first, then arms, then the report."""
     root = Path(workspace)
 
     def work() -> None:
-        with alone(root / WORKSPACE_LOCK, command()):
+        with file_lock(root / WORKSPACE_LOCK, command(), wait=wait):
             _compare(root)
 
     return until_cancelled(work)

@@ -13,19 +13,26 @@ from flows.workspace import share_cache
 from p2o_core.schemas import BadInput
 from tasks.comparison import FILE, Arm, Comparison, arm_experiment, arm_layout, arms_of, check_comparison
 from tasks.running.layout import home as home_of
-from tasks.running.lock import WORKSPACE_LOCK, alone, command
+from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
 
 ENTRIES = Path("recipes") / "comparisons.yaml"
 
 
 def open_comparison(
-    start: Path, name: str, *, quick: bool = False, seeds: int | None = None, iterations: int | None = None
+    start: Path,
+    name: str,
+    *,
+    quick: bool = False,
+    seeds: int | None = None,
+    iterations: int | None = None,
+    wait: bool = False,
 ) -> Path:
     """``experiments/compare-<name>`` (or ``-quick``), created or found again. With ``iterations`` all arms do as many,
     whatever they cost; otherwise they stop at equal tokens.
 
     Raises:
-        BadInput: no such entry, an unknown arm or parameter; before anything is written.
+        BadInput: no such entry, an unknown arm or parameter; before anything is written. Or another process is at
+            work there (with ``wait`` its end is waited for).
     """
     home = home_of(start)
     entries = yaml.safe_load((home / ENTRIES).read_text())
@@ -41,7 +48,7 @@ def open_comparison(
 
     suffix = "-quick" * quick + "-iterations" * (iterations is not None)
     workspace = home / "experiments" / f"compare-{name}{suffix}"
-    with alone(workspace / WORKSPACE_LOCK, command()):
+    with file_lock(workspace / WORKSPACE_LOCK, command(), wait=wait):
         _fill(workspace, home, comparison, params)
     return workspace
 

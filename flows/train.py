@@ -20,7 +20,7 @@ from tasks.registry import STAGES, plan
 from tasks.report import experiment_rows
 from tasks.running.datasets import check_unchanged
 from tasks.running.layout import Layout
-from tasks.running.lock import WORKSPACE_LOCK, alone, command
+from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
 from tasks.running.runner import StageRun, check_parameters, is_fresh, run_stage
 from tasks.running.runtime import Runtime
 from tasks.tracking.tracker import Tracker
@@ -47,7 +47,7 @@ def train(
     root = Path(workspace).resolve()
 
     def work() -> None:
-        with alone(root / WORKSPACE_LOCK, command(), wait=wait):
+        with file_lock(root / WORKSPACE_LOCK, command(), wait=wait):
             _train(root, iterations, run_cache)
 
     return until_cancelled(work)

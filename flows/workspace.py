@@ -22,7 +22,7 @@ from tasks.parameters.arms import apply_settings, arm_settings
 from tasks.parameters.experiment import PARAMS_FILE, Experiment, chain, check_experiment, load_experiment
 from tasks.registry import STAGES
 from tasks.running.layout import Layout, home
-from tasks.running.lock import WORKSPACE_LOCK, alone, command
+from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
 
 NOT_RECIPES = ("arms", "comparisons", "machines", "models")
 """Files of recipes/ that are no experiment."""
@@ -125,7 +125,7 @@ def _derive(workspace: Path, start: Path, content: dict[str, Any], wait: bool) -
     # refuses wrong overrides before anything is written
     experiment = check_experiment(_yaml(content), name=f"{start / PARAMS_FILE} with the overrides asked for")
     _spell_out(content, experiment)
-    with alone(workspace / WORKSPACE_LOCK, command(), wait=wait):
+    with file_lock(workspace / WORKSPACE_LOCK, command(), wait=wait):
         _fill(workspace, start, content)
     return workspace
 

@@ -20,8 +20,9 @@ from tasks.problems.sources import ProblemSource, load_source
 from tasks.problems.tables import is_table
 from tasks.running.journal import Journal, JournaledEngine, JournaledVerifier
 from tasks.running.layout import Layout
-from tasks.running.lock import alone, command
 from tasks.running.rejected import stopped_at_nan
+
+from tasks.running.lock import command, file_lock
 from tasks.running.runtime import Runtime
 from tasks.running.storage import storage_errors
 
@@ -66,7 +67,7 @@ def evaluate_benchmarks(
         raise BadInput(f"{policy}: no policy of iteration {iteration}. Mend: `p2o run` first, or another --iteration.")
     problems = _problems(sources, layout)
     folder = layout.evaluations / str(iteration) / _digest(experiment, policy, base, problems, settings)
-    with storage_errors(folder), alone(folder / ".lock", command(), wait=True):
+    with storage_errors(folder), file_lock(folder / ".lock", command(), wait=True):
         if not (folder / METRICS).exists():
             nan = layout.rejected(iteration).with_name("benchmarks.parquet")
             with stopped_at_nan(nan, f"iteration {iteration}, benchmarks"):

@@ -24,7 +24,7 @@ from tasks.parameters.experiment import Experiment, chain, check_experiment
 from tasks.registry import STAGES, plan
 from tasks.report import iteration_row
 from tasks.running.layout import Layout, home
-from tasks.running.lock import alone, command
+from tasks.running.lock import command, file_lock
 from tasks.running.manifests import MANIFEST_SUFFIX
 from tasks.running.runner import is_fresh, run_stage
 from tasks.running.runtime import Runtime
@@ -145,7 +145,7 @@ def run_arm(
 
     Returns what it writes to ``arm.json``: iterations, tokens, and the digests by which it is found done.
     """
-    with alone(layout.run.parent / f".{layout.run.name}.lock", command(), wait=True), Runtime() as runtime:
+    with file_lock(layout.run.parent / f".{layout.run.name}.lock", command(), wait=True), Runtime() as runtime:
         done, spent = 0, 0
         for stage, iteration in plan(experiment.last_iteration):
             if stage.name == "report":
@@ -186,7 +186,7 @@ def run_named(workspace: Path, arm: Arm) -> Iterator[str]:
 
 def prepare_world(experiment: Experiment, layout: Layout) -> bool:
     """Problems and base policy of a world, once for all its arms. Returns whether there was anything to do."""
-    with alone(layout.base.parent / ".base.lock", command(), wait=True):
+    with file_lock(layout.base.parent / ".base.lock", command(), wait=True):
         if is_fresh(STAGES["prepare"], experiment, layout, 0):
             return False
         with Runtime() as runtime:

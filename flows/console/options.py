@@ -14,6 +14,7 @@ Workspace = Annotated[Path, typer.Option(help="Folder with params.yaml and dvc.y
 Recipe = Annotated[str | None, typer.Option(help="A name in recipes/, or a file like params.yaml.")]
 ArmName = Annotated[str | None, typer.Option(help="p2o or grpo (recipes/arms.yaml).")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="rollout.samples=4; repeatable.")]
+Wait = Annotated[bool, typer.Option(help="For another run in the same workspace to end.")]
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

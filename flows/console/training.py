@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.console.options import ArmName, Recipe, Settings, Workspace, parse_settings
+from flows.console.options import ArmName, Recipe, Settings, Wait, Workspace, parse_settings
 from flows.settings import MLFLOW_PORT, PREFECT_PORT, prepare_environment
 from p2o_core.schemas import BadInput
 
@@ -25,7 +25,7 @@ def run(
     iterations: Annotated[int | None, typer.Option(help="Stop after this many.")] = None,
     set_: Settings = None,
     run_cache: Annotated[bool, typer.Option(help="Let DVC restore what was computed before.")] = True,
-    wait: Annotated[bool, typer.Option(help="For another run in the same workspace to end.")] = False,
+    wait: Wait = False,
 ) -> None:
     """Train. Another arm, seed or setting than params.yaml's gets a workspace of its own under experiments/."""
     prepare_environment(workspace)
@@ -62,13 +62,14 @@ def stage(
     ],
     iteration: Annotated[int, typer.Option("--iteration", "-i", help="Iteration, from 1; 0 is before training.")] = 0,
     workspace: Workspace = Path("."),
+    wait: Wait = False,
 ) -> None:
     """Run one stage as dvc.yaml does."""
     prepare_environment(workspace)
     from tasks.parameters.experiment import load_experiment
     from tasks.registry import STAGES
     from tasks.running.layout import Layout
-    from tasks.running.lock import WORKSPACE_LOCK, alone, command
+    from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
     from tasks.running.runner import run_stage
     from tasks.running.runtime import Runtime
 
@@ -77,7 +78,7 @@ def stage(
     root = workspace.resolve()
     experiment = load_experiment(root / "params.yaml")
     layout = Layout(root, experiment.experiment)
-    with alone(root / WORKSPACE_LOCK, command()), Runtime() as runtime:
+    with file_lock(root / WORKSPACE_LOCK, command(), wait=wait), Runtime() as runtime:
         took = run_stage(STAGES[name], experiment, layout, iteration, runtime)
     if name in ("evaluate", "report"):
         from flows.track import say
@@ -95,17 +96,18 @@ def compare(
     iterations: Annotated[int | None, typer.Option(help="Stop at so many iterations, not at equal tokens.")] = None,
     jobs: Annotated[int, typer.Option(help="Arms side by side; one core each.")] = max(1, os.cpu_count() or 1),
     workspace: Workspace = Path("."),
+    wait: Wait = False,
 ) -> None:
     """Run arms × seeds of a recipe at equal generated tokens, and report. Start it again to go on after a kill."""
     prepare_environment(workspace)
     from flows.comparison_workspace import open_comparison
 
-    root = open_comparison(workspace, recipe, quick=quick, seeds=seeds, iterations=iterations)
+    root = open_comparison(workspace, recipe, quick=quick, seeds=seeds, iterations=iterations, wait=wait)
     from flows.compare import compare as run_comparison
     from flows.ends import flow_ends
 
     with flow_ends():
-        run_comparison(root, jobs)
+        run_comparison(root, jobs, wait=wait)
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
@@ -10,60 +9,59 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from p2o_core.schemas import BadInput
+from filelock import FileLock, Timeout
+
+from p2o_core.schemas import BadInput, write_json
 from tasks.running.storage import storage_errors
 
 WORKSPACE_LOCK = ".p2o.lock"
 
 
 @contextmanager
-def alone(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock file ``path`` while the block runs; ``what`` is told to others who want it.
+def file_lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock ``path`` while the block runs; ``what`` is told to others who want it.
+
+    The empty file ``path`` stays: deleted, it would let two in, one on the old file and one on a new one. Beside it,
+    ``<path>.json`` says who holds it and goes with the block (after a kill with the next holder).
 
     Raises:
         BadInput: another process holds it, and ``wait`` is off; the message says which, since when, doing what.
     """
+    lock = FileLock(path)
     with storage_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = _locked(path, wait)
-    with stream:
-        _sign(stream, what)
         try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _locked(path: Path, wait: bool) -> IO[str]:
-    """The file, locked. One that its last holder deleted meanwhile is let go: locked is what lies there."""
-    while True:
-        stream = path.open("a+")  # not truncated by opening it: the holder's words stay readable
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.close()
+            lock.acquire(blocking=wait)
+        except Timeout:
             raise BadInput(f"{path.parent}: {holder(path)}. Mend: wait for it, --wait, or stop it.") from None
-        if path.exists() and path.stat().st_ino == os.fstat(stream.fileno()).st_ino:
-            return stream
-        stream.close()
+    try:
+        with storage_errors(path.parent):
+            _sign(path, what)
+        yield
+    finally:
+        words(path).unlink(missing_ok=True)
+        lock.release()
+
+
+def words(path: Path) -> Path:
+    """The file that says who holds the lock ``path``."""
+    return path.with_name(f"{path.name}.json")
 
 
 def holder(path: Path) -> str:
     """In words: who holds the lock."""
     try:
-        said: dict[str, Any] = json.loads(path.read_text())
+        said: dict[str, Any] = json.loads(words(path).read_text())
         return f"process {said['pid']} ({said['what']}) has been at work here since {said['since']}"
     except (OSError, ValueError, KeyError):
         return "another process is at work here"
 
 
-def _sign(stream: IO[str], what: str) -> None:
-    stream.truncate(0)
+def _sign(path: Path, what: str) -> None:
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    stream.write(json.dumps({"pid": os.getpid(), "what": what, "since": since}) + "\n")
-    stream.flush()
+    write_json(words(path), {"pid": os.getpid(), "what": what, "since": since})
 
 
 def command() -> str:

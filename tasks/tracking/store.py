@@ -12,7 +12,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 from mlflow import MlflowClient
 
 from tasks.running.layout import home
-from tasks.running.lock import alone
+from tasks.running.lock import file_lock
 
 SQLITE = "sqlite:///"
 
@@ -28,7 +28,7 @@ def make_store(uri: str) -> None:
     path = Path(uri.removeprefix(SQLITE))
     if not uri.startswith(SQLITE) or path.exists():
         return
-    with alone(path.with_name(f".{path.name}.lock"), "making MLflow's store", wait=True):
+    with file_lock(path.with_name(f".{path.name}.lock"), "making MLflow's store", wait=True):
         if path.exists():  # another process made it meanwhile
             return
         folder = path.with_name(f".{path.name}.draft")  # with SQLite's journal, which must not meet another file

@@ -18,7 +18,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.states import Cancelling, StateType
 
-from tasks.running.lock import alone, holder
+from tasks.running.lock import file_lock, holder, words
 from tests.platform.servers import prefect_server
 from tests.platform.test_doors import digests
 from tests.platform.workspace import Workspace, environment
@@ -66,16 +66,17 @@ def units(root: Path) -> list[Path]:
 
 
 def test_the_second_run_says_who_is_at_work(copy: Workspace) -> None:
+    """The advice it gives, --wait, is one that every command that may be refused takes."""
     copy.sh("rm -r data/runs/tiny/2 data/reports")
     first = started(copy, "p2o run --no-run-cache", "first.log")
-    until(lambda: (copy.root / ".p2o.lock").exists() and (copy.root / ".p2o.lock").read_text(), 60, "no lock")
+    until(lambda: words(copy.root / ".p2o.lock").exists(), 60, "no lock")
     refused = copy.sh("p2o stage mine --iteration 1", check=False)
     assert refused.returncode == 2
     assert f"process {first.pid}" in refused.stderr
     assert "p2o run --no-run-cache" in refused.stderr
     assert "since" in refused.stderr
     assert "Mend" in refused.stderr
-    waiting = copy.sh("p2o run --wait", timeout=300)
+    waiting = copy.sh("p2o stage mine --iteration 1 --wait && p2o run --wait", timeout=300)
     assert first.wait(timeout=60) == 0
     assert "distill@2: up to date" in waiting.stdout, "it waited, and found all done"
 
@@ -83,10 +84,10 @@ def test_the_second_run_says_who_is_at_work(copy: Workspace) -> None:
 def test_a_lock_ends_with_its_process(copy: Workspace) -> None:
     first = started(copy, f"p2o run --no-run-cache {ENDLESS}", "first.log")
     (workspace,) = until(lambda: list((copy.root / "experiments").glob("*")), 60, "no workspace")
-    until(lambda: (workspace / ".p2o.lock").exists() and (workspace / ".p2o.lock").read_text(), 60, "no lock")
+    until(lambda: words(workspace / ".p2o.lock").exists(), 60, "no lock")
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    with alone(workspace / ".p2o.lock", "test"):
+    with file_lock(workspace / ".p2o.lock", "test"):
         assert str(os.getpid()) in holder(workspace / ".p2o.lock")
     assert "another process" in holder(workspace / ".p2o.lock"), "nobody is named when nobody is there"
 

@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.cancellation import until_cancelled
 from flows.display import console, stage_progress
 from flows.neighbours import Neighbours
-from flows.versioning import Versions, node
+from flows.versioning import PARAMETERS, Versions, node
 from p2o_core.schemas import BadInput, read_json
 from tasks.health import TrainingStopped, findings
 from tasks.parameters.experiment import Experiment, load_experiment
@@ -21,7 +21,7 @@ from tasks.report import experiment_rows
 from tasks.running.datasets import check_unchanged
 from tasks.running.layout import Layout
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
-from tasks.running.runner import StageRun, check_parameters, is_fresh, run_stage
+from tasks.running.runner import StageRun, check_parameters, is_fresh, run_stage, write_parameters
 from tasks.running.runtime import Runtime
 from tasks.tracking.tracker import Tracker
 
@@ -61,8 +61,11 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
             f"{root / 'params.yaml'}: field 'iterations' has 1 to {experiment.last_iteration}, {last} was asked for. "
             "Mend: ask for fewer, or extend the field."
         )
-    layout, versions, log = Layout(root, experiment.experiment), Versions(root), get_run_logger()
+    layout, log = Layout(root, experiment.experiment), get_run_logger()
     check_unchanged(experiment, layout)
+    write_parameters(experiment, layout)
+    versions = Versions(root)
+    versions.keep_current(PARAMETERS)
     push = experiment.tracking.push
     if push:
         versions.check_remote()

@@ -22,6 +22,10 @@ from tasks.running.storage import storage_errors
 logging.getLogger("dvc").setLevel(logging.ERROR)
 
 
+PARAMETERS = "parameters"
+"""The stage of dvc.yaml that writes data/params.json."""
+
+
 def node(stage: Stage, iteration: int) -> str:
     """The stage's name in dvc.yaml."""
     if stage.name == "evaluate" and iteration == 0:
@@ -88,6 +92,11 @@ class Versions:
         with storage_errors(self.workspace), self._open() as repo:
             keep_lock(self.workspace)
             repo.commit(name, force=True)
+
+    def keep_current(self, name: str) -> None:
+        """Record a stage whose outputs this process has just written, unless they are those of the record."""
+        if not self.is_up_to_date(name):
+            self.commit(name)
 
     def check_remote(self) -> None:
         """Raises BadInput where there is no default remote to push to."""

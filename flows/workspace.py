@@ -20,7 +20,6 @@ from dvc.repo import Repo
 from p2o_core.schemas import BadInput
 from tasks.parameters.arms import apply_settings, arm_settings
 from tasks.parameters.experiment import PARAMS_FILE, Experiment, chain, check_experiment, load_experiment
-from tasks.registry import STAGES
 from tasks.running.layout import Layout, home
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
 
@@ -123,8 +122,7 @@ def _name(base: str, changes: Mapping[str, Any], overrides: Mapping[str, Any]) -
 
 def _derive(workspace: Path, start: Path, content: dict[str, Any], wait: bool) -> Path:
     # refuses wrong overrides before anything is written
-    experiment = check_experiment(_yaml(content), name=f"{start / PARAMS_FILE} with the overrides asked for")
-    _spell_out(content, experiment)
+    check_experiment(_yaml(content), name=f"{start / PARAMS_FILE} with the overrides asked for")
     with file_lock(workspace / WORKSPACE_LOCK, command(), wait=wait):
         _fill(workspace, start, content)
     return workspace
@@ -142,18 +140,6 @@ def _fill(workspace: Path, start: Path, content: dict[str, Any]) -> None:
     if not (workspace / ".dvc").exists():
         Repo.init(str(workspace), no_scm=True).close()
         share_cache(workspace, root)
-
-
-def _spell_out(content: dict[str, Any], experiment: Experiment) -> None:
-    """Write the defaults that dvc.yaml names and the recipe leaves out, and no others: a section written as the
-    recipe has it is found in DVC's run cache."""
-    explicit = experiment.model_dump(mode="json")
-    for dotted in sorted({name for stage in STAGES.values() for name in stage.params}):
-        *path, last = dotted.split(".")
-        section, default = content, explicit
-        for part in path:
-            section, default = section.setdefault(part, {}), default[part]
-        section.setdefault(last, default[last])
 
 
 def share_cache(workspace: Path, root: Path) -> None:

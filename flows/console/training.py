@@ -89,6 +89,17 @@ def stage(
 
 
 @commands.command(rich_help_panel=PANEL)
+def resolve(workspace: Workspace = Path(".")) -> None:
+    """Write data/params.json, params.yaml with every default: the stages of dvc.yaml depend on it."""
+    from tasks.parameters.experiment import load_experiment
+    from tasks.running.layout import Layout
+    from tasks.running.runner import write_parameters
+
+    experiment = load_experiment(workspace / "params.yaml")
+    write_parameters(experiment, Layout(workspace.resolve(), experiment.experiment))
+
+
+@commands.command(rich_help_panel=PANEL)
 def compare(
     recipe: Annotated[str, typer.Option(help="Entry of recipes/comparisons.yaml.")] = "microworld",
     seeds: Annotated[int | None, typer.Option(help="Seeds an arm.")] = None,

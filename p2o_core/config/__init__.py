@@ -3,7 +3,7 @@
 from p2o_core.config.engines import AnyEngine, EmbeddedEngineConfig, EngineConfig, ServerEngineConfig, VllmEngineConfig
 from p2o_core.config.policy import AnyPolicy, FullPolicy, LoraPolicy, PolicyConfig
 from p2o_core.config.search import AnyReflector, EvolveConfig, PhraseReflector, SelfReflector, TeacherReflector
-from p2o_core.config.section import Dtype, PromptStyle, Section, Share, Url
+from p2o_core.config.section import Dtype, PromptStyle, Section, Share, Url, variant_of
 from p2o_core.config.stages import DistillConfig, EvaluateConfig, HealthConfig, MineConfig, RolloutConfig, VerifyConfig
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "Url",
     "VerifyConfig",
     "VllmEngineConfig",
+    "variant_of",
 ]

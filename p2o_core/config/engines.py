@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from p2o_core.config.section import Section, Share, Url
+from p2o_core.config.section import Section, Share, Url, variant_of
 
 
 class EmbeddedEngineConfig(Section):
@@ -51,4 +51,4 @@ class ServerEngineConfig(Section):
 
 
 EngineConfig = EmbeddedEngineConfig | VllmEngineConfig | ServerEngineConfig
-AnyEngine = Annotated[EngineConfig, Field(discriminator="type")]
+AnyEngine = Annotated[EngineConfig, Field(discriminator="type"), variant_of("embedded")]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from p2o_core.config.section import Dtype, Section
+from p2o_core.config.section import Dtype, Section, variant_of
 
 
 class PolicySection(Section):
@@ -47,4 +47,4 @@ class LoraPolicy(PolicySection):
 
 
 PolicyConfig = FullPolicy | LoraPolicy
-AnyPolicy = Annotated[PolicyConfig, Field(discriminator="type")]
+AnyPolicy = Annotated[PolicyConfig, Field(discriminator="type"), variant_of("full")]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from p2o_core.config.section import Section, Share, Url
+from p2o_core.config.section import Section, Share, Url, variant_of
 
 
 class PhraseReflector(Section):
@@ -55,7 +55,9 @@ class TeacherReflector(ModelReflectorSection):
     output_price: float = Field(0.0, ge=0, description="dollars a million output tokens")
 
 
-AnyReflector = Annotated[PhraseReflector | SelfReflector | TeacherReflector, Field(discriminator="type")]
+AnyReflector = Annotated[
+    PhraseReflector | SelfReflector | TeacherReflector, Field(discriminator="type"), variant_of("phrases")
+]
 
 
 class EvolveConfig(Section):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Dtype = Literal["float32", "bfloat16"]
@@ -32,3 +32,12 @@ class Section(BaseModel):
     """Frozen, and strict about unknown keys: a misspelt parameter is an error, never a silent default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def variant_of(default: str) -> BeforeValidator:
+    """For a union of sections: the variant ``default`` where ``type`` is left out."""
+
+    def named(value: Any) -> Any:
+        return {"type": default, **value} if isinstance(value, dict) else value
+
+    return BeforeValidator(named)

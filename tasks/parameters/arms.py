@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import yaml
 
 from p2o_core.schemas import BadInput
+from tasks.parameters.experiment import PARAMS_FILE, check_experiment
 
 ARMS_FILE = Path("recipes") / "arms.yaml"
 
@@ -23,11 +25,30 @@ def arm_settings(arm: str, home: Path) -> dict[str, Any]:
 
 
 def apply_settings(content: dict[str, Any], settings: Mapping[str, Any]) -> None:
-    """Set dotted parameters in the content of a params.yaml; ``"*2"`` multiplies the value that is there."""
+    """Set dotted parameters in the content of a params.yaml; ``"*2"`` multiplies what is there, or the default.
+
+    Raises:
+        BadInput: ``"*2"`` of a parameter that is not there and has no default.
+    """
+    before = copy.deepcopy(content)
     for dotted, value in settings.items():
         *path, last = dotted.split(".")
         section = content
         for part in path:
-            section = section.setdefault(part, {})
-        factor = value.removeprefix("*") if isinstance(value, str) and value.startswith("*") else None
-        section[last] = type(section[last])(section[last] * float(factor)) if factor else value
+            if section.get(part) is None:
+                section[part] = {}
+            section = section[part]
+        if isinstance(value, str) and value.startswith("*"):
+            number = section[last] if last in section else _default(before, dotted)
+            section[last] = type(number)(number * float(value[1:]))
+        else:
+            section[last] = value
+
+
+def _default(content: Mapping[str, Any], dotted: str) -> Any:
+    value: Any = check_experiment(yaml.safe_dump(content), name=PARAMS_FILE).model_dump(mode="json")
+    for part in dotted.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if value is None:
+        raise BadInput(f"{ARMS_FILE}: there is no parameter {dotted!r} to multiply. Mend: correct its name.")
+    return value

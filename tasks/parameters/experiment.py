@@ -27,11 +27,13 @@ from p2o_core.config import (
     EmbeddedEngineConfig,
     EvaluateConfig,
     EvolveConfig,
+    FullPolicy,
     HealthConfig,
     MineConfig,
     RolloutConfig,
     Section,
     VerifyConfig,
+    variant_of,
 )
 from p2o_core.schemas import BadInput
 from tasks.parameters.base_policy import BasePolicy
@@ -162,17 +164,25 @@ class Experiment(Section):
         ...,
         description="iteration to the one it starts from: {'1': 0, '2': 1, …}; a recipe may just give their number",
     )
-    prepare: Annotated[MicroworldPrepare | FilesPrepare, Field(discriminator="type")]
-    policy: AnyPolicy
+    prepare: Annotated[MicroworldPrepare | FilesPrepare, Field(discriminator="type"), variant_of("microworld")] = (
+        MicroworldPrepare()
+    )
+    policy: AnyPolicy = FullPolicy()
     engine: AnyEngine = EmbeddedEngineConfig()
     rollout: RolloutConfig
-    verify: VerifyConfig
-    mine: MineConfig
-    evolve: EvolveConfig
-    distill: DistillConfig
+    verify: VerifyConfig = VerifyConfig()
+    mine: MineConfig = MineConfig()
+    evolve: EvolveConfig = EvolveConfig()
+    distill: DistillConfig = DistillConfig()
     evaluate: EvaluateConfig
     health: HealthConfig = HealthConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections_are_defaults(cls, content: Any) -> Any:
+        """``mine:`` with all of its fields commented out is None to YAML."""
+        return {k: v for k, v in content.items() if v is not None} if isinstance(content, dict) else content
 
     @field_validator("iterations")
     @classmethod

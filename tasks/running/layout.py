@@ -18,6 +18,11 @@ class Layout:
         return self.workspace / "params.yaml"
 
     @property
+    def parameters(self) -> Path:
+        """params.yaml with every default: DVC's stages depend on it."""
+        return self.workspace / "data" / "params.json"
+
+    @property
     def base(self) -> Path:
         """What ``prepare`` makes and all experiments of the workspace share: problems, phrases, base policy."""
         return self.workspace / "data" / "base"

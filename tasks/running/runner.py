@@ -108,6 +108,15 @@ def _run(
     return journal.recalled
 
 
+def write_parameters(experiment: Experiment, layout: Layout) -> None:
+    """Put every parameter, defaults included, into the file that DVC's stages depend on; an equal one is left alone."""
+    content = experiment.model_dump(mode="json")
+    with storage_errors(layout.parameters.parent):
+        if not layout.parameters.exists() or read_json(layout.parameters) != content:
+            layout.parameters.parent.mkdir(parents=True, exist_ok=True)
+            write_json(layout.parameters, content)
+
+
 def check_parameters(stage: Stage, experiment: Experiment, layout: Layout) -> None:
     """Refuse to record a stage under other parameters than it ran with.
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from tasks.running.lock import file_lock
 
 with file_lock(Path(sys.argv[1]), "the holder"):
-    if sys.argv[2] == "fork" and os.fork() == 0:
-        time.sleep(60)
     if sys.argv[2] == "exec":
         subprocess.Popen(["sleep", "60"], close_fds=False)
-    print("in", flush=True)
+    # the child speaks: before that it may not have closed what it inherited
+    if sys.argv[2] != "fork" or os.fork() == 0:
+        print("in", flush=True)
     time.sleep(60)
 """
 

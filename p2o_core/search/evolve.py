@@ -19,7 +19,7 @@ from p2o_core.search.adapter import COMPONENT, TemplateAdapter
 from p2o_core.search.language_models import ENDPOINT_DOWN, LanguageModel
 from p2o_core.search.proposals import ProposalGuard
 from p2o_core.search.racing import Race
-from p2o_core.search.reflection import ModelReflector, ReflectionCost
+from p2o_core.search.reflection import PROMPT, ModelReflector, ReflectionCost
 from p2o_core.search.reflectors import PhraseReflector
 from p2o_core.search.sampling import DistinctParentSampling
 from p2o_core.seeding import derive_seed
@@ -198,7 +198,7 @@ def _reflector(
     if model is None:
         raise ValueError(f"reflector {settings.type!r} needs a language model")
     prices = (settings.input_price, settings.output_price) if isinstance(settings, TeacherSettings) else (0.0, 0.0)
-    guard = ProposalGuard(hard, max_characters=settings.max_characters)
+    guard = ProposalGuard(hard, max_characters=settings.max_characters, asked=PROMPT)
     return ModelReflector(model, guard, attempts=settings.attempts, prices=prices, archive=archive)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from fractions import Fraction
 
@@ -23,6 +23,11 @@ SHORTEST_PROBLEM = 3
 class Refusal(StrEnum):
     """Why a proposal did not become a candidate."""
 
+    UNFENCED = "unfenced"
+    UNCLOSED = "unclosed"
+    DECLINED = "declined"
+    ECHOED = "echoed"
+    REPETITIVE = "repetitive"
     BLANK = "blank"
     REPEATED = "repeated"
     TOO_LONG = "too_long"
@@ -31,7 +36,10 @@ class Refusal(StrEnum):
     LEAKED_PROBLEM = "leaked_problem"
 
 
-FENCE = re.compile(r"```[^\n`]*\n?(.*?)(?:```|\Z)", re.DOTALL)
+FENCE = "```"
+BLOCK = re.compile(r"```(?:([\w+-]*)[ \t]*\n)?(.*?)```", re.DOTALL)
+PROSE = {"", "text", "txt", "plain", "plaintext", "markdown", "md", "instruction", "instructions", "prompt", "template"}
+"""What stands behind an opening fence in front of words; anything else (python, json) announces code."""
 LABEL = re.compile(
     r"\A\s*(?:here(?:'s| is| are)[^\n]{0,120}:|sure[^\n]{0,80}[:!]|(?:new |improved |revised )?"
     r"(?:instruction|template|prompt)s?\s*:)\s*",
@@ -39,24 +47,53 @@ LABEL = re.compile(
 )
 QUOTES = {'"': '"', "'": "'", "“": "”", "«": "»", "`": "`"}
 SPECIAL = re.compile(r"<\|[^|>]*\|>|</?s>|\[/?INST\]|</?think>")
-RESIDUE = re.compile(r"```|<curr|</?instruction", re.IGNORECASE)
+RESIDUE = re.compile(
+    r"```|<curr|</?instruction|\A\s*[<\[{][^<>\[\]{}]*[>\]}]\s*\Z|\A\s*[\[{]\s*[\"'{\[]|\A\s*(?:def|import|class)\s\w+",
+    re.IGNORECASE,
+)
+"""Fences and tags; a placeholder in brackets and nothing else; the beginning of JSON or of code."""
+DECLINED = re.compile(
+    r"\A\W*(?:(?:i['’]?m|i am) (?:very |so |really )?(?:sorry|unable|not able)|i apologi[sz]e|my apologies|sorry\b"
+    r"|(?:unfortunately,? )?i (?:can['’]?t|can ?not|could not|won['’]?t|will not|do not|don['’]?t|must decline)\b)"
+    r"|\bas an? (?:ai|artificial|(?:large )?language model)\b",
+    re.IGNORECASE,
+)
+"""A model that speaks of itself instead of to the assistant."""
+LETTER = re.compile(r"[^\W\d_]")
+LONGEST_PERIOD = 40
+"""Words of a passage that is looked for in repetition."""
 
 
-def parse_proposal(text: str) -> str:
-    """The template in a reply: the last fenced block, or all of it; without label and enclosing quotes."""
-    blocks = [block for block in FENCE.findall(text) if block.strip()]
-    proposal = (blocks[-1] if blocks else text).strip()
-    proposal = LABEL.sub("", proposal).strip()
+def parse_proposal(text: str) -> str | Refusal:
+    """The template in a reply: the last fenced block that is not blank, without label and enclosing quotes.
+
+    A reply without a fence is talk about a template, and one whose fence is still open was cut off: both are refused,
+    as is a block that announces code. What a model thought before (``<think>``) is left out.
+    """
+    reply = text.rpartition("</think>")[2]
+    if reply.count(FENCE) % 2:
+        return Refusal.UNCLOSED
+    blocks = [(kind, block) for kind, block in BLOCK.findall(reply) if block.strip()]
+    if not blocks:
+        if FENCE in reply or not reply.strip():
+            return Refusal.BLANK
+        return Refusal.DECLINED if DECLINED.search(reply) else Refusal.UNFENCED
+    kind, proposal = blocks[-1]
+    if kind.lower() not in PROSE:
+        return Refusal.RESIDUE
+    proposal = LABEL.sub("", proposal.strip()).strip()
     while len(proposal) > 1 and QUOTES.get(proposal[0]) == proposal[-1]:
         proposal = proposal[1:-1].strip()
     return proposal
 
 
 class ProposalGuard:
-    """Judges the proposals of one search. ``hard`` are the problems whose answers and texts must not appear."""
+    """Judges the proposals of one search. ``hard`` are the problems whose answers and texts must not appear, ``asked``
+    is what the reflector is asked for in every prompt, which it must not give back."""
 
-    def __init__(self, hard: Sequence[Problem], *, max_characters: int) -> None:
+    def __init__(self, hard: Sequence[Problem], *, max_characters: int, asked: str = "") -> None:
         self.max_characters = max_characters
+        self._asked, self._between = _words(asked), _words(parse_proposal(asked))
         self.seen: set[str] = {""}
         golds = [answer for problem in hard for answer in problem.spellings]
         self._numbers = {value for answer in golds if (value := number(answer)) is not None}
@@ -69,25 +106,37 @@ class ProposalGuard:
             if len(words) >= SHORTEST_PROBLEM:
                 self._grams |= set(_ngrams(words, min(NGRAM, len(words))))
 
-    def judge(self, proposal: str) -> Refusal | None:
-        """The reason to refuse it, None for a new candidate, which is then remembered."""
-        refusal = self._judge(proposal)
+    def judge(self, proposal: str | Refusal) -> Refusal | None:
+        """The reason to refuse it, None for a new candidate, which is then remembered. What the parser refused stays
+        refused."""
+        refusal = proposal if isinstance(proposal, Refusal) else self._judge(proposal)
         if refusal is None:
             self.seen.add(proposal)
         return refusal
 
     def _judge(self, proposal: str) -> Refusal | None:
-        if not proposal.strip():
-            return Refusal.BLANK
-        if proposal in self.seen:
-            return Refusal.REPEATED
-        if len(proposal) > self.max_characters:
-            return Refusal.TOO_LONG
-        if SPECIAL.search(proposal) or RESIDUE.search(proposal):
-            return Refusal.RESIDUE
-        if self._leaks_answer(proposal):
-            return Refusal.LEAKED_ANSWER
-        return Refusal.LEAKED_PROBLEM if self._leaks_problem(proposal) else None
+        checks: tuple[tuple[Refusal, Callable[[str], object]], ...] = (
+            (Refusal.BLANK, lambda text: not text.strip()),
+            (Refusal.REPEATED, self.seen.__contains__),
+            (Refusal.TOO_LONG, lambda text: len(text) > self.max_characters),
+            (Refusal.RESIDUE, lambda text: SPECIAL.search(text) or RESIDUE.search(text)),
+            (Refusal.LEAKED_ANSWER, self._leaks_answer),
+            (Refusal.LEAKED_PROBLEM, self._leaks_problem),
+            (Refusal.BLANK, lambda text: not LETTER.search(text)),
+            (Refusal.DECLINED, DECLINED.search),
+            (Refusal.ECHOED, self._echoes),
+            (Refusal.REPETITIVE, lambda text: _repeats_itself(text.split())),
+        )
+        return next((refusal for refusal, holds in checks if holds(proposal)), None)
+
+    def _echoes(self, proposal: str) -> bool:
+        """It is a piece of what was asked, or has eight words in a row of it. A word or two prove nothing, unless they
+        are what stands between the fences there."""
+        words = _words(proposal)
+        if len(words) < SHORTEST_PROBLEM:
+            return words == self._between
+        length = min(NGRAM, len(words))
+        return not set(_ngrams(words, length)).isdisjoint(_ngrams(self._asked, length))
 
     def _leaks_answer(self, proposal: str) -> bool:
         if self._numbers & set(numbers_in(proposal)):
@@ -168,6 +217,17 @@ def _announced(word: str, text: str) -> bool:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"\w+|[+\-*/=]", _plain(text).lower()))
+
+
+def _repeats_itself(words: Sequence[str]) -> bool:
+    """A passage of up to forty words stands there four times in a row."""
+    for period in range(1, LONGEST_PERIOD + 1):
+        same = 0
+        for word, later in zip(words, words[period:], strict=False):
+            same = same + 1 if word == later else 0
+            if same >= 3 * period:
+                return True
+    return False
 
 
 def _ngrams(words: tuple[str, ...], length: int) -> Iterator[tuple[str, ...]]:

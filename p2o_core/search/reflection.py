@@ -11,7 +11,7 @@ from gepa.proposer.reflective_mutation.reflection_lm import ReflectionJob, Refle
 
 from p2o_core.search.adapter import COMPONENT
 from p2o_core.search.language_models import LanguageModel, Reply
-from p2o_core.search.proposals import ProposalGuard, parse_proposal
+from p2o_core.search.proposals import ProposalGuard, Refusal, parse_proposal
 
 MAX_ANSWER_CHARACTERS = 1_500
 """Of a failed answer that the reflector gets to see: long ones repeat themselves."""
@@ -123,8 +123,7 @@ class ModelReflector:
         refusal = self.guard.judge(template)
         if refusal is not None:
             self.cost.refused[refusal.value] += 1
-            return None
-        return template
+        return None if refusal or isinstance(template, Refusal) else template
 
 
 def reflection_prompt(

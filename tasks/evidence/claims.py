@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from p2o_core.statistics import MIN_SEEDS, Interval, Statistic, difference, effect_size, paired_bootstrap
-from tasks.evidence.runs import Evidence, Run
+from tasks.evidence.runs import Evidence, Run, is_measured
 
 METHOD = "p2o"
 BASELINE = "grpo"
@@ -57,6 +57,8 @@ class Finding:
     @property
     def verdict(self) -> str:
         """In words."""
+        if self.interval is None and self.seeds:
+            return "no data: these held-out problems have none out of distribution (tier `ood`)"
         if self.interval is None:
             return f"no data: {' and '.join(self.claim.arms)} have no finished seed in common"
         if self.seeds < MIN_SEEDS:
@@ -86,15 +88,24 @@ class Finding:
         }
 
 
-def _accuracy(one: str, other: str, tier: str) -> Callable[[Evidence, list[int]], tuple[np.ndarray, np.ndarray]]:
-    return lambda evidence, seeds: (evidence.rewards(one, seeds, tier), evidence.rewards(other, seeds, tier))
+def _on_hard(one: str, other: str) -> Callable[[Evidence, list[int]], tuple[np.ndarray, np.ndarray]]:
+    return lambda evidence, seeds: (
+        evidence.rewards(one, seeds, evidence.focus()),
+        evidence.rewards(other, seeds, evidence.focus()),
+    )
+
+
+def _out_of_distribution(evidence: Evidence, seeds: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    return evidence.rewards(METHOD, seeds, "ood"), evidence.rewards(BASELINE, seeds, "ood")
 
 
 def _gains(evidence: Evidence, seeds: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """[S, P] of P²O and of P²O without context distillation: reward after less reward before."""
 
     def gain(arm: str) -> np.ndarray:
-        return evidence.rewards(arm, seeds, "hard") - evidence.rewards(arm, seeds, "hard", before=True)
+        return evidence.rewards(arm, seeds, evidence.focus()) - evidence.rewards(
+            arm, seeds, evidence.focus(), before=True
+        )
 
     return gain(METHOD), gain("p2o-no-distillation")
 
@@ -119,12 +130,13 @@ def _tokens_to_best(evidence: Evidence, seeds: list[int]) -> tuple[np.ndarray, n
 
 def tokens_to_best(run: Run, base: Run) -> tuple[float, float]:
     """For one seed. ``inf`` when ``run`` never gets there within the budget."""
-    best = max((_overall(row) for row in base.rows[1:]), default=math.inf)
+    best = max((_overall(row) for row in base.rows[1:] if is_measured(row)), default=math.inf)
     return _first(run, best), _first(base, best)
 
 
 def _first(run: Run, accuracy: float) -> float:
-    return next((float(row["tokens/cumulative"]) for row in run.rows[1:] if _overall(row) >= accuracy), math.inf)
+    measured = (row for row in run.rows[1:] if is_measured(row))
+    return next((float(row["tokens/cumulative"]) for row in measured if _overall(row) >= accuracy), math.inf)
 
 
 def _overall(row: dict[str, Any]) -> float:
@@ -151,7 +163,7 @@ CLAIMS = (
         0.20,
         False,
         0.0,
-        _accuracy(METHOD, BASELINE, "hard"),
+        _on_hard(METHOD, BASELINE),
         difference,
     ),
     Claim(
@@ -161,7 +173,7 @@ CLAIMS = (
         0.15,
         False,
         0.0,
-        _accuracy(METHOD, "grpo-2x", "hard"),
+        _on_hard(METHOD, "grpo-2x"),
         difference,
     ),
     Claim(
@@ -171,7 +183,7 @@ CLAIMS = (
         0.10,
         False,
         0.0,
-        _accuracy(METHOD, BASELINE, "ood"),
+        _out_of_distribution,
         difference,
     ),
     Claim(
@@ -209,12 +221,21 @@ CLAIMS = (
 )
 
 
+def claims(evidence: Evidence) -> list[Claim]:
+    """All claims; without a tier ``hard`` they are about all held-out problems, and say so."""
+    if evidence.focus() is not None:
+        return list(CLAIMS)
+    return [replace(c, statement=c.statement.replace("hard problems", "held-out problems")) for c in CLAIMS]
+
+
 def find(claim: Claim, evidence: Evidence) -> Finding:
     """Measure one claim on the seeds that both its arms have."""
     seeds = evidence.seeds(*claim.arms)
     if not seeds:
         return Finding(claim, None, None, 0)
     one, other = claim.measured(evidence, seeds)
+    if not one.size:
+        return Finding(claim, None, None, len(seeds))
     censored = int(np.isinf(one).sum())
     one = np.where(np.isinf(one), evidence.budget, one)
     effect = effect_size(one, other) if claim.statistic is difference else None
@@ -223,7 +244,7 @@ def find(claim: Claim, evidence: Evidence) -> Finding:
 
 def findings(evidence: Evidence) -> list[Finding]:
     """All claims, in order."""
-    return [find(claim, evidence) for claim in CLAIMS]
+    return [find(claim, evidence) for claim in claims(evidence)]
 
 
 def findings_at(evidence: Evidence, share: float) -> list[Finding]:

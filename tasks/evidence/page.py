@@ -21,7 +21,6 @@ from tasks.tracking.parents import experiment_page
 
 FOLDER = "report"
 MAIN_ARMS = (METHOD, BASELINE, "grpo-2x", "p2o-no-distillation", "prompt-only", "p2o-random", "p2o-useless")
-ACCURACY = {"accuracy/hard": "hard", "accuracy/ood": "out of distribution", "accuracy/easy": "easy"}
 SHARES = {"train/all_fail": "groups whose rollouts all fail", "train/zero_signal": "groups without a signal"}
 BUDGET_STEPS = (0.25, 0.5, 0.75, 1.0)
 
@@ -36,41 +35,48 @@ def write_report(workspace: Path) -> Path:
     content = contents(evidence)
     folder = workspace / FOLDER
     folder.mkdir(exist_ok=True)
-    for name, escape in (("report.html", True), ("report.md", False)):
-        environment = Environment(
-            loader=PackageLoader("tasks.evidence"),
-            autoescape=escape,  # templates are model output: a script in one must stay text
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters |= {"interval": interval, "percent": percent, "cell": cell, "number": number}
-        text = environment.get_template(f"{name}.j2").render(content)
-        (folder / name).write_text(text)
+    for name in ("report.html", "report.md"):
+        (folder / name).write_text(rendering(name, content))
     write_json(folder / "claims.json", {f.claim.name: f.to_json() for f in content["findings"]})
     return folder / "report.html"
+
+
+def rendering(name: str, content: dict[str, Any]) -> str:
+    """One form of the report."""
+    environment = Environment(
+        loader=PackageLoader("tasks.evidence"),
+        autoescape=name.endswith(".html"),  # templates are model output: a script in one must stay text
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"interval": interval, "percent": percent, "cell": cell, "number": number}
+    return environment.get_template(f"{name}.j2").render(content)
 
 
 def contents(evidence: Evidence) -> dict[str, Any]:
     """What both forms of the report show."""
     arms = evidence.arms
     main = [arm for arm in MAIN_ARMS if arm in arms]
-    variants = [METHOD, *(arm for arm in arms if arm not in MAIN_ARMS)]
+    variants = [*(arm for arm in (METHOD,) if arm in arms), *(arm for arm in arms if arm not in MAIN_ARMS)]
+    accuracy = {f"accuracy/{tier}": figures.TIER_TITLES.get(tier, tier) for tier in evidence.tiers}
     masked = [arm for arm in (METHOD, "p2o-no-mask") if arm in arms]
     distill = arm_experiment(evidence.comparison, Arm(arms[0], 0), home(evidence.workspace)).distill
     sweep = tables.sweep(evidence)
     funnels = [tables.funnel(evidence, arm) for arm in (METHOD, BASELINE) if arm in arms]
     pictures = {
-        "curves": figures.curves(evidence, main, ACCURACY),
+        "curves": figures.curves(evidence, main, accuracy),
         "variants": figures.curves(
-            evidence, variants, {"accuracy/hard": "hard", "accuracy/ood": ACCURACY["accuracy/ood"]}
+            evidence, variants, {name: title for name, title in accuracy.items() if name != "accuracy/easy"}
         )
         if len(variants) > 1
         else "",
         "shares": figures.curves(evidence, main, SHARES),
         "cost": figures.cost_picture(evidence, arms),
-        "funnel": figures.funnel_picture(funnels),
-        "ratios": figures.ratio_picture(evidence, masked, (distill.template_ratio_low, distill.template_ratio_high)),
+        "funnel": figures.funnel_picture(funnels) if funnels else "",
+        "ratios": figures.ratio_picture(evidence, masked, (distill.template_ratio_low, distill.template_ratio_high))
+        if masked
+        else "",
         "sweep": figures.sweep_picture(sweep, list(sweep[0].after)) if len(sweep) > 1 else "",
     }
     return {
@@ -81,6 +87,7 @@ def contents(evidence: Evidence) -> dict[str, Any]:
         "finished": len(evidence.runs),
         "min_seeds": MIN_SEEDS,
         "tiers": evidence.tiers,
+        "focus": evidence.focus() or "all",
         "arms": tables.summarise_arms(evidence),
         "settings": {arm: arm_settings_text(evidence, arm) for arm in arms},
         "findings": findings(evidence),
@@ -188,7 +195,7 @@ def number(value: float | None, digits: int = 1) -> str:
 
 
 def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f} %"
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.0f} %"
 
 
 def cell(text: str) -> str:

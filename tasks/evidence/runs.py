@@ -15,6 +15,8 @@ from tasks.comparison import DONE, Arm, Comparison, arm_layout, arms_of
 from tasks.mine import rewards_by_problem
 from tasks.report import Row, experiment_rows
 
+HARD = "hard"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -26,8 +28,8 @@ class Run:
 
     @property
     def last(self) -> int:
-        """The last iteration within the budget."""
-        return self.rows[-1]["iteration"]
+        """The last iteration within the budget that was evaluated; iteration 0 always is."""
+        return next(row["iteration"] for row in reversed(self.rows) if is_measured(row))
 
     def within(self, tokens: float) -> Run:
         return replace(self, rows=[row for row in self.rows if row["tokens/cumulative"] <= tokens])
@@ -36,6 +38,11 @@ class Run:
         """Problem id to its mean reward in the bare evaluation after ``iteration``."""
         judged = read_rows(self.folder / str(iteration) / "judgements.parquet", Judged)
         return {problem: sum(r) / len(r) for problem, r in rewards_by_problem(judged).items()}
+
+
+def is_measured(row: Row) -> bool:
+    """The iteration was due for an evaluation."""
+    return any(name.startswith("accuracy/") for name in row)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,10 @@ class Evidence:
         heldout = (run.heldout(0 if before else run.last) for run in self.of(arm, seeds, world))
         return np.array([[rewards[id_] for id_ in ids] for rewards in heldout])
 
+    def focus(self, world: str = "") -> str | None:
+        """The tier that arms are compared on: hard, or all problems (None) where a user's own have no such tier."""
+        return HARD if any(problem.difficulty == HARD for problem in self.problems[world]) else None
+
     @cached_property
     def arms(self) -> list[str]:
         """Arms of the recipe's own world that have a finished run, in the comparison's order."""
@@ -81,7 +92,9 @@ class Evidence:
 
     @property
     def tiers(self) -> list[str]:
-        return sorted({problem.difficulty for problem in self.problems[""]})
+        """Of the recipe's own world, the micro-world's first."""
+        found = {problem.difficulty for problem in self.problems[""]}
+        return [tier for tier in (HARD, "ood", "easy") if tier in found] + sorted(found - {HARD, "ood", "easy"})
 
 
 def gather(comparison: Comparison, workspace: Path) -> Evidence:

@@ -47,7 +47,7 @@ def summarise_arms(evidence: Evidence) -> list[ArmSummary]:
 def _summarise(evidence: Evidence, arm: str) -> ArmSummary:
     seeds = evidence.seeds(arm)
     last = [run.rows[-1] for run in evidence.of(arm, seeds)]
-    templated = [row["best_template/hard"] for row in last if "best_template/hard" in row]
+    templated = [value for row in last if (value := _under_best_template(row, evidence.focus())) is not None]
     hard = {tier: evidence.rewards(arm, seeds, tier) for tier in evidence.tiers}
     return ArmSummary(
         arm=arm,
@@ -58,19 +58,27 @@ def _summarise(evidence: Evidence, arm: str) -> ArmSummary:
         best_template=mean(templated) if templated else None,
         iterations=mean(row["iteration"] for row in last),
         tokens=mean(row["tokens/cumulative"] for row in last),
-        all_fail=mean(row["train/all_fail"] for row in last),
+        all_fail=mean(row.get("train/all_fail", math.nan) for row in last),
         over_baseline=over(evidence, arm, BASELINE),
         effect=_effect(evidence, arm, BASELINE),
         over_method=over(evidence, arm, METHOD),
     )
 
 
+def _under_best_template(row: dict[str, Any], tier: str | None) -> float | None:
+    """Accuracy on a tier, or the mean of all, where the arm measures it."""
+    found = [value for name, value in row.items() if name == f"best_template/{tier}"]
+    if tier is None:
+        found = [value for name, value in row.items() if name.startswith("best_template/")]
+    return mean(found) if found else None
+
+
 def over(evidence: Evidence, arm: str, other: str, world: str = "") -> Interval | None:
-    """How much more of the hard problems ``arm`` solves; None for itself or without common seeds."""
+    """How much more of the hard problems (of all, without such a tier) ``arm`` solves; None for itself or without common seeds."""
     seeds = evidence.seeds(arm, other, world=world)
     if arm == other or not seeds:
         return None
-    mine, theirs = (evidence.rewards(name, seeds, "hard", world=world) for name in (arm, other))
+    mine, theirs = (evidence.rewards(name, seeds, evidence.focus(world), world=world) for name in (arm, other))
     return paired_bootstrap(mine, theirs, difference)
 
 
@@ -78,7 +86,7 @@ def _effect(evidence: Evidence, arm: str, other: str) -> float | None:
     seeds = evidence.seeds(arm, other)
     if arm == other or not seeds:
         return None
-    effect = effect_size(*(evidence.rewards(name, seeds, "hard") for name in (arm, other)))
+    effect = effect_size(*(evidence.rewards(name, seeds, evidence.focus()) for name in (arm, other)))
     return effect if math.isfinite(effect) else None
 
 
@@ -104,8 +112,8 @@ def sweep(evidence: Evidence) -> list[SweepPoint]:
         seeds = evidence.seeds(*arms, world=world)
         if not seeds:
             continue
-        before = evidence.rewards(arms[0], seeds, "hard", world=world, before=True).mean()
-        after = {arm: float(evidence.rewards(arm, seeds, "hard", world=world).mean()) for arm in arms}
+        before = evidence.rewards(arms[0], seeds, evidence.focus(world), world=world, before=True).mean()
+        after = {arm: float(evidence.rewards(arm, seeds, evidence.focus(world), world=world).mean()) for arm in arms}
         gap = over(evidence, METHOD, BASELINE, world)
         points.append(SweepPoint(world or "recipe", settings, float(before), after, gap, len(seeds)))
     return sorted(points, key=lambda point: -point.before)

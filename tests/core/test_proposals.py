@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2o_core.search.proposals import ProposalGuard, Refusal, number, numbers_in, parse_proposal
+from p2o_core.search.reflection import PROMPT
 from p2o_core.types import Problem
 
 QUESTION = "A bakery sells muffins in boxes of six and cookies by the dozen every morning."
@@ -18,7 +19,7 @@ HARD += [Problem("short", "What is 61 + 78?", "139", "hard", "train")]
 
 
 def guard(hard: list[Problem] = HARD) -> ProposalGuard:
-    return ProposalGuard(hard, max_characters=400)
+    return ProposalGuard(hard, max_characters=400, asked=PROMPT)
 
 
 @pytest.mark.parametrize(
@@ -29,17 +30,60 @@ def guard(hard: list[Problem] = HARD) -> ProposalGuard:
             "Here is the new instruction:\n\n```text\nAdd the tens first.\n```\nI hope this helps.",
             "Add the tens first.",
         ),
-        ("```\nold\n``` is bad, better:\n```\nAdd the tens first.", "Add the tens first."),
-        ('"Add the tens first."', "Add the tens first."),
-        ("Instruction: “Add the tens first.”", "Add the tens first."),
-        ("Sure! Add the tens first.", "Add the tens first."),
-        ("  Add the tens first.\n", "Add the tens first."),
-        ("", ""),
-        ("```\n```", ""),
+        ("```\nold\n``` is bad, better:\n```\nAdd the tens first.\n```", "Add the tens first."),
+        ('```\n"Add the tens first."\n```', "Add the tens first."),
+        ("```\nInstruction: “Add the tens first.”\n```", "Add the tens first."),
+        ("Sure! ```Add the tens first.```", "Add the tens first."),
+        ("```\nAdd the tens first.\nThen the ones.\n```\n```\n```", "Add the tens first.\nThen the ones."),
+        ("```Add the tens first.\nThen the ones.```", "Add the tens first.\nThen the ones."),
+        ("<think>``` and ``` what?</think>```\nAdd the tens first.\n```", "Add the tens first."),
+        ("<think>```</think>```\nAdd the tens first.\n```", "Add the tens first."),
     ],
 )
 def test_parsing(reply: str, template: str) -> None:
     assert parse_proposal(reply) == template
+
+
+@pytest.mark.parametrize(
+    ("reply", "refusal"),
+    [
+        ("Add the tens first.", Refusal.UNFENCED),
+        ("Sure! Here is a better instruction: Add the tens first.", Refusal.UNFENCED),
+        ("**Instruction:** Add the tens first.", Refusal.UNFENCED),
+        ('{"instruction": "Add the tens first."}', Refusal.UNFENCED),
+        ("<think>Let me see. Add the tens first.", Refusal.UNFENCED),
+        ("```\nAdd the tens first, then", Refusal.UNCLOSED),
+        ("Here it is:\n```text\nAdd the tens first.", Refusal.UNCLOSED),
+        ("```\nold\n``` is bad, better:\n```\nAdd the tens first.", Refusal.UNCLOSED),
+        ("I'm sorry, I can't help with that.", Refusal.DECLINED),
+        ("```\nI’m sorry, but I can’t assist with that request.\n```", Refusal.DECLINED),
+        ("```\nI cannot write an instruction for these.\n```", Refusal.DECLINED),
+        ("```\nUnfortunately, I cannot do this.\n```", Refusal.DECLINED),
+        ("```\nI am unable to help.\n```", Refusal.DECLINED),
+        ("```\nWork. As an AI language model I do not add.\n```", Refusal.DECLINED),
+        ("", Refusal.BLANK),
+        (" \n\t ", Refusal.BLANK),
+        ("```\n```", Refusal.BLANK),
+        ("``` \n \n ```", Refusal.BLANK),
+        ("```\n...\n```", Refusal.BLANK),
+        ("```\n42\n```", Refusal.BLANK),
+        ("```\n<your new instruction>\n```", Refusal.RESIDUE),
+        ("```\n[insert the instruction here]\n```", Refusal.RESIDUE),
+        ('```json\n{"instruction": "Add."}\n```', Refusal.RESIDUE),
+        ('```\n{"instruction": "Add the tens first."}\n```', Refusal.RESIDUE),
+        ('```\n["Add the tens.", "Add the ones."]\n```', Refusal.RESIDUE),
+        ("```python\nprint('Add')\n```", Refusal.RESIDUE),
+        ("```\ndef solve(x):\n    return x\n```", Refusal.RESIDUE),
+        ("```\n" + "Add the tens.\n" * 8 + "```", Refusal.REPETITIVE),
+        ("```\nAdd add add add add\n```".lower(), Refusal.REPETITIVE),
+        ("```\nFirst think about it well. " + "Then check the sum again, and " * 5 + "\n```", Refusal.REPETITIVE),
+        (PROMPT, Refusal.ECHOED),
+        ("```\nWrite a better instruction: one that helps the assistant to solve problems.\n```", Refusal.ECHOED),
+        ("```\nthe new instruction\n```", Refusal.ECHOED),
+    ],
+)
+def test_what_small_models_write_instead_is_refused(reply: str, refusal: Refusal) -> None:
+    assert guard().judge(parse_proposal(reply)) is refusal
 
 
 @pytest.mark.parametrize(

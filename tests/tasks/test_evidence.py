@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ import pytest
 from p2o_core.schemas import write_rows
 from p2o_core.statistics import Interval
 from p2o_core.types import Completion, Judged, Problem, VerdictStatus
+from p2o_core.update import RATIO_EDGES
 from tasks.comparison import Arm, Comparison
 from tasks.evidence.claims import CLAIMS, Finding, find
-from tasks.evidence.page import cell, interval, number
+from tasks.evidence.page import cell, contents, interval, number, rendering
 from tasks.evidence.runs import Evidence, Run
 from tasks.evidence.tables import calls_to_cover, covered, funnel, over, searches
+from tests.platform.workspace import REPOSITORY
 
 PROBLEMS = [Problem(f"{tier}-{i}", "q", "1", tier, "heldout") for tier in ("easy", "hard", "ood") for i in range(4)]
 BUDGET = 1000
@@ -29,13 +32,20 @@ def judged(rewards: dict[str, list[float]]) -> list[Judged]:
     ]
 
 
-def write_run(folder: Path, arm: Arm, solved: list[dict[str, int]], tokens: int, all_fail: float) -> Run:
+def write_run(
+    folder: Path,
+    arm: Arm,
+    solved: list[dict[str, int]],
+    tokens: int,
+    all_fail: float,
+    problems: list[Problem] = PROBLEMS,
+) -> Run:
     """A run whose evaluation after each iteration solves that many of the four problems of each tier."""
     rows = []
     for iteration, counts in enumerate(solved):
         place = folder / arm.name / str(iteration)
         place.mkdir(parents=True)
-        right = {p.id: float(int(p.id.split("-")[1]) < counts[p.difficulty]) for p in PROBLEMS}
+        right = {p.id: float(int(p.id.split("-")[1]) < counts[p.difficulty]) for p in problems}
         write_rows(place / "judgements.parquet", judged({id_: [reward] for id_, reward in right.items()}), Judged)
         row = {f"accuracy/{tier}": count / 4 for tier, count in counts.items()}
         trained = {"train/all_fail": all_fail} if iteration else {}
@@ -158,3 +168,41 @@ def test_numbers_and_texts_in_the_report() -> None:
     assert interval(None) == number(None) == number(math.nan) == "–"
     assert cell("") == "*(empty template)*"
     assert cell("a | b `c`\n<script>") == "`a ¦ b ʼcʼ / <script>`"
+
+
+@pytest.mark.parametrize("arms", [("p2o", "grpo"), ("p2o",), ("grpo-2x", "p2o-no-mask")])
+def test_the_report_of_one_s_own_files(tmp_path: Path, arms: tuple[str, ...]) -> None:
+    """Benchmarks are the tiers: claims are of all problems and say so; nothing is out of distribution. An evaluation
+    that was not due, and a budget that ends within the first iteration, leave gaps, not errors."""
+    shutil.copytree(REPOSITORY / "recipes", tmp_path / "recipes")
+    shutil.copy(REPOSITORY / "params.yaml", tmp_path)
+    (tmp_path / "mlproject").touch()
+    problems = [Problem(f"{tier}-{i}", "q", "1", tier, "heldout") for tier in ("aime24", "mine") for i in range(4)]
+    runs = {}
+    for arm in (Arm(name, seed) for name in arms for seed in range(2)):
+        run = write_run(tmp_path, arm, [{"aime24": 1, "mine": 2}, {"aime24": 2, "mine": 3}], 100, 0.5, problems)
+        folder = run.folder / "1"
+        write_rows(folder / "verdicts.parquet", judged({"t": [0, 1]}), Judged)
+        write_rows(folder / "templated.parquet", [], Completion)
+        write_rows(folder / "templated_verdicts.parquet", [], Judged)
+        (folder / "templates.json").write_text('{"status": "no_search"}')
+        (folder / "update.json").write_text(json.dumps({"template_ratios": [0] * (len(RATIO_EDGES) - 1)}))
+        rows = [*run.rows, {"iteration": 2, "tokens/cumulative": 150, "train/all_fail": 0.5}]
+        shutil.copytree(folder, run.folder / "2")
+        write_rows(run.folder / "2" / "judgements.parquet", [], Judged)
+        runs[arm] = Run(arm, run.folder, rows[:1] if arm == Arm(arms[-1], 1) else rows)
+    comparison = Comparison(recipe=Path("params.yaml"), arms=arms, budget_tokens=200, max_iterations=2)
+    evidence = Evidence(comparison, tmp_path, runs, {"": problems})
+    content = contents(evidence)
+    assert content["tiers"] == ["aime24", "mine"]
+    rendered = {name: rendering(name, content) for name in ("report.html", "report.md")}
+    for text in rendered.values():
+        assert "aime24" in text
+        assert "hard problems" not in text.split("Where P²O stops helping")[0]
+        assert "over GRPO, all" in text
+    if arms == ("p2o", "grpo"):
+        (v1,) = [found for found in content["findings"] if found.claim.name == "V1"]
+        assert v1.interval.value == pytest.approx((0 - 2 / 8) / 2 + 2 / 16, abs=0.2)
+        (v3,) = [found for found in content["findings"] if found.claim.name == "V3"]
+        assert "tier `ood`" in v3.verdict
+        json.dumps([found.to_json() for found in content["findings"]], allow_nan=False)

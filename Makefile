@@ -53,4 +53,4 @@ browser:                ## headless Chromium for the tests of pages, from the sy
 	touch .venv/.smollm2
 
 clean:                  ## remove what runs and the environment left behind; params.yaml and dvc.lock stay
-	rm -rf .venv experiments data/params.json data/base data/runs data/reports data/timings .dvc/cache mlflow.db .mlflow.db.lock* .p2o.lock* mlartifacts .prefect
+	rm -rf .venv experiments data/params.json data/base data/runs data/reports data/timings .dvc/cache mlflow.db .p2o.lock* mlartifacts .prefect

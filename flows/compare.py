@@ -25,6 +25,7 @@ from tasks.comparison import Arm, Comparison, arm_experiment, arm_layout, arms_o
 from tasks.evidence.page import write_report
 from tasks.running.layout import home
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
+from tasks.tracking.parents import check_project
 
 _recording = threading.Lock()
 """DVC and MLflow are told of one finished arm at a time."""
@@ -50,6 +51,7 @@ def comparing(workspace: str, wait: bool = False) -> State | None:
 
 def _compare(root: Path) -> None:
     comparison = load_comparison(root / COMPARISON_FILE)
+    check_project(comparison.project, root)
     versions = Versions(root)
     arms = arms_of(comparison)
     worlds = list(dict.fromkeys(arm.world for arm in arms))

@@ -35,6 +35,8 @@ def open_comparison(
             work there (with ``wait`` its end is waited for).
     """
     home = home_of(start)
+    if not (home / ENTRIES).exists():
+        raise BadInput(f"{home / ENTRIES}: no such file. Mend: run in a clone, or name one with --workspace.")
     entries = yaml.safe_load((home / ENTRIES).read_text())
     if name not in entries:
         raise BadInput(f"{home / ENTRIES}: no comparison {name!r}. Mend: one of {', '.join(entries)}, or add it there.")

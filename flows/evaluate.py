@@ -16,6 +16,7 @@ from tasks.benchmarks import benchmark_source, evaluate_benchmarks, evaluation_s
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.layout import Layout
 from tasks.running.runtime import Runtime
+from tasks.tracking.parents import check_project
 from tasks.tracking.tracker import Tracker
 
 
@@ -49,6 +50,7 @@ def evaluate(
 def _evaluate(root: Path, iteration: int | None, benchmarks: list[str], settings: dict[str, Any]) -> dict[str, Any]:
     experiment = load_experiment(root / "params.yaml")
     layout = Layout(root, experiment.experiment)
+    check_project(experiment.tracking.project, root)
     at = experiment.last_iteration if iteration is None else iteration
     section = evaluation_settings(experiment.evaluate, settings)
     metrics = benchmark_task(experiment, layout, at, benchmarks, section)

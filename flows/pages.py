@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from flows.display import console
+from p2o_core.schemas import BadInput
 from tasks.running.layout import home
 from tasks.tracking.store import make_store, tracking_uri
 
@@ -23,8 +25,29 @@ def commands(workspace: Path, mlflow_port: int, prefect_port: int) -> list[list[
     return [mlflow, prefect]
 
 
+def check_port(option: str, port: int) -> None:
+    """Raises BadInput naming the option where nobody can listen on the port."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: a port just left is free
+        try:
+            listener.bind((LOOPBACK, port))
+        except (OSError, OverflowError) as error:
+            raise BadInput(
+                f"{option} {port}: not to be had on {LOOPBACK} ({error}). Mend: {option} with another number, or stop "
+                "what listens there."
+            ) from None
+
+
 def serve(workspace: Path, mlflow_port: int, prefect_port: int) -> None:
-    """Run both until Ctrl-C, or until one of them ends."""
+    """Run both until Ctrl-C, or until one of them ends.
+
+    Raises:
+        BadInput: a port is taken; nothing was started.
+    """
+    if mlflow_port == prefect_port:
+        raise BadInput(f"--mlflow-port and --prefect-port are both {mlflow_port}. Mend: two different ports.")
+    check_port("--mlflow-port", mlflow_port)
+    check_port("--prefect-port", prefect_port)
     make_store(tracking_uri(workspace))
     # Prefect's page asks the default port otherwise, whatever port it was served from
     environment = os.environ | {

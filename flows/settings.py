@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ from tasks.running.layout import home
 
 PREFECT_PORT = 4200
 MLFLOW_PORT = 5000
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def prepare_environment(workspace: Path) -> None:
@@ -42,11 +44,30 @@ def prepare_environment(workspace: Path) -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    _exempt_loopback()
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_has_no_message_of_its_own)
     # one line an event otherwise while a Prefect server is away
     for name in ("prefect.events.clients", "prefect._internal.concurrency"):
         logging.getLogger(name).addFilter(_Once())
+
+
+def _exempt_loopback() -> None:
+    """A proxy cannot reach this machine's own servers: Prefect's, MLflow's, vLLM's. What the user exempts stays.
+
+    Raises:
+        BadInput: a SOCKS proxy without the package that httpx needs for it; Prefect could not start.
+    """
+    exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [host.strip() for host in exempt.split(",") if host.strip()]
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*hosts, *(h for h in LOOPBACK if h not in hosts)])
+    for name in ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"):
+        address = os.environ.get(name.lower()) or os.environ.get(name) or ""
+        if address.startswith("socks") and importlib.util.find_spec("socksio") is None:
+            raise BadInput(
+                f"{name} names a SOCKS proxy, and httpx, which Prefect's client uses, lacks the package socksio. "
+                " Mend: `pip install socksio`, or unset it."
+            )
 
 
 class PrefectAway(Exception):

@@ -10,6 +10,7 @@ from tasks.comparison import Arm, Comparison, arm_experiment, arm_layout, arms_o
 from tasks.parameters.experiment import load_experiment
 from tasks.running.layout import Layout, home
 from tasks.tracking.delivery import Delivery
+from tasks.tracking.parents import check_project
 from tasks.tracking.tracker import Tracker
 
 
@@ -31,6 +32,7 @@ def track(root: Path) -> bool:
     all of it. Raises BadInput where there is neither."""
     if not (root / COMPARISON_FILE).exists():
         experiment = load_experiment(root / "params.yaml")
+        check_project(experiment.tracking.project, root)
         deliveries = [Tracker(experiment, Layout(root, experiment.experiment), patient=True).log_finished()]
     else:
         deliveries = _track_comparison(root)
@@ -45,6 +47,7 @@ def track(root: Path) -> bool:
 def _track_comparison(root: Path) -> list[Delivery]:
     """In the comparison's order, up to the first arm that MLflow does not take."""
     comparison = load_comparison(root / COMPARISON_FILE)
+    check_project(comparison.project, root)
     deliveries: list[Delivery] = []
     for arm in arms_of(comparison):
         if is_done(comparison, arm_experiment(comparison, arm, home(root)), arm_layout(root, arm)):

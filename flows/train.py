@@ -23,6 +23,7 @@ from tasks.running.layout import Layout
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
 from tasks.running.runner import StageRun, check_parameters, is_fresh, run_stage, write_parameters
 from tasks.running.runtime import Runtime
+from tasks.tracking.parents import check_project
 from tasks.tracking.tracker import Tracker
 
 
@@ -63,6 +64,7 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
         )
     layout, log = Layout(root, experiment.experiment), get_run_logger()
     check_unchanged(experiment, layout)
+    check_project(experiment.tracking.project, root)
     write_parameters(experiment, layout)
     versions = Versions(root)
     versions.keep_current(PARAMETERS)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("DVC_NO_ANALYTICS", "true")
 
+from dvc.config import Config
 from dvc.exceptions import ConfirmRemoveError
 from dvc.repo import Repo
 from dvc.stage.cache import RunCacheNotFoundError
@@ -33,6 +34,21 @@ def node(stage: Stage, iteration: int) -> str:
     return f"{stage.name}@{iteration}" if stage.per_iteration else stage.name
 
 
+def in_git(workspace: Path) -> bool:
+    return any((folder / ".git").exists() for folder in (workspace, *workspace.parents))
+
+
+def without_git(workspace: Path) -> None:
+    """Make DVC work in a folder that is no clone, an unpacked archive say: it versions data there, without commits."""
+    with storage_errors(workspace):
+        if not (workspace / ".dvc").exists():
+            Repo.init(str(workspace), no_scm=True).close()
+        config = Config(str(workspace / ".dvc"))
+        if not config["core"].get("no_scm"):
+            with config.edit("local") as local:  # not the config that a clone shares
+                local["core"]["no_scm"] = True
+
+
 DATA_LOGGERS = ("dvc_data.hashfile.transfer", "dvc_objects.fs.generic")
 """They say which files could not be sent."""
 
@@ -47,9 +63,10 @@ class Versions:
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
+        if not in_git(workspace):
+            without_git(workspace)
         if not (workspace / ".dvc").exists():
             raise BadInput(f"{workspace}: no DVC repository. Mend: `dvc init` there, or name another --workspace.")
-
         mend_lock(workspace)
         with self._open() as repo:
             self._stale: set[str] | None = set(repo.status())

@@ -26,6 +26,9 @@ def evaluate(
 ) -> None:
     """Measure a trained policy on benchmarks (the held-out problems by default): table, Prefect artefact, MLflow."""
     prepare_environment(workspace)
+    from tasks.parameters.experiment import load_experiment
+
+    load_experiment(workspace / "params.yaml")  # refused before Prefect makes its database
     from flows.ends import flow_ends
     from flows.evaluate import evaluate as run_evaluation
 

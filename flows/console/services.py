@@ -37,9 +37,14 @@ def deploy(
     """Serve the deployments `train` and `nightly` to the Prefect server of `p2o ui`, until Ctrl-C."""
     os.environ.setdefault("PREFECT_API_URL", f"http://127.0.0.1:{prefect_port}/api")
     prepare_environment(workspace)
-    from flows.deployments import serve_deployments
+    from tasks.parameters.experiment import load_experiment
 
-    serve_deployments(workspace)
+    load_experiment(workspace / "params.yaml")  # refused before Prefect makes its database
+    from flows.deployments import serve_deployments
+    from flows.ends import flow_ends
+
+    with flow_ends():
+        serve_deployments(workspace)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -50,10 +55,12 @@ def serve(
 ) -> None:
     """Serve the workspace's base policy with vLLM for the engine `server`, on loopback until Ctrl-C."""
     prepare_environment(workspace)
+    from flows.pages import check_port
     from p2o_core.engines.serving import server_command
     from tasks.parameters.experiment import load_experiment
     from tasks.running.layout import Layout
 
+    check_port("--port", port)
     experiment = load_experiment(workspace / "params.yaml")
     base = Layout(workspace.resolve(), experiment.experiment).base / "policy"
     if not base.exists():

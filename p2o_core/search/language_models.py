@@ -21,6 +21,10 @@ ENDPOINT_DOWN = "endpoint_down"
 AWAY = ("connection", "http_502", "http_503", "http_504")
 
 
+LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
+"""Hosts that are asked directly, whatever proxy the environment names: it cannot reach this machine's own."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """What came back for one prompt; ``failures`` are the kinds of the attempts that failed, ``text`` is None when
@@ -80,7 +84,7 @@ class TeacherModel:
         return asyncio.run(self._complete_all(prompts))
 
     async def _complete_all(self, prompts: Sequence[str]) -> list[Reply]:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         places = asyncio.Semaphore(self.config.concurrency)
         async with AsyncOpenAI(
@@ -88,6 +92,7 @@ class TeacherModel:
             api_key=self._api_key or "none",
             timeout=self.config.timeout_s,
             max_retries=0,  # counted here
+            http_client=DefaultAsyncHttpxClient(mounts=dict.fromkeys(LOOPBACK)),
         ) as client:
 
             async def one(index: int, prompt: str) -> Reply:

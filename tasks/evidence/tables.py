@@ -74,7 +74,8 @@ def _under_best_template(row: dict[str, Any], tier: str | None) -> float | None:
 
 
 def over(evidence: Evidence, arm: str, other: str, world: str = "") -> Interval | None:
-    """How much more of the hard problems (of all, without such a tier) ``arm`` solves; None for itself or without common seeds."""
+    """How much more of the hard problems (of all, without such a tier) ``arm`` solves; None for itself or without
+    common seeds."""
     seeds = evidence.seeds(arm, other, world=world)
     if arm == other or not seeds:
         return None

@@ -18,6 +18,8 @@ ARMS_FILE = Path("recipes") / "arms.yaml"
 def arm_settings(arm: str, home: Path) -> dict[str, Any]:
     """The parameters an arm sets, by dotted name. Raises BadInput for an arm that is not in recipes/arms.yaml."""
     path = home / ARMS_FILE
+    if not path.exists():
+        raise BadInput(f"{path}: no such file. Mend: run in a clone, or name one with --workspace.")
     arms = yaml.safe_load(path.read_text())
     if arm not in arms:
         raise BadInput(f"{path}: no arm {arm!r}. Mend: one of {', '.join(arms)}, or add it there.")

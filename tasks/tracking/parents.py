@@ -7,12 +7,15 @@ import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 from mlflow import MlflowClient
-from mlflow.entities import Param, Run, RunTag
+from mlflow.entities import LifecycleStage, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from p2o_core.schemas import BadInput
 from tasks.running.layout import home
+from tasks.tracking.delivery import STORE_ERRORS
 from tasks.tracking.store import SQLITE, tracking_uri
 
 if TYPE_CHECKING:
@@ -30,6 +33,30 @@ def experiment_page(workspace: Path, project: str, port: int = 5000) -> str | No
         return None  # asking would create it
     found = MlflowClient(uri).get_experiment_by_name(project)
     return f"http://127.0.0.1:{port}/#/experiments/{found.experiment_id}/runs" if found else None
+
+
+def check_project(name: str, workspace: Path) -> None:
+    """Raises BadInput where the MLflow experiment was deleted in its page: nothing could be logged there. A store
+    that is not there yet or does not answer is no reason."""
+    uri = tracking_uri(workspace)
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+        return
+    try:
+        found = MlflowClient(uri).get_experiment_by_name(name)
+    except STORE_ERRORS:
+        return
+    if found and found.lifecycle_stage == LifecycleStage.DELETED:
+        raise BadInput(
+            f"MLflow's experiment {name!r} was deleted in its page. Mend: restore it (`mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}` with MLFLOW_TRACKING_URI={_shown(uri)}), or give another name as "
+            "tracking.project in params.yaml (project in comparisons.yaml)."
+        )
+
+
+def _shown(uri: str) -> str:
+    """Without user and password."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else uri
 
 
 def parent_run(client: MlflowClient, experiment: Experiment, workspace: Path) -> Run:

@@ -28,12 +28,13 @@ def make_store(uri: str) -> None:
     path = Path(uri.removeprefix(SQLITE))
     if not uri.startswith(SQLITE) or path.exists():
         return
-    with file_lock(path.with_name(f".{path.name}.lock"), "making MLflow's store", wait=True):
-        if path.exists():  # another process made it meanwhile
-            return
-        folder = path.with_name(f".{path.name}.draft")  # with SQLite's journal, which must not meet another file
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        MlflowClient(f"{SQLITE}{folder / path.name}").search_experiments()
-        os.replace(folder / path.name, path)
-        shutil.rmtree(folder)
+    lock = path.with_name(f".{path.name}.lock")
+    with file_lock(lock, "making MLflow's store", wait=True):
+        if not path.exists():  # else another process made it meanwhile
+            folder = path.with_name(f".{path.name}.draft")  # with SQLite's journal, which must not meet another file
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            MlflowClient(f"{SQLITE}{folder / path.name}").search_experiments()
+            os.replace(folder / path.name, path)
+            shutil.rmtree(folder)
+    lock.unlink(missing_ok=True)  # whoever comes now finds the store, in together or not

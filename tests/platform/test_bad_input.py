@@ -85,7 +85,7 @@ def test_a_problem_file_that_is_no_parquet(tmp_path: Path) -> None:
         ("  pass_k: [1, 4]", "  pass_k: [1, 5]", ["parameter 'evaluate'", "pass_k"]),
         ("  problems: 48", "  problems: 480", ["rollout.problems=480", "360 problems"]),
         ("  ood_lengths: [5, 9]", "  ood_lengths: [5, 8]", ["parameter 'prepare'", "overlap"]),
-        ("mine:\n  near_hard: true\n", "", ["parameter 'mine' is missing"]),
+        ("  problems: 48\n", "", ["parameter 'rollout.problems' is missing"]),
     ],
 )
 def test_params(tmp_path: Path, old: str, new: str, words: list[str]) -> None:

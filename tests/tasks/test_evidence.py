@@ -202,7 +202,7 @@ def test_the_report_of_one_s_own_files(tmp_path: Path, arms: tuple[str, ...]) ->
         assert "over GRPO, all" in text
     if arms == ("p2o", "grpo"):
         (v1,) = [found for found in content["findings"] if found.claim.name == "V1"]
-        assert v1.interval.value == pytest.approx((0 - 2 / 8) / 2 + 2 / 16, abs=0.2)
+        assert v1.interval.value == pytest.approx(1 / 8)  # equal with seed 0, 5 of 8 over 3 of 8 with seed 1
         (v3,) = [found for found in content["findings"] if found.claim.name == "V3"]
         assert "tier `ood`" in v3.verdict
         json.dumps([found.to_json() for found in content["findings"]], allow_nan=False)

@@ -7,10 +7,14 @@ from contextlib import contextmanager
 
 import httpx
 from prefect.exceptions import CancelledRun
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
 from flows.settings import PrefectAway
 from tasks.health import TrainingStopped
+from tasks.running.storage import check_room
+
+DATABASE_MIB = 8
+"""Prefect's and MLflow's, new, with their journals; without room Prefect's server fails in a thousand lines."""
 
 
 @contextmanager
@@ -20,7 +24,10 @@ def flow_ends() -> Iterator[None]:
     Raises:
         TrainingStopped: it was cancelled in Prefect's page.
         PrefectAway: the server is gone, which a flow needs at its start and its end; stages do not.
+        BadInput: the disk has no room for the database of a Prefect server of its own.
     """
+    if PREFECT_API_URL.value() is None:
+        check_room(PREFECT_HOME.value(), DATABASE_MIB)
     try:
         yield
     except CancelledRun as error:

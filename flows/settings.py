@@ -66,7 +66,7 @@ def _exempt_loopback() -> None:
         if address.startswith("socks") and importlib.util.find_spec("socksio") is None:
             raise BadInput(
                 f"{name} names a SOCKS proxy, and httpx, which Prefect's client uses, lacks the package socksio. "
-                " Mend: `pip install socksio`, or unset it."
+                "Mend: `pip install socksio`, or unset it."
             )
 
 

@@ -89,7 +89,7 @@ class Versions:
 
     def restore(self, name: str) -> bool:
         """Fetch the outputs from DVC's run cache, where this very command ran on these very inputs before."""
-        with storage_errors(self.workspace), self._open() as repo:
+        with storage_errors(self.workspace), _first_error(), self._open() as repo:
             (stage,) = repo.stage.collect(name)
             with repo.lock:
                 try:
@@ -106,7 +106,7 @@ class Versions:
     def commit(self, name: str) -> None:
         """Record dependencies, parameters and outputs as they are on disk."""
         self._stale = None
-        with storage_errors(self.workspace), self._open() as repo:
+        with storage_errors(self.workspace), _first_error(), self._open() as repo:  # one message, the exception's
             keep_lock(self.workspace)
             repo.commit(name, force=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,17 @@ def storage_errors(folder: Path) -> Iterator[None]:
                 f"{folder}: not writable ({error}). Mend: correct the folder's permissions or mount, and start again."
             ) from error
         raise
+
+
+def check_room(folder: Path, mib: int) -> None:
+    """Raises BadInput where the disk that ``folder`` is on, or will be, has less than ``mib`` MiB left."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(there).free / 2**20
+    if free < mib:
+        raise BadInput(
+            f"{there}: the disk is full ({free:.1f} MiB left, {mib} are needed to start). Mend: free space (`dvc gc "
+            "--workspace` drops old versions from DVC's cache) and start again."
+        )
 
 
 def _errno(error: Exception) -> int | None:

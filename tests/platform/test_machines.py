@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -53,7 +53,8 @@ def test_an_arm_multiplies_a_default() -> None:
     content = yaml.safe_load(SHORT)
     apply_settings(content, {"rollout.samples": "*2", "distill.learning_rate": "*10", "evolve.enabled": False})
     made = check_experiment(yaml.safe_dump(content), name="params.yaml")
-    assert (made.rollout.samples, made.distill.learning_rate, made.evolve.enabled) == (12, 1e-5, False)
+    assert (made.rollout.samples, made.evolve.enabled) == (12, False)
+    assert made.distill.learning_rate == pytest.approx(1e-5)
     with pytest.raises(BadInput, match=r"no parameter 'rollout.sample' to multiply"):
         apply_settings(content, {"rollout.sample": "*2"})
 
@@ -107,7 +108,7 @@ def test_proxies_do_not_stand_before_loopback(
 def test_a_socks_proxy_that_httpx_cannot_use(without_proxies: pytest.MonkeyPatch, tmp_path: Path) -> None:
     without_proxies.setenv("ALL_PROXY", "socks5://user:secret@127.0.0.1:9")
     without_proxies.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(BadInput, match="socksio.*Mend") as refusal:
+    with pytest.raises(BadInput, match=r"socksio.*Mend") as refusal:
         prepare_environment(tmp_path)
     assert "secret" not in str(refusal.value)
 
@@ -203,12 +204,11 @@ def test_a_full_disk_is_one_message(tmp_path: Path) -> None:
         assert len(said.stderr.strip().splitlines()) == 1, said.stderr[-2000:]
         assert "the disk is full" in said.stderr
         (workspace.root / "data" / "params.json").write_text("{}" + " " * 2**20)
-        with (folder / "fill").open("wb") as stream, pytest.raises(OSError, match="No space"):
-            while True:
-                stream.write(b"x" * 4096)
-                stream.flush()
+        with (folder / "fill").open("wb", buffering=0) as stream, suppress(OSError):
+            while stream.write(b"x" * 4096):
+                pass
         commit = (
-            "from pathlib import Path; from flows.versioning import Versions; Versions(Path()).commit('parameters')"
+            f"from pathlib import Path; from flows.versioning import Versions; Versions(Path()).commit({PARAMETERS!r})"
         )
         said = workspace.sh(f'python -c "{commit}"', check=False)
         assert "the disk is full" in said.stderr.strip().splitlines()[-1]

@@ -67,14 +67,15 @@ class Versions:
             without_git(workspace)
         if not (workspace / ".dvc").exists():
             raise BadInput(f"{workspace}: no DVC repository. Mend: `dvc init` there, or name another --workspace.")
-        mend_lock(workspace)
+        with storage_errors(workspace):
+            mend_lock(workspace)
         with self._open() as repo:
             self._stale: set[str] | None = set(repo.status())
 
     @contextmanager
     def _open(self) -> Iterator[Repo]:
         """The repository, with the workspace as current folder: DVC reads stage names relative to that."""
-        with chdir(self.workspace), Repo(_wait_for_lock=True) as repo:
+        with storage_errors(self.workspace), chdir(self.workspace), Repo(_wait_for_lock=True) as repo:
             yield repo
 
     def is_up_to_date(self, name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
     """Errors of the disk under ``folder`` as BadInput with the mend; all others pass."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, sqlite3.OperationalError) as error:
         number = _errno(error)
         if number in FULL:
             raise BadInput(
@@ -52,5 +53,7 @@ def check_room(folder: Path, mib: int) -> None:
 def _errno(error: Exception) -> int | None:
     if isinstance(error, OSError):
         return error.errno
+    if isinstance(error, sqlite3.OperationalError):  # DVC's notes of what it has hashed
+        return errno.ENOSPC if error.sqlite_errorcode == sqlite3.SQLITE_FULL else None
     match = RUST_ERROR.search(str(error))
     return int(match[1]) if match else None

@@ -207,9 +207,7 @@ def test_a_full_disk_is_one_message(tmp_path: Path) -> None:
         with (folder / "fill").open("wb", buffering=0) as stream, suppress(OSError):
             while stream.write(b"x" * 4096):
                 pass
-        commit = (
-            f"from pathlib import Path; from flows.versioning import Versions; Versions(Path()).commit({PARAMETERS!r})"
-        )
+        commit = f"from pathlib import *; from flows.versioning import *; Versions(Path()).commit({PARAMETERS!r})"
         said = workspace.sh(f'python -c "{commit}"', check=False)
         assert "the disk is full" in said.stderr.strip().splitlines()[-1]
         assert "failed to transfer" not in said.stderr + said.stdout

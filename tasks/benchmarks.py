@@ -20,9 +20,8 @@ from tasks.problems.sources import ProblemSource, load_source
 from tasks.problems.tables import is_table
 from tasks.running.journal import Journal, JournaledEngine, JournaledVerifier
 from tasks.running.layout import Layout
-from tasks.running.rejected import stopped_at_nan
-
 from tasks.running.lock import command, file_lock
+from tasks.running.rejected import stopped_at_nan
 from tasks.running.runtime import Runtime
 from tasks.running.storage import storage_errors
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gepa.core.adapter import EvaluationBatch
@@ -59,14 +60,22 @@ class TemplateAdapter:
     def evaluate(
         self, batch: list[Problem], candidate: Candidate, capture_traces: bool = False
     ) -> EvaluationBatch[Trace, str]:
-        """gepa's single form; the engine only sees :meth:`batch_evaluate`."""
-        return self.batch_evaluate([(candidate, batch)])[0]
+        """gepa's form for one candidate."""
+        return self.batch_evaluate([(candidate, batch)], capture_traces=capture_traces)[0]
 
-    def batch_evaluate(self, items: list[tuple[Candidate, list[Problem]]]) -> list[EvaluationBatch[Trace, str]]:
-        """One result for each (candidate, problems); every call draws fresh rollouts."""
+    def batch_evaluate(
+        self, items: list[tuple[Candidate, list[Problem]]], *, capture_traces: bool = True
+    ) -> list[EvaluationBatch[Trace, str]]:
+        """One result for each (candidate, problems); every call draws fresh rollouts.
+
+        gepa up to 0.1.4 calls this without ``capture_traces`` and expects trajectories; its next version says for
+        each call whether it wants them. Without them a result's ``trajectories`` are None.
+        """
         if self.race is not None and self.race.is_race(items):
-            return self.race.run(items, self._evaluate)
-        return self._evaluate(items)
+            results = self.race.run(items, self._evaluate)
+        else:
+            results = self._evaluate(items)
+        return results if capture_traces else [replace(result, trajectories=None) for result in results]
 
     def _evaluate(self, items: list[tuple[Candidate, list[Problem]]]) -> list[EvaluationBatch[Trace, str]]:
         self.calls += 1

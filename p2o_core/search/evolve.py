@@ -125,7 +125,7 @@ def evolve_templates(
         ),
         # not max_metric_calls: gepa would count the instances a race left out
         stop_callbacks=lambda state: progress.is_spent(state) or _broken(reflector) is not None or _alone(reflector),
-        cache_evaluation=False,  # gepa's cache does not tell train from dev instances
+        cache_evaluation=False,  # gepa 0.1.4's cache does not tell train from dev instances
         track_best_outputs=False,
         callbacks=[progress],  # type: ignore[list-item]
         logger=_Silent(),

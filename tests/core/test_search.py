@@ -11,6 +11,7 @@ from p2o_core.config import EvolveConfig
 from p2o_core.config import PhraseReflector as PhraseSettings
 from p2o_core.cover import solvers
 from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.search.adapter import TemplateAdapter
 from p2o_core.search.evolve import evolve_templates, split_hard
 from p2o_core.search.racing import Race
 from p2o_core.search.reflectors import PhraseReflector
@@ -45,7 +46,8 @@ class ScriptedEngine:
 
 
 def search(verifier: Verifier, seed: int = 3, archive: Sequence[str] = (), **settings: object):
-    config = EvolveConfig(dev_size=6, minibatch=2, parents=4, samples_per_score=2, max_metric_calls=250, **settings)
+    scene = {"dev_size": 6, "minibatch": 2, "parents": 4, "samples_per_score": 2, "max_metric_calls": 250}
+    config = EvolveConfig(**scene | settings)
     engine = ScriptedEngine()
     evolution = evolve_templates(
         HARD, engine, verifier, POOL, config, Sampling(1.0, 8), seed=derive_seed(seed), archive=archive
@@ -140,10 +142,33 @@ def test_a_race_drops_who_is_behind_and_wins_nothing() -> None:
 
 
 def test_racing_costs_less_and_covers_as_much(verifier: Verifier) -> None:
-    raced, whole = search(verifier, racing=True)[0], search(verifier)[0]
+    """The same templates in the same steps; the one that raced out was not scored on three of six dev instances."""
+    scene = {"seed": 5, "max_metric_calls": 111}
+    raced, whole = search(verifier, racing=True, **scene)[0], search(verifier, **scene)[0]
+    assert [t.text for t in raced.templates] == [t.text for t in whole.templates]
+    assert (raced.cost.steps, raced.cost.raced_out, whole.cost.raced_out) == (whole.cost.steps, 1, 0)
+    assert raced.cost.metric_calls == whole.cost.metric_calls - 3
     for evolution in (raced, whole):
         assert {i for t in evolution.kept for i, score in enumerate(t.scores) if score >= 1.0} == set(range(6))
-    assert raced.cost.completions == 2 * raced.cost.metric_calls
+        assert evolution.cost.completions == 2 * evolution.cost.metric_calls
+
+
+@pytest.mark.parametrize("racing", [False, True])
+@pytest.mark.parametrize(
+    ("wanted", "traced"), [({}, True), ({"capture_traces": True}, True), ({"capture_traces": False}, False)]
+)
+def test_gepa_s_old_and_new_call_give_the_same_scores(
+    verifier: Verifier, racing: bool, wanted: dict[str, bool], traced: bool
+) -> None:
+    """gepa 0.1.4 calls ``batch_evaluate(items)``; the next version ``batch_evaluate(items, capture_traces=…)``."""
+    race = Race(HARD[:4]) if racing else None
+    adapter = TemplateAdapter(ScriptedEngine(), verifier, Sampling(1.0, 8), samples=2, seed=0, race=race)
+    adapter.batch_evaluate([({"template": "alpha\nbeta"}, HARD[:4])], **wanted)  # whom the others are behind
+    results = adapter.batch_evaluate([({"template": text}, HARD[:4]) for text in ("alpha", "gamma")], **wanted)
+    assert [result.scores for result in results] == [[1, 0, 1, 0], [0, 0, 0, 0]]
+    assert [result.trajectories is not None for result in results] == [traced, traced]
+    assert all(len(result.trajectories) == 4 for result in results if result.trajectories is not None)
+    assert not racing or adapter.race.dropped == 1
 
 
 def test_random_templates_use_the_pool_and_nothing_that_is_excluded() -> None:

@@ -27,10 +27,9 @@ from p2o_core.engines.base import RolloutRequest, Sampling
 from p2o_core.schemas import read_json, read_problems, read_rows
 from p2o_core.search.evolve import Evolution, evolve_templates
 from p2o_core.seeding import derive_seed
-from p2o_core.types import HardSample, Problem
+from p2o_core.types import HardSample, Problem, TemplateSearch
 from tasks.comparison import FILE, Arm, arm_experiment, arm_layout, load_comparison
 from tasks.evidence.tables import calls_to_cover
-from tasks.evolve import load_templates
 from tasks.parameters.experiment import Experiment
 from tasks.running.layout import Layout, home
 from tasks.running.runtime import Runtime
@@ -89,8 +88,8 @@ def cases(workspace: Path, arm: str, seeds: int, second: bool) -> Iterator[Case]
             continue  # a run that ended before its second search
         train = {problem.id: problem for problem in read_problems(layout.base / "train.parquet")}
         hard = read_rows(layout.iteration(iteration) / "hard.parquet", HardSample)
-        before = load_templates(read_json(layout.iteration(iteration - 1) / "templates.json"))
-        archive = [template.text for template in before if template.kept and template.text]
+        before = TemplateSearch.from_json(read_json(layout.iteration(iteration - 1) / "templates.json"))
+        archive = [template.text for template in before.kept if template.text]
         yield Case(experiment, layout, iteration, [train[sample.problem_id] for sample in hard], archive)
 
 

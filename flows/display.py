@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from p2o_core.schemas import read_json
-from tasks.evolve import best_template
+from p2o_core.types import TemplateSearch
 from tasks.report import experiment_rows
 from tasks.running.layout import Layout
 
@@ -59,7 +59,7 @@ def table_rows(layout: Layout, last_iteration: int) -> list[Row]:
     for row in experiment_rows(layout.run, last_iteration):
         iteration = row["iteration"]
         templates = layout.iteration(iteration) / "templates.json"
-        best = best_template(templates) if templates.exists() else None
+        best = TemplateSearch.from_json(read_json(templates)).best if templates.exists() else None
         seconds = {key.split("@")[0]: s for key, s in timings.items() if int(key.split("@")[1]) == iteration}
         if "tokens/rollout" in row:
             row["tokens/bare_and_templated"] = row["tokens/rollout"] + row["tokens/templated"]

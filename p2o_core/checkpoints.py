@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from p2o_core.digests import is_whole, mark
-from p2o_core.groups import Group, Rollout
+from p2o_core.groups import Group, TrainingSample
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
 from p2o_core.schemas import read_json, read_rows, write_json, write_rows
@@ -65,11 +65,11 @@ class UpdateCheckpoints:
             return compute()
         kept = last_whole(self.folder, "groups-*.parquet")
         if kept is not None:
-            return [list(group) for _, group in groupby(read_rows(kept, Rollout), key=lambda r: r.problem_id)]
+            return [list(group) for _, group in groupby(read_rows(kept, TrainingSample), key=lambda s: s.problem_id)]
         groups = compute()
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.folder / ".groups.parquet"
-        write_rows(draft, [rollout for group in groups for rollout in group], Rollout)
+        write_rows(draft, [sample for group in groups for sample in group], TrainingSample)
         os.replace(draft, self.folder / f"groups-{mark(draft)}.parquet")
         return groups
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from p2o_core.types import Assignment, Template
+from p2o_core.config import EvolveConfig
+from p2o_core.types import Assignment, HardSample, Template, TemplateSearch
 
 WEIGHT_FLOOR = 1e-6
 """Smallest drawing weight of a template in Z (official code), so that none is excluded for a mean score of 0."""
@@ -84,3 +85,24 @@ def assign_templates(
             Assignment(problem_id, sample, template.index, template.text) for sample, template in enumerate(drawn)
         ]
     return assignments
+
+
+def plan_templated(
+    hard: Sequence[HardSample],
+    search: TemplateSearch,
+    config: EvolveConfig,
+    *,
+    iteration: int,
+    rollouts: int,
+    seed: int,
+) -> list[Assignment]:
+    """A template for each of the ``rollouts`` templated rollouts of every hard problem mined in this iteration (those
+    remembered from earlier ones have no bare rollouts to share a group with)."""
+    return assign_templates(
+        [sample.problem_id for sample in hard if sample.mined_at == iteration],
+        search.kept,
+        solvers(search.kept, search.dev_ids, config.solved_at),
+        rollouts=rollouts,
+        one_per_group=config.one_template_per_group,
+        rng=random.Random(seed),
+    )

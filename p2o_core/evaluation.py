@@ -1,10 +1,20 @@
-"""avg@k, pass@k and maj@k."""
+"""How good a policy is: avg@k, pass@k and maj@k of its completions, and whether it still can what it could."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import comb
+from typing import Any, TypeVar
+
+from p2o_core.config import EvaluateConfig, RolloutConfig
+from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.mining import rewards_by_problem
+from p2o_core.rollout import gold_answers, judge
+from p2o_core.types import AnswerVerifier, Completion, Judged, Problem
+
+Value = TypeVar("Value")
 
 
 def avg_at_k(rewards: Mapping[str, Sequence[float]]) -> float:
@@ -49,3 +59,127 @@ def maj_at_k(answers: Mapping[str, Sequence[tuple[str, float]]]) -> float:
             leaders = [answer for answer, count in votes.items() if count == most]
             total += ("right", "") in leaders and 1 / len(leaders)
     return total / len(answers)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """k completions a problem, their verdicts, and what they come to by difficulty."""
+
+    completions: list[Completion]
+    judged: list[Judged]
+    metrics: dict[str, Any]
+
+
+def measure(
+    engine: RolloutEngine,
+    verifier: AnswerVerifier,
+    problems: Sequence[Problem],
+    config: EvaluateConfig,
+    seed: int,
+    template: str = "",
+) -> Measured:
+    """Answer every problem ``config.samples`` times under ``template``: avg@k, pass@k, maj@k and lengths."""
+    samples = tuple(range(config.samples))
+    completions = engine.generate(
+        [RolloutRequest(p.id, p.question, template, samples, seed, config.prompt) for p in problems],
+        Sampling(config.temperature, config.max_new_tokens),
+    )
+    judged = judge(verifier, completions, gold_answers(problems))
+    tiers, rewards = _ids_by_difficulty(problems), rewards_by_problem(judged)
+    read: dict[str, list[tuple[str, float]]] = {}
+    for row in judged:
+        read.setdefault(row.problem_id, []).append((row.extracted, row.reward))
+    metrics = {
+        "accuracy": {tier: avg_at_k(_of(rewards, ids)) for tier, ids in tiers.items()},
+        "pass_at": {
+            str(k): {tier: pass_at_k(_of(rewards, ids), k) for tier, ids in tiers.items()} for k in config.pass_k
+        },
+        "maj_at": {tier: maj_at_k(_of(read, ids)) for tier, ids in tiers.items()},
+        "lengths": {tier: _lengths(completions, set(ids)) for tier, ids in tiers.items()},
+        "mean_tokens": sum(len(c.token_ids) for c in completions) / len(completions),
+        "truncated": sum(c.truncated for c in completions) / len(completions),
+    }
+    return Measured(completions, judged, metrics)
+
+
+def _ids_by_difficulty(problems: Sequence[Problem]) -> dict[str, list[str]]:
+    """Difficulty (a benchmark's name, where benchmarks are evaluated) to problem ids."""
+    tiers: dict[str, list[str]] = {tier: [] for tier in sorted({p.difficulty for p in problems})}
+    for problem in problems:
+        tiers[problem.difficulty].append(problem.id)
+    return tiers
+
+
+def _of(values: Mapping[str, Value], ids: Sequence[str]) -> dict[str, Value]:
+    return {id_: values[id_] for id_ in ids}
+
+
+def _lengths(completions: Sequence[Completion], ids: set[str]) -> dict[str, float]:
+    """Tokens a completion, mean and 95th percentile, and the share that was cut off."""
+    lengths = sorted(len(c.token_ids) for c in completions if c.problem_id in ids)
+    cut = sum(c.truncated for c in completions if c.problem_id in ids)
+    return {
+        "mean": sum(lengths) / len(lengths),
+        "p95": float(lengths[int(0.95 * (len(lengths) - 1))]),
+        "truncated": cut / len(lengths),
+    }
+
+
+@dataclass(frozen=True)
+class Skills:
+    """Accuracy on the same problems before and after an update; ``tokens`` were generated to measure the latter."""
+
+    problems: int
+    before: float
+    after: float
+    tokens: int
+
+    def lost(self, margin: float) -> bool:
+        """More than ``margin`` of accuracy is gone."""
+        return self.before - self.after > margin
+
+
+def solved_before(rewards: Mapping[str, Sequence[float]], limit: int) -> dict[str, float]:
+    """At most ``limit`` problems that the first half of the rollouts solves mostly, each with the accuracy of the
+    *second* half. Chosen and measured by the same rollouts, their accuracy would be too high (the winner's curse), and
+    every update would seem to cost skills.
+
+    >>> solved_before({"a": [1, 1, 1, 0], "b": [0, 0, 1, 1], "c": [1, 1, 1, 1]}, limit=2)
+    {'a': 0.5, 'c': 1.0}
+    """
+    halves = {id_: (values[: len(values) // 2], values[len(values) // 2 :]) for id_, values in rewards.items()}
+    solved = {
+        id_: sum(rest) / len(rest) for id_, (first, rest) in halves.items() if first and 2 * sum(first) >= len(first)
+    }
+    return dict(list(solved.items())[:limit])
+
+
+def probe_skills(
+    engine: RolloutEngine,
+    verifier: AnswerVerifier,
+    problems: Mapping[str, Problem],
+    rewards: Mapping[str, Sequence[float]],
+    config: RolloutConfig,
+    limit: int,
+    seed: int,
+) -> Skills | None:
+    """Roll at most ``limit`` problems that were solved before an update out again, as often as the second half of
+    their rollouts has samples. None: nothing was solved, or ``limit`` is 0.
+
+    Args:
+        engine: samples from the policy after the update.
+        problems: by id.
+        rewards: of the bare rollouts before the update, by problem id.
+    """
+    before = solved_before(rewards, limit)
+    if not before:
+        return None
+    samples = tuple(range(config.samples - config.samples // 2))
+    asked = [problems[id_] for id_ in before]
+    completions = engine.generate(
+        [RolloutRequest(p.id, p.question, "", samples, seed, config.prompt) for p in asked],
+        Sampling(config.temperature, config.max_new_tokens),
+    )
+    after = [row.reward for row in judge(verifier, completions, gold_answers(asked))]
+    tokens = sum(len(completion.token_ids) for completion in completions)
+    return Skills(len(before), sum(before.values()) / len(before), sum(after) / len(after), tokens)

@@ -7,19 +7,18 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from p2o_core.groups import Group, Rollout
-from p2o_core.numerics import NotFinite
+from p2o_core.groups import Group, NotFinite, TrainingSample
 
 
 class WeightsNotFinite(NotFinite):
-    """A weight is NaN or infinite. ``rollouts`` are those of the step that did it, or of the whole update before
+    """A weight is NaN or infinite. ``samples`` are those of the step that did it, or of the whole update before
     its first."""
 
-    def __init__(self, name: str, rollouts: Sequence[Rollout]) -> None:
-        super().__init__("weights", rollouts)
-        ids = ", ".join(dict.fromkeys(rollout.problem_id for rollout in rollouts))
+    def __init__(self, name: str, samples: Sequence[TrainingSample]) -> None:
+        super().__init__("weights", samples)
+        ids = ", ".join(dict.fromkeys(sample.problem_id for sample in samples))
         self.args = (
-            f"weights not finite, first in {name}, at {len(rollouts)} rollouts ({ids[:200]}); the weights were "
+            f"weights not finite, first in {name}, at {len(samples)} rollouts ({ids[:200]}); the weights were "
             "not changed on disk",
         )
 
@@ -29,16 +28,16 @@ def check_start(parameters: Mapping[str, torch.Tensor], groups: Sequence[Group])
     and finite log-probs from the engine.
 
     Raises:
-        NotFinite: with the rollouts that show it.
+        NotFinite: with the samples that show it.
     """
-    rollouts = [rollout for group in groups for rollout in group]
-    if broken := [r for r in rollouts if not all(map(math.isfinite, r.sampling_logps))]:
+    samples = [sample for group in groups for sample in group]
+    if broken := [s for s in samples if not all(map(math.isfinite, s.sampling_logps))]:
         raise NotFinite("sampling log-probs", broken)
-    check_parameters(parameters, rollouts)
+    check_parameters(parameters, samples)
 
 
 @torch.no_grad()
-def check_parameters(parameters: Mapping[str, torch.Tensor], rollouts: Sequence[Rollout]) -> None:
+def check_parameters(parameters: Mapping[str, torch.Tensor], samples: Sequence[TrainingSample]) -> None:
     """Every value finite; one pass over the weights, next to nothing beside a backward pass.
 
     Raises:
@@ -47,4 +46,4 @@ def check_parameters(parameters: Mapping[str, torch.Tensor], rollouts: Sequence[
     ends = {name: torch.stack(torch.aminmax(p)).float() for name, p in parameters.items() if p.numel()}
     if not ends or bool(torch.isfinite(torch.stack(list(ends.values()))).all()):  # one answer from the device
         return
-    raise WeightsNotFinite(next(name for name, end in ends.items() if not torch.isfinite(end).all()), rollouts)
+    raise WeightsNotFinite(next(name for name, end in ends.items() if not torch.isfinite(end).all()), samples)

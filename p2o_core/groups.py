@@ -1,26 +1,32 @@
-"""Groups: the completions of one problem as the update sees them, with their advantages."""
+"""Groups: the completions of one problem as the update trains on them, with their advantages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from p2o_core.advantages import group_advantages
+from p2o_core.config import DistillConfig, PromptStyle
+from p2o_core.prompts import Chat
+from p2o_core.types import Completion, Judged, Problem
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """One completion as the update sees it.
+class TrainingSample:
+    """One completion as the update trains on it: C completion tokens, with C log-probs of each kind.
 
-    ``prompt_ids`` is the context the gradient is taken under: under context distillation the *bare* prompt, also
-    when the completion was sampled under a template; ``sampling_prompt_ids`` is the context it was sampled under
-    (empty: the same). ``sampling_logps`` are the engine's, under that context; ``old_logps`` those under
-    ``prompt_ids`` before the first step. ``engine_log_ratios`` are log(trainer / engine), a token each, both under
-    one and the same context; empty where nothing was compared (weight 1).
+    ``prompt_ids`` is the context of the gradient: under context distillation the *bare* prompt, also when the
+    completion was sampled under a template. ``sampling_prompt_ids`` is the context it was sampled under (empty: the
+    same). The log-probs, all from before the update's first step:
 
-    >>> Rollout("p0", (1, 2), (3,), (-0.1,), reward=1.0, templated=False).old_logps
+    - ``sampling_logps``: the engine's, under the sampling context.
+    - ``old_logps``: the trainer's, under ``prompt_ids``.
+    - ``templated_logps``: the trainer's, under the sampling context; empty where they were not measured.
+    - ``engine_log_ratios``: log(trainer / engine) under one and the same context; empty where not compared (weight 1).
+
+    >>> TrainingSample("p0", (1, 2), (3,), (-0.1,), reward=1.0, templated=False).old_logps
     ()
     """
 
@@ -33,23 +39,80 @@ class Rollout:
     sampling_prompt_ids: tuple[int, ...] = ()
     advantage: float = 0.0
     old_logps: tuple[float, ...] = ()
+    templated_logps: tuple[float, ...] = ()
     engine_log_ratios: tuple[float, ...] = ()
 
     @property
     def length(self) -> int:
+        """Tokens of completion and longer context."""
         return max(len(self.prompt_ids), len(self.sampling_prompt_ids)) + len(self.completion_ids)
 
+    @property
+    def template_reference(self) -> tuple[float, ...]:
+        """The template ratio's denominator: the trainer's log-probs where measured, otherwise the engine's."""
+        return self.templated_logps or self.sampling_logps
 
-Group = list[Rollout]
+
+Group = list[TrainingSample]
+
+
+class NotFinite(FloatingPointError):
+    """NaN or infinity where the update computes. ``samples`` are the rows it came from, for inspection."""
+
+    def __init__(self, what: str, samples: Sequence[TrainingSample]) -> None:
+        ids = ", ".join(dict.fromkeys(sample.problem_id for sample in samples))
+        super().__init__(f"{what} of {len(samples)} rollouts not finite ({ids[:200]}); the weights were not changed")
+        self.what = what
+        self.samples = list(samples)
+
+
+def build_groups(
+    chat: Chat,
+    problems: Mapping[str, Problem],
+    completions: Sequence[Completion],
+    judged: Sequence[Judged],
+    config: DistillConfig,
+    style: PromptStyle = "plain",
+) -> list[Group]:
+    """One group for each problem, its bare and its templated completions together: a hard problem's group has variance
+    exactly when a template works.
+
+    ``config.context`` chooses the gradient's prompt: the bare one, or the sampling prompt (no context distillation).
+    ``config.hard_groups = "templated"`` leaves out the bare completions of problems with templated ones (the paper).
+
+    Args:
+        problems: by id.
+        completions: in any order; groups come in order of first appearance.
+        judged: the verdicts on ``completions``, in the same order.
+    """
+    groups: dict[str, Group] = {}
+    replaced = {c.problem_id for c in completions if c.templated} if config.hard_groups == "templated" else set()
+    for completion, verdict in zip(completions, judged, strict=True):
+        if completion.problem_id in replaced and not completion.templated:
+            continue
+        question = problems[completion.problem_id].question
+        context = completion.template if config.context == "templated" else ""
+        groups.setdefault(completion.problem_id, []).append(
+            TrainingSample(
+                problem_id=completion.problem_id,
+                prompt_ids=chat.encode_prompt(question, context, style),
+                completion_ids=completion.token_ids,
+                sampling_logps=completion.logps,
+                reward=verdict.reward,
+                templated=completion.templated,
+                sampling_prompt_ids=chat.encode_prompt(question, completion.template, style),
+            )
+        )
+    return list(groups.values())
 
 
 def with_advantages(groups: Sequence[Group], *, normalize_std: bool) -> list[Group]:
-    """The groups that carry a signal, each rollout with its advantage. A group without variance is left out
-    wholly: neither numerator nor denominator of the loss sees it, so it contributes exactly nothing."""
+    """The groups that carry a signal, each sample with its advantage. A group without variance is left out wholly:
+    neither numerator nor denominator of the loss sees it, so it contributes exactly nothing."""
     kept = []
     for group in groups:
-        rewards = torch.tensor([rollout.reward for rollout in group])
+        rewards = torch.tensor([sample.reward for sample in group])
         advantages = group_advantages(rewards, torch.zeros(len(group), dtype=torch.long), normalize_std=normalize_std)
         if advantages.any():
-            kept.append([replace(r, advantage=a) for r, a in zip(group, advantages.tolist(), strict=True)])
+            kept.append([replace(s, advantage=a) for s, a in zip(group, advantages.tolist(), strict=True)])
     return kept

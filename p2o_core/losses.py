@@ -1,13 +1,18 @@
-"""The clipped policy loss and the template-ratio mask. Pure functions; metrics are returned, never logged."""
+"""The loss: PPO's clipped surrogate, the template-ratio mask, the engine's weights. Pure functions; metrics are
+returned, never logged. The update calls :func:`p2o_loss`; the others are its parts."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from p2o_core.config import DistillConfig
+    from p2o_core.microbatch import MicroBatch
 
 Aggregation = Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"]
 MAX_LOG_RATIO = 20.0
@@ -20,6 +25,47 @@ class LossOutputs:
 
     loss: Tensor
     metrics: dict[str, float]
+
+
+def p2o_loss(logp: Tensor, batch: MicroBatch, config: DistillConfig, denominator: float) -> LossOutputs:
+    """The loss of a micro-batch as it is configured: the surrogate of :func:`policy_loss`, each token weighed by the
+    template-ratio mask and by the engine ratio.
+
+    Args:
+        logp: [B, T] log-probs under the policy being trained, at the gradient's prompt; carries the gradient.
+        denominator: of the whole mini-batch, from :func:`loss_denominator`.
+    """
+    template_mask = engine_weights = None
+    if config.template_mask != "off" and config.context == "bare":
+        mask = template_ratio_mask(
+            batch.old_logp,
+            batch.templated_logp,
+            low=config.template_ratio_low,
+            high=config.template_ratio_high,
+            mode=config.template_mask,
+        )
+        template_mask = torch.where(batch.templated.unsqueeze(1), mask, 1.0)
+    if config.engine_ratio != "off":
+        engine_weights = engine_ratio_weights(
+            batch.engine_log_ratio,
+            batch.completion_mask,
+            mode=config.engine_ratio,
+            level=config.engine_ratio_level,
+            limit=config.engine_ratio_limit,
+        )
+    return policy_loss(
+        logp,
+        batch.old_logp,
+        batch.advantages,
+        batch.completion_mask,
+        clip_low=config.clip_low,
+        clip_high=config.clip_high,
+        dual_clip=config.dual_clip,
+        template_mask=template_mask,
+        engine_weights=engine_weights,
+        aggregation=config.aggregation,
+        normalizer=denominator,
+    )
 
 
 def template_ratio_mask(
@@ -90,21 +136,28 @@ def engine_ratio_weights(
     raise ValueError(f"mode must be 'truncated' or 'masked', got {mode!r}")
 
 
+def loss_denominator(tokens: float, sequences: int, aggregation: Aggregation) -> float:
+    """What a sum of per-token or per-sequence values is divided by: completion tokens (at least 1) for token-mean,
+    sequences for the seq-mean kinds."""
+    return max(tokens, 1.0) if aggregation == "token-mean" else float(sequences)
+
+
 def aggregate(per_token: Tensor, completion_mask: Tensor, aggregation: Aggregation, normalizer: float | None) -> Tensor:
     """One number from [B, T] per-token values.
 
-    ``normalizer`` replaces the natural denominator (tokens for token-mean, sequences for the seq-mean kinds)
-    when the batch at hand is a part of a larger mini-batch, so that the parts' losses add up to the whole's.
+    ``normalizer`` replaces the batch's own :func:`loss_denominator` when the batch at hand is a part of a larger
+    mini-batch, so that the parts' losses add up to the whole's.
     """
     masked = per_token * completion_mask
-    if aggregation == "token-mean":
-        return masked.sum() / (normalizer or completion_mask.sum().clamp(min=1))
-    if aggregation == "seq-mean-token-sum":
-        return masked.sum() / (normalizer or completion_mask.shape[0])
-    if aggregation == "seq-mean-token-mean":
-        per_sequence = masked.sum(dim=1) / completion_mask.sum(dim=1).clamp(min=1)
-        return per_sequence.sum() / (normalizer or completion_mask.shape[0])
-    raise ValueError(f"aggregation must be token-mean, seq-mean-token-sum or seq-mean-token-mean, got {aggregation!r}")
+    if aggregation in ("token-mean", "seq-mean-token-sum"):
+        total = masked.sum()
+    elif aggregation == "seq-mean-token-mean":
+        total = (masked.sum(dim=1) / completion_mask.sum(dim=1).clamp(min=1)).sum()
+    else:
+        raise ValueError(
+            f"aggregation must be token-mean, seq-mean-token-sum or seq-mean-token-mean, got {aggregation!r}"
+        )
+    return total / (normalizer or loss_denominator(float(completion_mask.sum()), len(completion_mask), aggregation))
 
 
 def policy_loss(

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+from p2o_core.config import MineConfig
+from p2o_core.types import HardSample, Judged
 
 
 def _checked(problem_id: str, rewards: Sequence[float]) -> Sequence[float]:
@@ -52,4 +56,46 @@ def signal_statistics(rewards: Mapping[str, Sequence[float]]) -> dict[str, float
         "all_fail": share([not any(group) for group in groups]),
         "all_pass": share([all(reward == 1 for reward in group) for group in groups]),
         "zero_signal": share([len(set(group)) == 1 for group in groups]),
+    }
+
+
+def rewards_by_problem(judged: Sequence[Judged]) -> dict[str, list[float]]:
+    """Problem id to the rewards of its completions, in order of first appearance."""
+    rewards: dict[str, list[float]] = {}
+    for row in judged:
+        rewards.setdefault(row.problem_id, []).append(row.reward)
+    return rewards
+
+
+def mine(
+    rewards: Mapping[str, Sequence[float]], previous: Sequence[HardSample], config: MineConfig, iteration: int
+) -> list[HardSample]:
+    """The hard set: first the problems of ``previous`` mined within ``config.window`` iterations and not rolled out
+    since, then this iteration's from :func:`mine_hard`, whose ``mined_at`` is ``iteration``."""
+    remembered = [
+        sample
+        for sample in previous
+        if sample.problem_id not in rewards and sample.mined_at > iteration - config.window
+    ]
+    hard = [
+        HardSample(id_, sum(rewards[id_]) / len(rewards[id_]), near=any(rewards[id_]), mined_at=iteration)
+        for id_ in mine_hard(rewards, near_hard=config.near_hard)
+    ]
+    return [*remembered, *hard]
+
+
+def mining_report(
+    rewards: Mapping[str, Sequence[float]], hard: Sequence[HardSample], difficulty: Mapping[str, str], iteration: int
+) -> dict[str, Any]:
+    """:func:`signal_statistics` over this iteration's groups, all and by difficulty, and the hard set's sizes."""
+    mined = [sample for sample in hard if sample.mined_at == iteration]
+    tiers = sorted({difficulty[id_] for id_ in rewards})
+    return {
+        **signal_statistics(rewards),
+        "hard": len(mined),
+        "near_hard": sum(sample.near for sample in mined),
+        "remembered": len(hard) - len(mined),
+        "by_difficulty": {
+            tier: signal_statistics({id_: r for id_, r in rewards.items() if difficulty[id_] == tier}) for tier in tiers
+        },
     }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 Gold = str | tuple[str, ...]
 """What is right: one answer, or several of which any is right."""
@@ -62,6 +62,11 @@ class Completion:
     token_ids: tuple[int, ...]
     logps: tuple[float, ...]
     truncated: bool
+
+    @property
+    def templated(self) -> bool:
+        """Sampled under a template that is not blank."""
+        return bool(self.template.strip())
 
 
 class VerdictStatus(StrEnum):
@@ -132,6 +137,56 @@ class Template:
     @property
     def mean_score(self) -> float:
         return sum(self.scores) / len(self.scores) if self.scores else 0.0
+
+
+@dataclass(frozen=True)
+class TemplateSearch:
+    """What the last search found: templates.json.
+
+    ``status`` says what happened in this iteration: ``searched``, ``drawn`` (at random), ``carried`` (not due: the last
+    result stays), ``too_few_hard``, ``off``, and ``none`` in iteration 0. ``searched_at`` is the iteration of the last
+    search, 0 when there was none. ``templates[i].scores[j]`` is candidate i's score on problem ``dev_ids[j]``. ``cost``
+    is what was spent in this iteration, empty when nothing was.
+
+    >>> TemplateSearch().kept
+    []
+    """
+
+    status: str = "none"
+    searched_at: int = 0
+    dev_ids: Sequence[str] = ()
+    templates: Sequence[Template] = ()
+    cost: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> list[Template]:
+        """The template set Z."""
+        return [template for template in self.templates if template.kept]
+
+    @property
+    def best(self) -> Template | None:
+        """The candidate with the highest mean dev score (the first one on a tie), None when there is none."""
+        return max(self.templates, key=lambda template: template.mean_score, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """With each template's mean score, for whoever reads the file."""
+        templates = [asdict(template) | {"mean_score": template.mean_score} for template in self.templates]
+        return {
+            "status": self.status,
+            "searched_at": self.searched_at,
+            "dev_ids": list(self.dev_ids),
+            "templates": templates,
+            "cost": dict(self.cost),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TemplateSearch:
+        """The inverse of :meth:`to_json`."""
+        templates = [
+            Template(t["index"], t["text"], tuple(t["parents"]), tuple(t["scores"]), t["kept"], t["found_at"])
+            for t in value["templates"]
+        ]
+        return cls(value["status"], value["searched_at"], value["dev_ids"], templates, value["cost"])
 
 
 @dataclass(frozen=True)

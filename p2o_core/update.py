@@ -1,45 +1,22 @@
-"""The policy update: groups with signal in, optimiser steps out."""
+"""The policy update: groups in, optimiser steps out."""
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from p2o_core.batching import collate, microbatches, padded
 from p2o_core.checkpoints import UpdateCheckpoints
 from p2o_core.config import DistillConfig
 from p2o_core.finite import check_parameters, check_start
-from p2o_core.groups import Group, Rollout, with_advantages
-from p2o_core.losses import Aggregation, LossOutputs, engine_ratio_weights, policy_loss, template_ratio_mask
-from p2o_core.numerics import NotFinite, check_finite
-from p2o_core.old_logps import with_old_logps
+from p2o_core.groups import Group, NotFinite, TrainingSample, with_advantages
+from p2o_core.losses import loss_denominator, p2o_loss
+from p2o_core.microbatch import microbatches, parts
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Batch, Policy
-
-RATIO_EDGES = np.linspace(-5.0, 2.0, 29)
-"""Edges of the template-ratio histogram, log10: quarters of a decade."""
-
-
-@dataclass(frozen=True)
-class UpdateReport:
-    """What an update did. ``status`` is ``updated`` or ``no_signal`` (no group had variance: nothing learnt)."""
-
-    status: str
-    groups: int
-    groups_with_signal: int
-    rollouts_trained: int
-    planned_steps: int
-    steps: int
-    metrics: dict[str, float]
-    template_ratios: list[int]
-    """Completion tokens of templated rollouts by log10 of their template ratio, in :data:`RATIO_EDGES`' bins."""
+from p2o_core.update_report import RunningMeans, UpdateReport, engine_metrics, template_ratio_histogram
 
 
 def update_policy(
@@ -53,7 +30,9 @@ def update_policy(
     checkpoints: UpdateCheckpoints | None = None,
     on_step: Callable[[int, int], None] = lambda step, planned: None,
 ) -> UpdateReport:
-    """One pass over the groups in mini-batches, an optimiser step each; goes on where ``checkpoints`` end.
+    """Train ``policy`` in place: one pass over the groups in mini-batches, an optimiser step each.
+
+    An interrupted update goes on where ``checkpoints`` end. With ``config.enabled`` off nothing is trained.
 
     Raises:
         NotFinite: log-probs, ratios, loss or gradient are not finite; the weights are those before that step. Or the
@@ -61,8 +40,8 @@ def update_policy(
         RuntimeError: fewer steps were done than planned.
     """
     checkpoints = checkpoints or UpdateCheckpoints()
+    groups = groups if config.enabled else []
     check_start(dict(policy.model.named_parameters()), groups)
-    torch.manual_seed(seed)  # LoRA dropout, if any
     signal = with_advantages(groups, normalize_std=config.normalize_std)
     random.Random(seed).shuffle(signal)
     size = config.groups_per_minibatch
@@ -70,174 +49,108 @@ def update_policy(
     with_old = checkpoints.old_logps(lambda: with_old_logps(policy, signal, config, temperature))
     started_at = optimizer.steps_done
     done, progress = checkpoints.restore(policy, optimizer)
-    totals = _Means.of(progress)
+    means = RunningMeans(**progress or {})
     for step in range(done, planned):
-        rollouts = [rollout for group in with_old[step * size : (step + 1) * size] for rollout in group]
-        _train_step(policy, optimizer, rollouts, config, temperature, totals)
-        checkpoints.save(step + 1, planned, policy, optimizer, totals.state())
+        minibatch = [sample for group in with_old[step * size : (step + 1) * size] for sample in group]
+        train_step(policy, optimizer, minibatch, config, temperature, means)
+        checkpoints.save(step + 1, planned, policy, optimizer, asdict(means))
         on_step(step + 1, planned)
-    if not totals.steps == planned == optimizer.steps_done - started_at:
+    if not means.steps == planned == optimizer.steps_done - started_at:
         raise RuntimeError(
-            f"{planned} optimiser steps were planned, {totals.steps} were done and the optimiser counts "
+            f"{planned} optimiser steps were planned, {means.steps} were done and the optimiser counts "
             f"{optimizer.steps_done - started_at}. Mend: delete data/units and start again."
         )
+    samples = [sample for group in with_old for sample in group]
     return UpdateReport(
-        status="updated" if planned else "no_signal",
+        status="off" if not config.enabled else "updated" if planned else "no_signal",
         groups=len(groups),
         groups_with_signal=len(signal),
-        rollouts_trained=sum(map(len, signal)),
+        rollouts_trained=len(samples),
         planned_steps=planned,
-        steps=totals.steps,
-        metrics=totals.means() | engine_metrics([r for group in with_old for r in group], config),
-        template_ratios=template_ratio_histogram(rollout for group in with_old for rollout in group),
+        steps=means.steps,
+        metrics=means.means() | engine_metrics(samples),
+        template_ratios=template_ratio_histogram(samples),
     )
 
 
-def engine_metrics(rollouts: Sequence[Rollout], config: DistillConfig) -> dict[str, float]:
-    """How far trainer and engine are apart on the rows that were compared, over their tokens: mean and largest
-    |log ratio|, and k3, the low-variance estimate of KL(engine || trainer) (http://joschu.net/blog/kl-approx.html)."""
-    logs = np.array([ratio for rollout in rollouts for ratio in rollout.engine_log_ratios])
-    if config.engine_ratio == "off" or not logs.size:
-        return {}
-    return {
-        "engine_log_ratio_mean": float(np.abs(logs).mean()),
-        "engine_log_ratio_max": float(np.abs(logs).max()),
-        "engine_kl": float((np.exp(logs) - 1 - logs).mean()),
-    }
-
-
-def template_ratio_histogram(rollouts: Iterable[Rollout]) -> list[int]:
-    """Counts for :class:`UpdateReport`; what lies beyond the outer edges counts in the outer bins."""
-    log10 = [
-        (old - sampling) / math.log(10)
-        for rollout in rollouts
-        if rollout.templated
-        for old, sampling in zip(rollout.old_logps, rollout.sampling_logps, strict=True)
-    ]
-    counts, _ = np.histogram(np.clip(log10, RATIO_EDGES[0], RATIO_EDGES[-1]), RATIO_EDGES)
-    return counts.tolist()
-
-
-def _train_step(
+def train_step(
     policy: Policy,
     optimizer: PolicyOptimizer,
-    rollouts: list[Rollout],
+    minibatch: Sequence[TrainingSample],
     config: DistillConfig,
     temperature: float,
-    totals: _Means,
+    means: RunningMeans,
 ) -> None:
-    """The whole training step: the loss of a mini-batch, accumulated over micro-batches, and one optimiser step."""
-    normalizer = _normalizer(rollouts, config.aggregation)
-    for part in microbatches(rollouts, config.tokens_per_microbatch):
-        batch = collate(policy, part)
-        old_logp = padded([r.old_logps for r in part], batch.completion_mask)
-        logp = policy.completion_logps(batch, temperature)
-        _check(part, batch, logp, old_logp)
-        outputs = policy_loss(
-            logp=logp,
-            old_logp=old_logp,
-            advantages=torch.tensor([r.advantage for r in part], device=policy.device),
-            completion_mask=batch.completion_mask,
-            clip_low=config.clip_low,
-            clip_high=config.clip_high,
-            dual_clip=config.dual_clip,
-            template_mask=_template_mask(part, batch, old_logp, config),
-            engine_weights=_engine_weights(part, batch, config),
-            aggregation=config.aggregation,
-            normalizer=normalizer,
-        )
+    """The whole training step: a mini-batch's gradient, summed over micro-batches, and one optimiser step."""
+    tokens = sum(len(sample.completion_ids) for sample in minibatch)
+    denominator = loss_denominator(tokens, len(minibatch), config.aggregation)
+    for batch in microbatches(policy, minibatch, config.tokens_per_microbatch):
+        logp = policy.completion_logps(batch, temperature)  # [B, T] at the gradient's prompt
+        batch.check_finite(logp)
+        outputs = p2o_loss(logp, batch, config, denominator)
         if not torch.isfinite(outputs.loss):
-            raise NotFinite("loss", part)
+            raise NotFinite("loss", batch.samples)
         outputs.loss.backward()
-        totals.add(outputs, weight=float(batch.completion_mask.sum()))
+        means.add(outputs, float(batch.completion_mask.sum()))
     try:
-        totals.add_step(optimizer.step())
+        means.add_step(optimizer.step())
     except FloatingPointError as error:
-        raise NotFinite("gradient", rollouts) from error
-    check_parameters(optimizer.parameters, rollouts)
+        raise NotFinite("gradient", minibatch) from error
+    check_parameters(optimizer.parameters, minibatch)
 
 
-def _check(part: list[Rollout], batch: Batch, logp: Tensor, old_logp: Tensor) -> None:
-    """Everything the loss is computed from, before anything is."""
-    check_finite("log-probs", logp, part)
-    check_finite("old log-probs", old_logp, part)
-    check_finite("sampling log-probs", padded([r.sampling_logps for r in part], batch.completion_mask), part)
-    check_finite("engine ratios", padded([r.engine_log_ratios for r in part], batch.completion_mask), part)
+def with_old_logps(policy: Policy, groups: Sequence[Group], config: DistillConfig, temperature: float) -> list[Group]:
+    """Every sample with its log-probs from before the update and, where asked for, its engine ratios.
+
+    A sample drawn under the gradient's own prompt needs a forward pass only to measure the engine; without that the
+    engine's log-probs are the old ones. A templated sample of a bare update needs one pass, under the bare prompt.
+    That pass against the engine's log-probs is prompt shift *times* engine error, so its engine ratio is re-based on
+    its own template ratio, which leaves 1; ``engine_ratio_templated: measured`` pays a second pass, under the
+    template, and then both ratios are exact.
+    """
+    compare = config.engine_ratio != "off"
+    measure = compare and config.engine_ratio_templated == "measured"
+
+    def shifted(sample: TrainingSample) -> bool:
+        """The gradient's prompt is not the one it was sampled under."""
+        return sample.templated and config.context == "bare"
+
+    def with_logps(
+        sample: TrainingSample, old: tuple[float, ...] | None, templated: tuple[float, ...] | None
+    ) -> TrainingSample:
+        ours = templated if shifted(sample) else old  # at the prompt the engine sampled under
+        ratios = zip(ours, sample.sampling_logps, strict=True) if compare and ours is not None else ()
+        return replace(
+            sample,
+            old_logps=sample.sampling_logps if old is None else old,
+            templated_logps=templated or (),
+            engine_log_ratios=tuple(trainer - engine for trainer, engine in ratios),
+        )
+
+    samples = [sample for group in groups for sample in group]
+    bare = [s.prompt_ids if compare or shifted(s) else None for s in samples]
+    under_template = [s.sampling_prompt_ids if measure and shifted(s) else None for s in samples]
+    old = _completion_logps(policy, samples, bare, config, temperature)
+    templated = _completion_logps(policy, samples, under_template, config, temperature)
+    finished = iter(map(with_logps, samples, old, templated))
+    return [[next(finished) for _ in group] for group in groups]
 
 
-def _template_mask(part: list[Rollout], batch: Batch, old_logp: Tensor, config: DistillConfig) -> Tensor | None:
-    """Bare against templated, both of the policy as it was when it sampled; 1 on rows that were sampled bare."""
-    if config.template_mask == "off" or config.context == "templated":
-        return None
-    mask = template_ratio_mask(
-        old_logp,
-        padded([r.sampling_logps for r in part], batch.completion_mask),
-        low=config.template_ratio_low,
-        high=config.template_ratio_high,
-        mode=config.template_mask,
-    )
-    templated = torch.tensor([r.templated for r in part], device=mask.device).unsqueeze(1)
-    return torch.where(templated, mask, 1.0)
-
-
-def _normalizer(rollouts: list[Rollout], aggregation: Aggregation) -> float:
-    """The denominator of the whole mini-batch: its completion tokens, or its sequences."""
-    if aggregation == "token-mean":
-        return float(sum(len(r.completion_ids) for r in rollouts))
-    return float(len(rollouts))
-
-
-def _engine_weights(part: list[Rollout], batch: Batch, config: DistillConfig) -> Tensor | None:
-    """1 on rows that were not compared: their empty ratios are zeros in the log."""
-    if config.engine_ratio == "off":
-        return None
-    return engine_ratio_weights(
-        padded([r.engine_log_ratios for r in part], batch.completion_mask),
-        batch.completion_mask,
-        mode=config.engine_ratio,
-        level=config.engine_ratio_level,
-        limit=config.engine_ratio_limit,
-    )
-
-
-class _Means:
-    """Token-weighted means of the loss metrics over an update; the loss itself adds up within a step."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self._weight = 0.0
-        self._sums: dict[str, float] = {}
-        self._loss = 0.0
-        self._norm = 0.0
-        self._largest_norm = 0.0
-
-    @classmethod
-    def of(cls, state: dict[str, Any] | None) -> _Means:
-        """Go on from :meth:`state`."""
-        means = cls()
-        means.__dict__.update(state or {})
-        return means
-
-    def state(self) -> dict[str, Any]:
-        """For JSON, which keeps every bit of a float."""
-        return dict(self.__dict__)
-
-    def add(self, outputs: LossOutputs, weight: float) -> None:
-        self._loss += float(outputs.loss.detach())
-        self._weight += weight
-        for name, value in outputs.metrics.items():
-            self._sums[name] = self._sums.get(name, 0.0) + weight * value
-
-    def add_step(self, gradient_norm: float) -> None:
-        self.steps += 1
-        self._norm += gradient_norm
-        self._largest_norm = max(self._largest_norm, gradient_norm)
-
-    def means(self) -> dict[str, float]:
-        if not self.steps:
-            return {}
-        return {name: total / self._weight for name, total in self._sums.items()} | {
-            "loss": self._loss / self.steps,
-            "gradient_norm": self._norm / self.steps,
-            "gradient_norm_max": self._largest_norm,
-        }
+@torch.no_grad()
+def _completion_logps(
+    policy: Policy,
+    samples: Sequence[TrainingSample],
+    prompts: Sequence[tuple[int, ...] | None],
+    config: DistillConfig,
+    temperature: float,
+) -> list[tuple[float, ...] | None]:
+    """Each sample's log-probs under its prompt; None where the prompt is None."""
+    logps: list[tuple[float, ...] | None] = [None] * len(samples)
+    asked = [(index, prompt) for index, prompt in enumerate(prompts) if prompt is not None]
+    for part in parts([samples[index].length for index, _ in asked], config.tokens_per_microbatch):
+        indices, contexts = zip(*(asked[row] for row in part), strict=True)
+        completions = [samples[index].completion_ids for index in indices]
+        batch = Batch.collate(contexts, completions, policy.chat.pad_id).to(policy.device)
+        for index, row in zip(indices, policy.completion_logps(batch, temperature).tolist(), strict=True):
+            logps[index] = tuple(row[: len(samples[index].completion_ids)])
+    return logps

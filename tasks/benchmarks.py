@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from p2o_core.config import EvaluateConfig
+from p2o_core.evaluation import measure
 from p2o_core.schemas import BadInput, check_problems, read_problems, write_json, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Judged, Problem
-from tasks.evaluate import measure
 from tasks.parameters.experiment import Experiment
 from tasks.problems.sources import ProblemSource, load_source
 from tasks.problems.tables import is_table

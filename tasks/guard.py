@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.evaluation import probe_skills
+from p2o_core.mining import rewards_by_problem
 from p2o_core.schemas import write_rows
-from p2o_core.skills import Skills, solved_before
 from p2o_core.types import Judged, Problem
 from tasks.health import TrainingStopped
-from tasks.mine import rewards_by_problem
 from tasks.running.stage import StageIO
-from tasks.verify import gold_answers, judge
 
 if TYPE_CHECKING:
-    from p2o_core.numerics import NotFinite
+    from p2o_core.groups import NotFinite
 
 
 def rejected(io: StageIO, error: NotFinite) -> TrainingStopped:
     """Save the rows an update stopped at; returns the error to raise."""
-    from p2o_core.groups import Rollout
+    from p2o_core.groups import TrainingSample
 
     path = io.layout.rejected(io.iteration)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_rows(path, error.rollouts, Rollout)
+    write_rows(path, error.samples, TrainingSample)
     return TrainingStopped(
         f"iteration {io.iteration}, distill: {error}. The rows are in {path}. Mend: look at their log-probs, or lower "
         "distill.learning_rate, with which every update is made again."
@@ -39,18 +38,18 @@ def check_skills(io: StageIO, problems: Mapping[str, Problem], judged: Sequence[
     Raises:
         TrainingStopped: the answer is to stop.
     """
-    config, rollout = io.experiment.health, io.experiment.rollout
-    before = solved_before(rewards_by_problem(judged), config.skill_probe)
-    if not before:
-        return None
-    samples = tuple(range(rollout.samples - rollout.samples // 2))
-    asked = [problems[id_] for id_ in before]
-    completions = io.engine(policy=io.outputs["policy"]).generate(
-        [RolloutRequest(p.id, p.question, "", samples, io.seed("probe"), rollout.prompt) for p in asked],
-        Sampling(rollout.temperature, rollout.max_new_tokens),
+    config = io.experiment.health
+    skills = probe_skills(
+        io.engine(policy=io.outputs["policy"]),
+        io.verifier(),
+        problems,
+        rewards_by_problem(judged),
+        io.experiment.rollout,
+        config.skill_probe,
+        io.seed("probe"),
     )
-    rewards = [row.reward for row in judge(io.verifier(), completions, gold_answers(asked))]
-    skills = Skills(len(before), sum(before.values()) / len(before), sum(rewards) / len(rewards))
+    if skills is None:
+        return None
     answer = "kept"
     if skills.lost(config.skill_margin):
         answer = {"warn": "warned", "roll_back": "rolled_back", "stop": "stopped"}[config.on_lost_skills]
@@ -65,8 +64,4 @@ def check_skills(io: StageIO, problems: Mapping[str, Problem], judged: Sequence[
         shutil.rmtree(io.outputs["policy"])
         shutil.copytree(io.inputs["policy"], io.outputs["policy"])
         io.runtime.forget_policies()
-    tokens = sum(len(completion.token_ids) for completion in completions)
-    return {"problems": skills.problems, "before": skills.before, "after": skills.after} | {
-        "answer": answer,
-        "tokens": tokens,
-    }
+    return asdict(skills) | {"answer": answer}

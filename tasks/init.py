@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2o_core.schemas import write_json, write_rows
-from p2o_core.types import HardSample
+from p2o_core.types import HardSample, TemplateSearch
 from tasks.running.stage import Artifact, Stage, StageIO
 
 
@@ -13,9 +13,7 @@ def run(io: StageIO) -> None:
 
     policy = Policy.create(io.inputs["base"], io.experiment.policy, seed=io.seed("adapter"))
     policy.save(io.outputs["policy"])
-    write_json(
-        io.outputs["templates"], {"status": "none", "searched_at": 0, "dev_ids": [], "templates": [], "cost": {}}
-    )
+    write_json(io.outputs["templates"], TemplateSearch().to_json())
     write_rows(io.outputs["hard"], [], HardSample)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from p2o_core.schemas import read_json, write_json
-from tasks.evolve import best_template
+from p2o_core.types import TemplateSearch
 from tasks.running.manifests import manifest_path
 from tasks.running.stage import Stage, StageIO
 
@@ -46,20 +46,19 @@ def iteration_row(folder: Path) -> Row:
 
 
 def _training_row(folder: Path) -> Row:
-    templates, update = read_json(folder / "templates.json"), read_json(folder / "update.json")
-    best = best_template(folder / "templates.json")
+    search, update = TemplateSearch.from_json(read_json(folder / "templates.json")), read_json(folder / "update.json")
     counts = read_json(manifest_path(folder, "rollout"))["counts"]
     tokens = {
         "rollout": counts["tokens"],
         "templated": update["templated_tokens"],
-        "gepa": templates["cost"].get("tokens", 0),
+        "gepa": search.cost.get("tokens", 0),
     }
     return {
-        "templates_kept": sum(template["kept"] for template in templates["templates"]),
-        "templates_tried": len(templates["templates"]),
-        **({"best_template_score": best.mean_score} if best else {}),
-        "gepa_metric_calls": templates["cost"].get("metric_calls", 0),
-        **_reflection_row(templates["cost"]),
+        "templates_kept": len(search.kept),
+        "templates_tried": len(search.templates),
+        **({"best_template_score": search.best.mean_score} if search.best else {}),
+        "gepa_metric_calls": search.cost.get("metric_calls", 0),
+        **_reflection_row(search.cost),
         "templated_solve_rate": update["templated_solve_rate"],
         "templated_reused": update["reused"],
         "groups_with_signal": update["groups_with_signal"],

@@ -90,6 +90,15 @@ class EvolveConfig(Section):
     reflector: AnyReflector = PhraseReflector()
 
     @model_validator(mode="after")
+    def _random_draws_need_phrases(self) -> EvolveConfig:
+        if self.search == "random" and not isinstance(self.reflector, PhraseReflector):
+            raise ValueError(
+                f"search=random draws phrases, and the reflector is {self.reflector.type!r}; take "
+                "reflector={type: phrases}, or search=gepa"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _budget_allows_a_search(self) -> EvolveConfig:
         """gepa spends dev_size calls on the seed and, a proposal, two minibatches and a dev set when it is kept.
         Below a few of those it makes a single proposal and looks like success."""

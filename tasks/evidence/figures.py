@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from p2o_core.schemas import read_json
 from p2o_core.statistics import bootstrap_mean
-from p2o_core.update import RATIO_EDGES
+from p2o_core.update_report import RATIO_EDGES
 from tasks.evidence.runs import Evidence, Run
 from tasks.evidence.tables import Funnel, SweepPoint
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from p2o_core.mining import rewards_by_problem
 from p2o_core.schemas import BadInput, read_problems, read_rows
 from p2o_core.types import Judged, Problem
 from tasks.comparison import DONE, Arm, Comparison, arm_layout, arms_of
-from tasks.mine import rewards_by_problem
 from tasks.report import Row, experiment_rows
 
 HARD = "hard"

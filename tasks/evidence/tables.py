@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from p2o_core.mining import rewards_by_problem
 from p2o_core.schemas import read_json, read_rows
 from p2o_core.statistics import Interval, difference, effect_size, paired_bootstrap
 from p2o_core.types import Completion, Judged
 from tasks.comparison import Arm, arm_experiment
 from tasks.evidence.claims import BASELINE, METHOD
 from tasks.evidence.runs import Evidence, Run
-from tasks.mine import rewards_by_problem
 from tasks.running.layout import home
 
 

@@ -97,9 +97,9 @@ def calibrate(experiment: Experiment, layout: Layout, assumed: Assumptions | Non
         )
     import torch
 
-    from p2o_core.batching import collate, microbatches
     from p2o_core.engines.base import RolloutRequest, Sampling
-    from p2o_core.groups import Rollout
+    from p2o_core.groups import TrainingSample
+    from p2o_core.microbatch import microbatches
 
     torch.set_num_threads(experiment.threads)
     rollout, style = experiment.rollout, experiment.rollout.prompt
@@ -114,12 +114,15 @@ def calibrate(experiment: Experiment, layout: Layout, assumed: Assumptions | Non
         decode_s = time.perf_counter() - started
         policy = runtime.trainer(base, base, experiment.policy)
         prompts = {p.id: policy.chat.encode_prompt(p.question, "", style) for p in problems}
-        rows = [Rollout(c.problem_id, prompts[c.problem_id], c.token_ids, c.logps, 0.0, False) for c in written]
-        part = next(iter(microbatches(rows, experiment.distill.tokens_per_microbatch)))
+        samples = [
+            TrainingSample(c.problem_id, prompts[c.problem_id], c.token_ids, c.logps, reward=0.0, templated=False)
+            for c in written
+        ]
+        batch = next(microbatches(policy, samples, experiment.distill.tokens_per_microbatch))
         passes = 4 if experiment.policy.checkpointing else 3
         for _ in range(2):  # the first one warms up
             started = time.perf_counter()
-            policy.completion_logps(collate(policy, part), rollout.temperature).sum().backward()
+            policy.completion_logps(batch, rollout.temperature).sum().backward()
             forward_s = (time.perf_counter() - started) / passes
         verifier = runtime.verifier(experiment.verify)
         verifier.verify([("1", "1")])  # its workers start
@@ -130,6 +133,6 @@ def calibrate(experiment: Experiment, layout: Layout, assumed: Assumptions | Non
     tokens = sum(len(c.token_ids) for c in written)
     measured = Assumptions(tokens / len(written), sum(map(len, prompts.values())) / len(prompts))
     assumed = replace(assumed, prompt_tokens=measured.prompt_tokens) if assumed else measured
-    trained = sum(len(r.prompt_ids) + len(r.completion_ids) for r in part)
+    trained = sum(len(r.prompt_ids) + len(r.completion_ids) for r in batch.samples)
     source = f"measured here on {len(written)} completions"
     return Speed(tokens / decode_s, trained / forward_s, source, len(written) / verify_s), assumed

@@ -10,10 +10,11 @@ import torch
 
 from p2o_core.checkpoints import UpdateCheckpoints
 from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig
-from p2o_core.numerics import NotFinite
+from p2o_core.groups import NotFinite
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
-from p2o_core.update import UpdateReport, update_policy
+from p2o_core.update import update_policy
+from p2o_core.update_report import UpdateReport
 from tests.core.test_update import CONFIG, mixed_groups, weights
 
 SETTINGS = CONFIG.model_copy(update={"groups_per_minibatch": 1, "warmup_steps": 3})
@@ -101,9 +102,9 @@ def test_numbers_that_are_none_name_their_rows(base_folder: Path, bad: str) -> N
         update_policy(policy, PolicyOptimizer(policy, settings), groups, settings, temperature=1.0, seed=4)
     torch.testing.assert_close(weights(policy), before, rtol=0, atol=0, equal_nan=True)
     if bad == "sampling_logps":
-        assert [rollout.problem_id for rollout in raised.value.rollouts] == [groups[2][1].problem_id]
+        assert [rollout.problem_id for rollout in raised.value.samples] == [groups[2][1].problem_id]
     else:
-        assert raised.value.rollouts
+        assert raised.value.samples
 
 
 @pytest.mark.parametrize("bad", ["sampling_logps", "weights"])
@@ -119,7 +120,7 @@ def test_a_policy_of_nan_is_noticed_without_any_signal(base_folder: Path, bad: s
     with pytest.raises(NotFinite, match="weights were not changed") as raised:
         update_policy(policy, PolicyOptimizer(policy, SETTINGS), groups, SETTINGS, temperature=1.0, seed=4)
     expected = [groups[1][0]] if bad == "sampling_logps" else [rollout for group in groups for rollout in group]
-    assert raised.value.rollouts == expected
+    assert raised.value.samples == expected
 
 
 def test_weights_that_the_last_step_spoils_are_noticed(base_folder: Path) -> None:
@@ -131,4 +132,4 @@ def test_weights_that_the_last_step_spoils_are_noticed(base_folder: Path) -> Non
         update_policy(
             policy, PolicyOptimizer(policy, settings), mixed_groups(policy), settings, temperature=1.0, seed=4
         )
-    assert raised.value.rollouts
+    assert raised.value.samples

@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from p2o_core.config import DistillConfig, FullPolicy
-from p2o_core.groups import Group, Rollout
+from p2o_core.groups import Group, TrainingSample
 from p2o_core.losses import engine_ratio_weights, policy_loss
-from p2o_core.old_logps import with_old_logps
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
-from p2o_core.update import update_policy
+from p2o_core.update import update_policy, with_old_logps
 from tests.core.test_update import CONFIG, TEMPLATE, mixed_groups
 
 TRUNCATED = CONFIG.model_copy(update={"engine_ratio": "truncated"})
@@ -28,7 +27,7 @@ def policy(base_folder: Path) -> Policy:
 def erring(policy: Policy, error: float) -> list[Group]:
     """Groups from an engine whose log-probs are all ``error`` too high."""
 
-    def shifted(rollout: Rollout) -> Rollout:
+    def shifted(rollout: TrainingSample) -> TrainingSample:
         prompt = policy.chat.encode_prompt(rollout.problem_id, TEMPLATE if rollout.templated else "")
         logps = tuple(logp + error for logp in rollout.sampling_logps)
         return replace(rollout, sampling_logps=logps, sampling_prompt_ids=prompt)
@@ -36,7 +35,7 @@ def erring(policy: Policy, error: float) -> list[Group]:
     return [[shifted(rollout) for rollout in group] for group in mixed_groups(policy)]
 
 
-def old(policy: Policy, groups: list[Group], config: DistillConfig) -> list[Rollout]:
+def old(policy: Policy, groups: list[Group], config: DistillConfig) -> list[TrainingSample]:
     return [r for group in with_old_logps(policy, groups, config, 1.0) for r in group]
 
 
@@ -86,7 +85,7 @@ def test_measured_templated_rows_are_exact(policy: Policy) -> None:
     for rollout, reference in zip(old(policy, erring(policy, 0.3), config), exact, strict=True):
         assert rollout.engine_log_ratios == pytest.approx([-0.3] * len(rollout.completion_ids), abs=1e-5)
         if rollout.templated:
-            ours = torch.tensor(rollout.old_logps) - torch.tensor(rollout.sampling_logps)
+            ours = torch.tensor(rollout.old_logps) - torch.tensor(rollout.templated_logps)
             theirs = torch.tensor(reference.old_logps) - torch.tensor(reference.sampling_logps)
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 

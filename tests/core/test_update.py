@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from p2o_core.config import DistillConfig, FullPolicy, LoraPolicy
-from p2o_core.groups import Group, Rollout
+from p2o_core.groups import Group, TrainingSample
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
 from p2o_core.update import update_policy
@@ -23,14 +23,14 @@ def rollout(
     template: str = "",
     question: str = "sum 4 a+5 ?",
     temperature: float = 1.0,
-) -> Rollout:
+) -> TrainingSample:
     """A completion with the log-probs of the context it was sampled under."""
     ids = (*policy.chat.tokenizer(text, add_special_tokens=False)["input_ids"], policy.chat.eos_id)
     prompt = policy.chat.encode_prompt(question, template)
     with torch.no_grad():
         logits = policy.model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
     logps = (logits / temperature).log_softmax(-1).gather(1, torch.tensor(ids).unsqueeze(1)).squeeze(1)
-    return Rollout(
+    return TrainingSample(
         problem_id=question,
         prompt_ids=policy.chat.encode_prompt(question),
         completion_ids=ids,
@@ -93,7 +93,7 @@ def test_success_becomes_likelier_at_the_bare_prompt(policy: Policy) -> None:
         assert _bare_logp(policy, group[2]) - _bare_logp(policy, group[1]) > margin
 
 
-def _bare_logp(policy: Policy, rollout: Rollout) -> float:
+def _bare_logp(policy: Policy, rollout: TrainingSample) -> float:
     with torch.no_grad():
         ids = torch.tensor([[*rollout.prompt_ids, *rollout.completion_ids]])
         logits = policy.model(ids).logits[0, len(rollout.prompt_ids) - 1 : -1]

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from datasets import Dataset
 
+from p2o_core.rollout import gold_answers
 from p2o_core.schemas import BadInput, read_json, read_problems
 from tasks.parameters.experiment import load_experiment
 from tasks.problems.draws import AnswerTypes, answer_kind, drawn
@@ -19,7 +20,6 @@ from tasks.registry import STAGES
 from tasks.running.layout import Layout
 from tasks.running.runner import run_stage
 from tasks.running.runtime import Runtime
-from tasks.verify import gold_answers
 
 KINDS = {
     "yes_no": ["Yes", "no", "TRUE", "False"],

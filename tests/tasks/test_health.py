@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from p2o_core.config import HealthConfig
-from p2o_core.skills import solved_before
+from p2o_core.evaluation import solved_before
 from tasks.health import findings
 
 CONFIG = HealthConfig()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from p2o_core.rollout import gold_answers, judge
 from p2o_core.schemas import BadInput
 from p2o_core.types import Completion, Problem
 from p2o_core.verify import Verifier
@@ -16,7 +17,6 @@ from tasks.problems.answers import boxed, gsm8k, olympiad, whole
 from tasks.problems.catalogue import catalogue
 from tasks.problems.contamination import NGRAM, clean
 from tasks.problems.sources import ProblemSource, load_source
-from tasks.verify import gold_answers, judge
 
 PUBLISHED: dict[str, tuple[dict[str, Any], str, str]] = {
     "gsm8k": ({"question": "How many?", "answer": "2 * 600 = <<2*600=1200>>1200.\n#### 1,200"}, "How many?", "1200"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from p2o_core.config import DistillConfig, RolloutConfig
+from p2o_core.groups import build_groups
 from p2o_core.policy import Policy
-from p2o_core.schemas import write_rows
+from p2o_core.rollout import reuse_winners
 from p2o_core.types import Assignment, Completion, Judged, Problem, VerdictStatus
-from tasks.distill import build_groups, reusable
 
 PROBLEMS = {id_: Problem(id_, "sum 4 a+5 ?", "9", "hard", "train") for id_ in ("hard", "easy")}
 TEMPLATE = "Do not stop early."
@@ -26,28 +25,25 @@ def shapes(groups: list) -> list[list[bool]]:
 
 
 def test_bare_and_templated_completions_share_a_group(full_policy: Policy) -> None:
-    groups = build_groups(full_policy.chat, PROBLEMS, COMPLETIONS, VERDICTS, gradient_under_template=False)
+    groups = build_groups(full_policy.chat, PROBLEMS, COMPLETIONS, VERDICTS, DistillConfig())
     assert shapes(groups) == [[False, False, True], [False]]
     bare = full_policy.chat.encode_prompt("sum 4 a+5 ?", "")
     assert {rollout.prompt_ids for group in groups for rollout in group} == {bare}
 
 
 def test_the_paper_s_variant_leaves_bare_completions_of_rescued_problems_out(full_policy: Policy) -> None:
-    groups = build_groups(
-        full_policy.chat, PROBLEMS, COMPLETIONS, VERDICTS, gradient_under_template=False, hard_groups="templated"
-    )
+    groups = build_groups(full_policy.chat, PROBLEMS, COMPLETIONS, VERDICTS, DistillConfig(hard_groups="templated"))
     assert sorted(shapes(groups)) == [[False], [True]]
 
 
 def test_without_distillation_the_gradient_s_prompt_has_the_template(full_policy: Policy) -> None:
-    (hard, _) = build_groups(full_policy.chat, PROBLEMS, COMPLETIONS, VERDICTS, gradient_under_template=True)
+    (hard, _) = build_groups(full_policy.chat, PROBLEMS, COMPLETIONS, VERDICTS, DistillConfig(context="templated"))
     assert hard[2].prompt_ids == full_policy.chat.encode_prompt("sum 4 a+5 ?", TEMPLATE)
     assert hard[0].prompt_ids == full_policy.chat.encode_prompt("sum 4 a+5 ?", "")
 
 
-def test_each_completion_of_the_search_is_reused_once(tmp_path: Path) -> None:
+def test_each_completion_of_the_search_is_reused_once() -> None:
     found = [completion("hard", 0, TEMPLATE, 6), completion("hard", 1, TEMPLATE, 7), completion("hard", 0, "Other.", 8)]
-    write_rows(tmp_path / "winners.parquet", found, Completion)
     wanted = [Assignment("hard", n, 1, TEMPLATE) for n in range(3)] + [Assignment("easy", 0, 1, TEMPLATE)]
-    reused = reusable(tmp_path / "winners.parquet", wanted, first_sample=6)
+    reused = reuse_winners(found, wanted, RolloutConfig(problems=2, samples=6, max_new_tokens=8))
     assert [(c.problem_id, c.sample, c.token_ids) for c in reused] == [("hard", 6, (6,)), ("hard", 7, (7,))]

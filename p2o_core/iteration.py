@@ -1,0 +1,139 @@
+"""One P²O iteration (arXiv 2603.21877) over values in memory. Each line of :func:`p2o_iteration` is a step of the
+method; the stages in ``tasks/`` call the same steps between files, in processes that may be killed.
+
+>>> from p2o_core import IterationConfig, p2o_iteration
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from p2o_core.config import DistillConfig, EvolveConfig, MineConfig, RolloutConfig
+from p2o_core.cover import plan_templated
+from p2o_core.engines.base import RolloutEngine
+from p2o_core.groups import Group, build_groups
+from p2o_core.mining import mine, rewards_by_problem
+from p2o_core.optimizer import PolicyOptimizer
+from p2o_core.policy import Policy
+from p2o_core.rollout import gold_answers, iteration_problems, judge, reuse_winners, sample_bare, sample_templated
+from p2o_core.search.language_models import LanguageModel
+from p2o_core.search.schedule import search_templates
+from p2o_core.seeding import derive_seed
+from p2o_core.types import AnswerVerifier, Assignment, Completion, HardSample, Judged, Problem, TemplateSearch
+from p2o_core.update import update_policy
+from p2o_core.update_report import UpdateReport
+
+
+@dataclass(frozen=True)
+class IterationConfig:
+    """The settings of an iteration, a section for each stage that has any."""
+
+    rollout: RolloutConfig
+    mine: MineConfig = field(default_factory=MineConfig)
+    evolve: EvolveConfig = field(default_factory=EvolveConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What an iteration takes over from the last one besides the policy; empty for the first."""
+
+    hard: Sequence[HardSample] = ()
+    search: TemplateSearch = field(default_factory=TemplateSearch)
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What an iteration did. ``verdicts[i]`` belongs to ``(bare + templated)[i]``."""
+
+    bare: list[Completion]
+    hard: list[HardSample]
+    search: TemplateSearch
+    plan: list[Assignment]
+    templated: list[Completion]
+    verdicts: list[Judged]
+    groups: list[Group]
+    report: UpdateReport
+
+    @property
+    def memory(self) -> Memory:
+        """For the next iteration."""
+        return Memory(self.hard, self.search)
+
+
+def p2o_iteration(
+    policy: Policy,
+    optimizer: PolicyOptimizer,
+    engine: RolloutEngine,
+    verifier: AnswerVerifier,
+    train: Sequence[Problem],
+    phrases: Sequence[str],
+    config: IterationConfig,
+    memory: Memory,
+    *,
+    iteration: int,
+    seed: int,
+    reflector: LanguageModel | None = None,
+) -> Iteration:
+    """Roll out, mine, search templates, roll out under them, and train ``policy`` in place at the bare prompt.
+
+    Args:
+        optimizer: of ``policy``; the same one in every iteration.
+        engine: samples from ``policy`` as it is now.
+        train: the train split; an iteration takes its slice of ``config.rollout.problems`` problems.
+        phrases: the pool of the offline reflector.
+        memory: ``Memory()``, then the last iteration's :attr:`Iteration.memory`.
+        iteration: counted from 1.
+        seed: of the experiment; every draw's own seed derives from it, the iteration and the stage.
+        reflector: who reflects when ``config.evolve.reflector`` is a language model.
+
+    Raises:
+        NotFinite: the update met numbers that are none.
+    """
+    seeds = partial(derive_seed, seed, iteration)
+    problems = {problem.id: problem for problem in train}
+    golds = gold_answers(train)
+
+    # what the policy can do by itself: n completions a problem, and the problems where (nearly) all n fail
+    asked = iteration_problems(train, iteration, config.rollout.problems, seed)
+    bare = sample_bare(engine, asked, config.rollout, seeds("rollout", "completions"))
+    bare_verdicts = judge(verifier, bare, golds)
+    hard = mine(rewards_by_problem(bare_verdicts), memory.hard, config.mine, iteration)
+
+    # templates z for the hard problems: GEPA, the greedy cover Z, and a template for each templated rollout
+    search, winners = search_templates(
+        [problems[sample.problem_id] for sample in hard],
+        memory.search,
+        engine,
+        verifier,
+        phrases,
+        config.evolve,
+        config.rollout,
+        iteration=iteration,
+        seed=partial(seeds, "evolve"),
+        model=lambda: reflector,
+    )
+    plan = plan_templated(
+        hard,
+        search,
+        config.evolve,
+        iteration=iteration,
+        rollouts=config.distill.templated_samples if config.distill.enabled else 0,
+        seed=seeds("evolve", "assignment"),
+    )
+
+    # sampled under T(x, z) …
+    reused = reuse_winners(winners, plan, config.rollout) if config.distill.reuse else []
+    sampled = sample_templated(engine, problems, plan, reused, config.rollout, seeds("distill", "templated"))
+    templated = [*reused, *sampled]
+    templated_verdicts = judge(verifier, templated, golds)
+
+    # … and trained at x: a problem's bare and templated completions are one group
+    completions, verdicts = [*bare, *templated], [*bare_verdicts, *templated_verdicts]
+    groups = build_groups(policy.chat, problems, completions, verdicts, config.distill, config.rollout.prompt)
+    temperature = config.rollout.temperature
+    update_seed = seeds("distill", "update")
+    report = update_policy(policy, optimizer, groups, config.distill, temperature=temperature, seed=update_seed)
+    return Iteration(bare, hard, search, plan, templated, verdicts, groups, report)

@@ -1,0 +1,107 @@
+"""What an iteration samples, and the verdicts on it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from p2o_core.config import RolloutConfig
+from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.seeding import derive_seed
+from p2o_core.types import AnswerVerifier, Assignment, Completion, Gold, Judged, Problem
+
+
+def iteration_problems(problems: Sequence[Problem], iteration: int, count: int, seed: int) -> list[Problem]:
+    """The iteration's slice of the train split: every problem once an epoch, in an order of the epoch's own.
+
+    Raises:
+        ValueError: ``count`` exceeds the number of problems.
+    """
+    if count > len(problems):
+        raise ValueError(
+            f"rollout.problems is {count}, the train split has {len(problems)}. Mend: lower it or add problems."
+        )
+    picked: dict[str, Problem] = {}
+    place = (iteration - 1) * count
+    while len(picked) < count:
+        epoch, offset = divmod(place, len(problems))
+        order = random.Random(derive_seed(seed, epoch, "order")).sample(range(len(problems)), len(problems))
+        problem = problems[order[offset]]
+        picked.setdefault(problem.id, problem)  # an iteration across two epochs may meet a problem twice
+        place += 1
+    return list(picked.values())
+
+
+def sample_bare(
+    engine: RolloutEngine, problems: Sequence[Problem], config: RolloutConfig, seed: int
+) -> list[Completion]:
+    """``config.samples`` completions of each problem at the bare prompt, problem by problem."""
+    samples = tuple(range(config.samples))
+    requests = [RolloutRequest(p.id, p.question, "", samples, seed, config.prompt) for p in problems]
+    return engine.generate(requests, Sampling(config.temperature, config.max_new_tokens))
+
+
+def judge(verifier: AnswerVerifier, completions: Sequence[Completion], golds: Mapping[str, Gold]) -> list[Judged]:
+    """A verdict for each completion, in order, against the gold answer of its problem."""
+    verdicts = verifier.verify([(c.text, golds[c.problem_id]) for c in completions])
+    return [
+        Judged(c.problem_id, c.sample, v.status, v.reward, v.extracted)
+        for c, v in zip(completions, verdicts, strict=True)
+    ]
+
+
+def gold_answers(problems: Sequence[Problem]) -> dict[str, Gold]:
+    """Problem id to gold answer; a tuple where several answers are right."""
+    return {problem.id: problem.gold for problem in problems}
+
+
+def reuse_winners(
+    winners: Sequence[Completion], assignments: Sequence[Assignment], config: RolloutConfig
+) -> list[Completion]:
+    """Completions the search sampled from this very policy, numbered as the assignments they stand in for.
+
+    The bias this brings: a template was kept because these very completions scored well, so their solve rate is
+    above the template's true one (the winner's curse), and a group's mean reward with it.
+    """
+    pool: dict[tuple[str, str], list[Completion]] = {}
+    for completion in winners:
+        pool.setdefault((completion.problem_id, completion.template), []).append(completion)
+    return [
+        replace(pool[a.problem_id, a.template].pop(0), sample=config.samples + a.sample)
+        for a in assignments
+        if pool.get((a.problem_id, a.template))
+    ]
+
+
+def sample_templated(
+    engine: RolloutEngine,
+    problems: Mapping[str, Problem],
+    assignments: Sequence[Assignment],
+    reused: Sequence[Completion],
+    config: RolloutConfig,
+    seed: int,
+) -> list[Completion]:
+    """One completion for each assignment that no completion of ``reused`` stands in for, under its template; numbered
+    behind the bare completions of the same problem."""
+    taken = {(completion.problem_id, completion.sample) for completion in reused}
+    requests = [
+        RolloutRequest(
+            a.problem_id,
+            problems[a.problem_id].question,
+            a.template,
+            (config.samples + a.sample,),
+            seed,
+            config.prompt,
+        )
+        for a in assignments
+        if (a.problem_id, config.samples + a.sample) not in taken
+    ]
+    return engine.generate(requests, Sampling(config.temperature, config.max_new_tokens))
+
+
+def mean_entropy(completions: Sequence[Completion]) -> float:
+    """Entropy of the policy that wrote them, nats a token: the mean of -log-prob over its own samples, an unbiased
+    estimate."""
+    logps = [logp for completion in completions for logp in completion.logps]
+    return -sum(logps) / len(logps)

@@ -1,0 +1,84 @@
+"""The search of one iteration: whether it is due, and GEPA's result or a random draw."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from p2o_core.config import EvolveConfig, PhraseReflector, RolloutConfig
+from p2o_core.engines.base import RolloutEngine, Sampling
+from p2o_core.types import AnswerVerifier, Completion, Problem, Template, TemplateSearch
+
+if TYPE_CHECKING:
+    from p2o_core.search.language_models import LanguageModel
+
+
+def is_due(previous: TemplateSearch, config: EvolveConfig, iteration: int) -> bool:
+    """``config.every`` iterations after the last search; the first one in iteration ``config.first``."""
+    if previous.searched_at:
+        return iteration - previous.searched_at >= config.every
+    return iteration >= config.first
+
+
+def search_templates(
+    hard: Sequence[Problem],
+    previous: TemplateSearch,
+    engine: RolloutEngine,
+    verifier: AnswerVerifier,
+    phrases: Sequence[str],
+    config: EvolveConfig,
+    rollout: RolloutConfig,
+    *,
+    iteration: int,
+    seed: Callable[[str], int],
+    model: Callable[[], LanguageModel | None] = lambda: None,
+    on_calls: Callable[[int, int], None] = lambda done, budget: None,
+) -> tuple[TemplateSearch, list[Completion]]:
+    """The iteration's templates, and the completions that a search sampled under the kept ones.
+
+    Args:
+        hard: the hard problems; fewer than ``config.min_hard`` end without templates.
+        previous: the last iteration's result. It stays when no search is due.
+        phrases: the pool of the offline reflector and of the random draw.
+        rollout: how the policy is sampled.
+        seed: gives the seed of what is named: ``search`` or ``draw``.
+        model: gives who reflects, None for the phrases; called when a search begins.
+        on_calls: is called with the metric calls done and the budget after every gepa step.
+    """
+    if not config.enabled:
+        return TemplateSearch("off"), []
+    if not is_due(previous, config, iteration):
+        return replace(previous, status="carried", cost={}), []
+    if len(hard) < config.min_hard:
+        return TemplateSearch("too_few_hard"), []
+    if config.search == "random":
+        return TemplateSearch("drawn", iteration, templates=draw_templates(phrases, config, seed("draw"))), []
+    from p2o_core.search.evolve import evolve_templates  # gepa, torch: not for iterations without a search
+
+    evolution = evolve_templates(
+        hard,
+        engine,
+        verifier,
+        phrases,
+        config,
+        Sampling(rollout.temperature, rollout.max_new_tokens),
+        seed=seed("search"),
+        style=rollout.prompt,
+        model=model(),
+        archive=[t.text for t in previous.kept if t.text] if config.archive else (),
+        on_calls=on_calls,
+    )
+    cost = evolution.cost.to_json()
+    return TemplateSearch("searched", iteration, evolution.dev_ids, evolution.templates, cost), evolution.winners
+
+
+def draw_templates(phrases: Sequence[str], config: EvolveConfig, seed: int) -> list[Template]:
+    """The control that GEPA has to beat: as many random templates as a search has parents, all kept, none scored."""
+    from p2o_core.search.reflectors import PhraseReflector as Phrases  # gepa, as above
+
+    assert isinstance(config.reflector, PhraseReflector), "EvolveConfig checks it"
+    reflector = Phrases(phrases, **config.reflector.options(), rng=random.Random(seed))
+    texts = dict.fromkeys(reflector.random_template() for _ in range(config.parents))
+    return [Template(index, text, (), (), kept=True) for index, text in enumerate(texts)]

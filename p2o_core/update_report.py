@@ -1,0 +1,96 @@
+"""What an update reports: means of the loss metrics, engine differences, the template ratios' histogram."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:  # torch is not imported by those who only draw a report
+    from p2o_core.groups import TrainingSample
+    from p2o_core.losses import LossOutputs
+
+RATIO_EDGES = np.linspace(-5.0, 2.0, 29)
+"""Edges of the template-ratio histogram, log10: quarters of a decade."""
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What an update did. ``status`` is ``updated``, ``no_signal`` (no group had variance) or ``off``."""
+
+    status: str
+    groups: int
+    groups_with_signal: int
+    rollouts_trained: int
+    planned_steps: int
+    steps: int
+    metrics: dict[str, float]
+    template_ratios: list[int]
+    """Completion tokens of templated rollouts by log10 of their template ratio, in :data:`RATIO_EDGES`' bins."""
+
+
+@dataclass
+class RunningMeans:
+    """Token-weighted means of the loss metrics over an update; the loss itself adds up within a step.
+
+    ``dataclasses.asdict`` gives its state for a checkpoint's JSON, which keeps every bit of a float;
+    ``RunningMeans(**state)`` goes on from it.
+    """
+
+    steps: int = 0
+    tokens: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
+    loss: float = 0.0
+    norm: float = 0.0
+    largest_norm: float = 0.0
+
+    def add(self, outputs: LossOutputs, tokens: float) -> None:
+        """The loss of a micro-batch with so many completion tokens."""
+        self.loss += float(outputs.loss.detach())
+        self.tokens += tokens
+        for name, value in outputs.metrics.items():
+            self.metrics[name] = self.metrics.get(name, 0.0) + tokens * value
+
+    def add_step(self, gradient_norm: float) -> None:
+        """An optimiser step."""
+        self.steps += 1
+        self.norm += gradient_norm
+        self.largest_norm = max(self.largest_norm, gradient_norm)
+
+    def means(self) -> dict[str, float]:
+        """By metric name; empty before the first step."""
+        if not self.steps:
+            return {}
+        return {name: total / self.tokens for name, total in self.metrics.items()} | {
+            "loss": self.loss / self.steps,
+            "gradient_norm": self.norm / self.steps,
+            "gradient_norm_max": self.largest_norm,
+        }
+
+
+def engine_metrics(samples: Sequence[TrainingSample]) -> dict[str, float]:
+    """How far trainer and engine are apart on the samples that were compared, over their tokens: mean and largest
+    |log ratio|, and k3, the low-variance estimate of KL(engine || trainer) (http://joschu.net/blog/kl-approx.html)."""
+    logs = np.array([ratio for sample in samples for ratio in sample.engine_log_ratios])
+    if not logs.size:
+        return {}
+    return {
+        "engine_log_ratio_mean": float(np.abs(logs).mean()),
+        "engine_log_ratio_max": float(np.abs(logs).max()),
+        "engine_kl": float((np.exp(logs) - 1 - logs).mean()),
+    }
+
+
+def template_ratio_histogram(samples: Iterable[TrainingSample]) -> list[int]:
+    """Counts for :class:`UpdateReport`; ratios beyond the outer edges count in the outer bins."""
+    log10 = [
+        (bare - templated) / math.log(10)
+        for sample in samples
+        if sample.templated
+        for bare, templated in zip(sample.old_logps, sample.template_reference, strict=True)
+    ]
+    counts, _ = np.histogram(np.clip(log10, RATIO_EDGES[0], RATIO_EDGES[-1]), RATIO_EDGES)
+    return counts.tolist()

@@ -1,4 +1,4 @@
-"""The stages: one file each, a pure function from inputs on disk to outputs on disk.
+"""The stages: one file each, a function from inputs on disk to outputs on disk around steps of ``p2o_core``.
 
 prepare → init → [rollout → verify → mine → evolve → distill → evaluate] × iterations → report
 

@@ -1,4 +1,4 @@
-"""What a stage is: names of inputs and outputs, and one pure function between them."""
+"""What a stage is: names of inputs and outputs, and one function between them."""
 
 from __future__ import annotations
 

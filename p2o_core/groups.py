@@ -109,10 +109,14 @@ def build_groups(
 def with_advantages(groups: Sequence[Group], *, normalize_std: bool) -> list[Group]:
     """The groups that carry a signal, each sample with its advantage. A group without variance is left out wholly:
     neither numerator nor denominator of the loss sees it, so it contributes exactly nothing."""
-    kept = []
-    for group in groups:
-        rewards = torch.tensor([sample.reward for sample in group])
-        advantages = group_advantages(rewards, torch.zeros(len(group), dtype=torch.long), normalize_std=normalize_std)
-        if advantages.any():
-            kept.append([replace(s, advantage=a) for s, a in zip(group, advantages.tolist(), strict=True)])
-    return kept
+    if not groups:
+        return []
+    sizes = [len(group) for group in groups]
+    rewards = torch.tensor([sample.reward for group in groups for sample in group])
+    members = torch.arange(len(groups)).repeat_interleave(torch.tensor(sizes))
+    advantages = group_advantages(rewards, members, normalize_std=normalize_std).split(sizes)
+    return [
+        [replace(sample, advantage=advantage) for sample, advantage in zip(group, own.tolist(), strict=True)]
+        for group, own in zip(groups, advantages, strict=True)
+        if own.any()
+    ]

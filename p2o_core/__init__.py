@@ -2,15 +2,16 @@
 
 Start at ``iteration``: one iteration on one screen. Its lines, in order::
 
-    rollout      what is sampled and judged      engines/   who samples         verify      math-verify, killable
+    rollout      what is sampled and judged      engines/   who samples         verify/     math-verify, killable
     mining       the hard set                    search/    GEPA over templates
     cover        the template set Z              prompts    T(x, z) as tokens   templates   T(x, z) as text
     groups       a problem's completions         advantages
     update       the training step               microbatch its tensors         losses      its mathematics
-    policy       weights, LoRA, log-probs        optimizer  checkpoints         update_report
+    policy       weights, LoRA, log-probs        optimizer  checkpoints         finite      update_report
 
 Beside them: ``types`` (what flows between the steps), ``schemas`` (its files), ``config`` (settings), ``seeding`` (all
-randomness), ``evaluation`` (avg@k, pass@k), ``statistics`` and ``digests``.
+randomness), ``evaluation`` (avg@k, pass@k), ``policy_check`` and ``weight_check`` (a base policy before it is used),
+``statistics`` and ``digests``.
 """
 
 from __future__ import annotations

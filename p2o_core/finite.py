@@ -1,4 +1,5 @@
-"""A policy that has turned to NaN or infinity is noticed where it happens, not iterations later."""
+"""Numbers that end an update. A policy that has turned to NaN or infinity is noticed where it happens, not iterations
+later."""
 
 from __future__ import annotations
 
@@ -7,7 +8,17 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from p2o_core.groups import Group, NotFinite, TrainingSample
+from p2o_core.groups import Group, TrainingSample
+
+
+class NotFinite(FloatingPointError):
+    """NaN or infinity where the update computes. ``samples`` are the rows it came from, for inspection."""
+
+    def __init__(self, what: str, samples: Sequence[TrainingSample]) -> None:
+        ids = ", ".join(dict.fromkeys(sample.problem_id for sample in samples))
+        super().__init__(f"{what} of {len(samples)} rollouts not finite ({ids[:200]}); the weights were not changed")
+        self.what = what
+        self.samples = list(samples)
 
 
 class WeightsNotFinite(NotFinite):

@@ -56,16 +56,6 @@ class TrainingSample:
 Group = list[TrainingSample]
 
 
-class NotFinite(FloatingPointError):
-    """NaN or infinity where the update computes. ``samples`` are the rows it came from, for inspection."""
-
-    def __init__(self, what: str, samples: Sequence[TrainingSample]) -> None:
-        ids = ", ".join(dict.fromkeys(sample.problem_id for sample in samples))
-        super().__init__(f"{what} of {len(samples)} rollouts not finite ({ids[:200]}); the weights were not changed")
-        self.what = what
-        self.samples = list(samples)
-
-
 def build_groups(
     chat: Chat,
     problems: Mapping[str, Problem],

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from p2o_core.groups import NotFinite, TrainingSample
+from p2o_core.finite import NotFinite
+from p2o_core.groups import TrainingSample
 from p2o_core.policy import Batch, Policy
 
 

@@ -10,8 +10,8 @@ import torch
 
 from p2o_core.checkpoints import UpdateCheckpoints
 from p2o_core.config import DistillConfig
-from p2o_core.finite import check_parameters, check_start
-from p2o_core.groups import Group, NotFinite, TrainingSample, with_advantages
+from p2o_core.finite import NotFinite, check_parameters, check_start
+from p2o_core.groups import Group, TrainingSample, with_advantages
 from p2o_core.losses import loss_denominator, p2o_loss
 from p2o_core.microbatch import microbatches, parts
 from p2o_core.optimizer import PolicyOptimizer

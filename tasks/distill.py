@@ -65,7 +65,7 @@ def _update(io: StageIO, policy: Policy, groups: Sequence[Group]) -> tuple[Updat
     """Train the policy in place and save it with its optimiser. Returns the report, and the optimiser steps of all
     iterations."""
     from p2o_core.checkpoints import UpdateCheckpoints
-    from p2o_core.groups import NotFinite
+    from p2o_core.finite import NotFinite
     from p2o_core.optimizer import PolicyOptimizer
     from p2o_core.update import update_policy
 

@@ -15,7 +15,7 @@ from tasks.health import TrainingStopped
 from tasks.running.stage import StageIO
 
 if TYPE_CHECKING:
-    from p2o_core.groups import NotFinite
+    from p2o_core.finite import NotFinite
 
 
 def rejected(io: StageIO, error: NotFinite) -> TrainingStopped:

@@ -10,7 +10,7 @@ import torch
 
 from p2o_core.checkpoints import UpdateCheckpoints
 from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig
-from p2o_core.groups import NotFinite
+from p2o_core.finite import NotFinite
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
 from p2o_core.update import update_policy

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from p2o_core.config import DistillConfig
-from p2o_core.groups import NotFinite, TrainingSample
+from p2o_core.finite import NotFinite
+from p2o_core.groups import TrainingSample
 from p2o_core.losses import engine_ratio_weights, loss_denominator, p2o_loss, policy_loss, template_ratio_mask
 from p2o_core.microbatch import MicroBatch, microbatches, parts
 from p2o_core.policy import Policy

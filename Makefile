@@ -12,7 +12,7 @@ test: check vllm browser  ## everything CI runs
 	$(BIN)/pytest -m "not slow" --ignore tests/engines -n 2 --dist loadfile --no-loadscope-reorder
 
 chaos: install         ## a hundred kills at random moments (about half an hour)
-	$(BIN)/python -m benchmarks.chaos --kills 100
+	$(BIN)/python -m stress.chaos --kills 100
 
 acceptance: install     ## the embedded default's claims on three seeds (about 15 minutes)
 	$(BIN)/pytest -m slow tests/acceptance

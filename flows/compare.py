@@ -14,18 +14,18 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.cancellation import until_cancelled
-from flows.comparison_workspace import stage_of
+from flows.comparison.arms import FILE as COMPARISON_FILE
+from flows.comparison.arms import Arm, Comparison, arm_experiment, arm_layout, arms_of, is_done, load_comparison
+from flows.comparison.page import write_report
+from flows.comparison.workspace import stage_of
 from flows.display import console, stage_progress
-from flows.processes import Processes
-from flows.track import log_arm, say
-from flows.versioning import Versions
-from tasks.comparison import FILE as COMPARISON_FILE
-from tasks.comparison import Arm, Comparison, arm_experiment, arm_layout, arms_of, is_done, load_comparison
-from tasks.evidence.page import write_report
+from flows.lifecycle.cancellation import until_cancelled
+from flows.lifecycle.processes import Processes
+from flows.publishing import log_arm, say
+from flows.tracking.parents import check_project
+from flows.versioning.versions import Versions
 from tasks.running.layout import home
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
-from tasks.tracking.parents import check_project
 
 _recording = threading.Lock()
 """DVC and MLflow are told of one finished arm at a time."""

@@ -9,15 +9,16 @@ from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from rich.table import Table
 
-from flows.cancellation import until_cancelled
 from flows.display import console, publish_table
+from flows.lifecycle.cancellation import until_cancelled
+from flows.lifecycle.secrets import prefect_secret
+from flows.tracking.parents import check_project
+from flows.tracking.tracker import Tracker
 from p2o_core.config import EvaluateConfig
 from tasks.benchmarks import benchmark_source, evaluate_benchmarks, evaluation_settings
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.layout import Layout
 from tasks.running.runtime import Runtime
-from tasks.tracking.parents import check_project
-from tasks.tracking.tracker import Tracker
 
 
 @task(task_run_name="benchmarks-{iteration}", cache_policy=NO_CACHE, persist_result=False)
@@ -26,7 +27,7 @@ def benchmark_task(
 ) -> dict[str, Any]:
     """All benchmarks with one warm engine."""
     sources = [benchmark_source(text) for text in benchmarks]
-    with Runtime() as runtime:
+    with Runtime(prefect_secret) as runtime:
         return evaluate_benchmarks(experiment, layout, iteration, sources, settings, runtime)
 
 

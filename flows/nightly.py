@@ -11,14 +11,14 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.cancellation import until_cancelled
-from flows.processes import Processes
+from flows.lifecycle.cancellation import until_cancelled
+from flows.lifecycle.processes import Processes
 
 REPOSITORY = Path(__file__).parents[1]
 CHECKS = {
     "acceptance": ["pytest", "-m", "slow"],
-    "hostile": ["benchmarks.hostile"],
-    "chaos": ["benchmarks.chaos", "--kills", "100"],
+    "hostile": ["stress.hostile"],
+    "chaos": ["stress.chaos", "--kills", "100"],
 }
 """Name to module and options."""
 SHOWN = 4_000

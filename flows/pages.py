@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from flows.display import console
+from flows.tracking.store import make_store, tracking_uri
 from p2o_core.schemas import BadInput
 from tasks.running.layout import home
-from tasks.tracking.store import make_store, tracking_uri
 
 LOOPBACK = "127.0.0.1"
 

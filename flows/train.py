@@ -9,12 +9,15 @@ from pathlib import Path
 from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.cancellation import until_cancelled
 from flows.display import console, stage_progress
-from flows.neighbours import Neighbours
-from flows.versioning import PARAMETERS, Versions, node
+from flows.health import findings
+from flows.lifecycle.cancellation import until_cancelled
+from flows.lifecycle.secrets import prefect_secret
+from flows.publishing import Publishers
+from flows.tracking.parents import check_project
+from flows.tracking.tracker import Tracker
+from flows.versioning.versions import PARAMETERS, Versions, node
 from p2o_core.schemas import BadInput, read_json
-from tasks.health import TrainingStopped, findings
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.registry import STAGES, plan
 from tasks.report import experiment_rows
@@ -23,8 +26,7 @@ from tasks.running.layout import Layout
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
 from tasks.running.runner import StageRun, check_parameters, is_fresh, run_stage, write_parameters
 from tasks.running.runtime import Runtime
-from tasks.tracking.parents import check_project
-from tasks.tracking.tracker import Tracker
+from tasks.running.stage import TrainingStopped
 
 
 @task(task_run_name="{name}-{iteration}", cache_policy=NO_CACHE, persist_result=False)
@@ -71,11 +73,11 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
     push = experiment.tracking.push
     if push:
         versions.check_remote()
-    neighbours = Neighbours(Tracker(experiment, layout), versions, layout, push=push, warn=log.warning)
+    publishers = Publishers(Tracker(experiment, layout), versions, layout, push=push, warn=log.warning)
     steps = [step for step in plan(experiment.last_iteration) if step[1] <= last]
     if last < experiment.last_iteration:
         steps = [step for step in steps if step[0].name != "report"]  # it waits for the whole experiment
-    with Runtime() as runtime:
+    with Runtime(prefect_secret) as runtime:
         for stage, iteration in steps:
             name = node(stage, iteration)
             check_parameters(stage, experiment, layout)
@@ -91,16 +93,16 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
                 check_parameters(stage, experiment, layout)  # DVC records those that are in the file now
                 versions.commit(name)
                 console.print(f"{name}: {took}")
-            neighbours.stage_done(name)
+            publishers.stage_done(name)
             if stage.name == "distill" and _learnt_nothing(layout, iteration):
                 log.warning("iteration %d: no group carried a signal, the policy did not change", iteration)
             if stage.name == "evaluate":
-                neighbours.iteration_done(iteration)
+                publishers.iteration_done(iteration)
                 watch(experiment, layout, iteration, log)
     if last == experiment.last_iteration:
         for left in (layout.all_units, *layout.run.glob("*/.*.tmp")):  # of stages killed between end and tidying up
             shutil.rmtree(left, ignore_errors=True)
-    neighbours.end()
+    publishers.end()
 
 
 def watch(experiment: Experiment, layout: Layout, iteration: int, log: Logger | LoggerAdapter) -> None:

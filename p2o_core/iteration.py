@@ -13,12 +13,12 @@ from functools import partial
 from p2o_core.config import DistillConfig, EvolveConfig, MineConfig, RolloutConfig
 from p2o_core.cover import plan_templated
 from p2o_core.engines.base import RolloutEngine
+from p2o_core.engines.language_models import LanguageModel
 from p2o_core.groups import Group, build_groups
 from p2o_core.mining import mine, rewards_by_problem
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
 from p2o_core.rollout import gold_answers, iteration_problems, judge, reuse_winners, sample_bare, sample_templated
-from p2o_core.search.language_models import LanguageModel
 from p2o_core.search.schedule import search_templates
 from p2o_core.seeding import derive_seed
 from p2o_core.types import AnswerVerifier, Assignment, Completion, HardSample, Judged, Problem, TemplateSearch

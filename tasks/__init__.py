@@ -2,9 +2,7 @@
 
 prepare → init → [rollout → verify → mine → evolve → distill → evaluate] × iterations → report
 
-``registry``    all stages by name                ``running/``    how a stage runs: checks, units, digests, the lock
-``guard``       what may stop an update           ``health``      findings on a run, with advice
-``benchmarks``  a trained policy on benchmarks    ``comparison``  arms × seeds, and ``evidence/``, its report
-``parameters/`` params.yaml as one typed object   ``problems/``   data sets, their columns and answers
-``preflight/``  doctor, dry run and planner       ``tracking/``   MLflow
+``registry``    all stages by name               ``benchmarks``  a trained policy on benchmarks
+``running/``    how a stage runs: checks, units, digests, the lock
+``parameters/`` params.yaml as one typed object  ``problems/``   data sets, answers, base policies
 """

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from p2o_core.evaluation import probe_skills
+from p2o_core.mining import rewards_by_problem
 from p2o_core.rollout import gold_answers, judge, mean_entropy, reuse_winners, sample_templated
 from p2o_core.schemas import read_problems, read_rows, write_json, write_rows
-from p2o_core.types import Assignment, Completion, Judged
-from tasks.guard import check_skills, rejected
-from tasks.running.stage import Artifact, Stage, StageIO
+from p2o_core.types import Assignment, Completion, Judged, Problem
+from tasks.running.rejected import rejected_update
+from tasks.running.stage import Artifact, Stage, StageIO, TrainingStopped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from p2o_core.groups import Group
     from p2o_core.policy import Policy
     from p2o_core.update_report import UpdateReport
@@ -45,7 +47,7 @@ def run(io: StageIO) -> None:
     else:  # an engine of its own needs the memory to try the new policy
         del policy, groups
         release_memory()
-    skills = check_skills(io, problems, verdicts) if report.steps else None
+    skills = _check_skills(io, problems, verdicts) if report.steps else None
     if skills is not None and skills["answer"] == "rolled_back":
         optimizer_steps -= report.steps  # a policy that was taken back has the optimiser it started with
     tokens = sum(len(completion.token_ids) for completion in sampled)  # the search paid for the reused ones
@@ -85,10 +87,46 @@ def _update(io: StageIO, policy: Policy, groups: Sequence[Group]) -> tuple[Updat
             on_step=io.progress,
         )
     except NotFinite as error:
-        raise rejected(io, error) from error
+        raise rejected_update(io, error) from error
     policy.save(io.outputs["policy"])
     optimizer.save(io.outputs["policy"])
     return report, optimizer.steps_done
+
+
+def _check_skills(io: StageIO, problems: Mapping[str, Problem], judged: Sequence[Judged]) -> dict[str, Any] | None:
+    """Roll problems that the policy solved before the update out again, and give the configured answer to a loss:
+    ``rolled_back`` puts the policy that the iteration started from into the output. None: nothing was probed.
+
+    Raises:
+        TrainingStopped: the answer is to stop.
+    """
+    config = io.experiment.health
+    skills = probe_skills(
+        io.engine(policy=io.outputs["policy"]),
+        io.verifier(),
+        problems,
+        rewards_by_problem(judged),
+        io.experiment.rollout,
+        config.skill_probe,
+        io.seed("probe"),
+    )
+    if skills is None:
+        return None
+    answer = "kept"
+    if skills.lost(config.skill_margin):
+        answer = {"warn": "warned", "roll_back": "rolled_back", "stop": "stopped"}[config.on_lost_skills]
+    if answer == "stopped":
+        raise TrainingStopped(
+            f"iteration {io.iteration}, distill: accuracy on {skills.problems} problems solved before the update went "
+            f"from {skills.before:.2f} to {skills.after:.2f}, more than health.skill_margin={config.skill_margin}. The "
+            "policy of the last iteration is untouched. Mend: lower distill.learning_rate, or health.on_lost_skills: "
+            "roll_back or warn."
+        )
+    if answer == "rolled_back":
+        shutil.rmtree(io.outputs["policy"])
+        shutil.copytree(io.inputs["policy"], io.outputs["policy"])
+        io.runtime.forget_policies()
+    return asdict(skills) | {"answer": answer}
 
 
 STAGE = Stage(

@@ -9,12 +9,11 @@ from p2o_core.cover import plan_templated
 from p2o_core.schemas import read_json, read_problems, read_rows, write_json, write_rows
 from p2o_core.search.schedule import search_templates
 from p2o_core.types import Assignment, Completion, HardSample, TemplateSearch
-from tasks.parameters.secrets import secret
 from tasks.running.journal import JournaledModel
 from tasks.running.stage import Artifact, Stage, StageIO
 
 if TYPE_CHECKING:
-    from p2o_core.search.language_models import LanguageModel
+    from p2o_core.engines.language_models import LanguageModel
 
 
 def run(io: StageIO) -> None:
@@ -53,11 +52,11 @@ def run(io: StageIO) -> None:
 
 def _language_model(io: StageIO) -> LanguageModel | None:
     """Who reflects; None for the phrases."""
-    from p2o_core.search.language_models import EngineModel, TeacherModel
+    from p2o_core.engines.language_models import EngineModel, TeacherModel
 
     settings, seed = io.experiment.evolve.reflector, io.seed("reflection")
     if isinstance(settings, TeacherReflector):
-        teacher = TeacherModel(settings, secret(settings.key_env, settings.secret_block), seed=seed)
+        teacher = TeacherModel(settings, io.runtime.secret(settings.key_env, settings.secret_block), seed=seed)
         return JournaledModel(teacher, io.journal)
     if isinstance(settings, SelfReflector):
         # the reference policy: the trained one's templates lose their variety late in training (official code)

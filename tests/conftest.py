@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows.settings import prepare_environment
+from flows.lifecycle.environment import prepare_environment
 
 prepare_environment(Path(__file__).parent)
 

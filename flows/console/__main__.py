@@ -10,9 +10,9 @@ from pathlib import Path
 import typer
 
 from flows.console import planning, results, services, training
-from flows.settings import PrefectAway
+from flows.lifecycle.environment import PrefectAway
 from p2o_core.schemas import BadInput
-from tasks.health import TrainingStopped
+from tasks.running.stage import TrainingStopped
 
 app = typer.Typer(
     help="P²O Lab: joint policy and prompt optimisation.", no_args_is_help=True, pretty_exceptions_enable=False

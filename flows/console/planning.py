@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.console.options import ArmName, Recipe, Settings, Workspace, parse_settings
-from flows.settings import prepare_environment
+from flows.lifecycle.environment import prepare_environment
 
 commands = typer.Typer()
 PANEL = "Before anything runs"
@@ -25,8 +25,8 @@ def doctor(
     """Can this machine run the experiment? Packages, memory, disk, GPU, endpoints, data and the base policy's files;
     nothing is started. Exit status 1: the machine lacks something; 2: the base policy cannot be trained."""
     prepare_environment(workspace)
-    from flows.preflight import print_dry_run, print_examination
-    from flows.workspace import preview
+    from flows.preflight.display import print_dry_run, print_examination
+    from flows.versioning.workspace import preview
 
     experiment, layout = preview(workspace, recipe=recipe, arm=arm, overrides=parse_settings(set_ or []))
     if dry_run:
@@ -48,8 +48,8 @@ def plan(
 ) -> None:
     """Tokens, passes, memory and hours of an experiment, before it is started."""
     prepare_environment(workspace)
-    from flows.preflight import print_plan
-    from flows.workspace import preview
+    from flows.preflight.display import print_plan
+    from flows.versioning.workspace import preview
 
     experiment, layout = preview(workspace, recipe=recipe, arm=arm, overrides=parse_settings(set_ or []))
     print_plan(experiment, layout, machine, tokens=mean_tokens, hard=hard_share, signal=signal_share)
@@ -60,7 +60,7 @@ def params(
     comparison: Annotated[bool, typer.Option(help="Of recipes/comparisons.yaml instead.")] = False,
 ) -> None:
     """Print every parameter of params.yaml with its default and meaning, as Markdown."""
-    from tasks.comparison import Comparison
+    from flows.comparison.arms import Comparison
     from tasks.parameters.experiment import Experiment
     from tasks.parameters.table import markdown_table
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.console.options import Workspace, parse_settings
-from flows.settings import prepare_environment
+from flows.lifecycle.environment import prepare_environment
 
 commands = typer.Typer()
 PANEL = "Results"
@@ -29,8 +29,8 @@ def evaluate(
     from tasks.parameters.experiment import load_experiment
 
     load_experiment(workspace / "params.yaml")  # refused before Prefect makes its database
-    from flows.ends import flow_ends
     from flows.evaluate import evaluate as run_evaluation
+    from flows.lifecycle.endings import flow_ends
 
     with flow_ends():
         run_evaluation(str(workspace), iteration, benchmark, parse_settings(set_ or []))
@@ -51,7 +51,7 @@ def table(workspace: Workspace = Path(".")) -> None:
 def report(workspace: Workspace = Path(".")) -> None:
     """Write the report of a comparison: report.html, report.md and claims.json."""
     prepare_environment(workspace)
-    from tasks.evidence.page import write_report
+    from flows.comparison.page import write_report
 
     typer.echo(write_report(workspace.resolve()))
 
@@ -61,7 +61,7 @@ def track(workspace: Workspace = Path(".")) -> None:
     """Deliver to MLflow what it lacks: iterations or runs of a comparison that ended while it was away."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # nothing waits here, so a slow server may take its time
     prepare_environment(workspace)
-    from flows.track import track as deliver
+    from flows.publishing import track as deliver
 
     if not deliver(workspace.resolve()):
         raise SystemExit(1)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.console.options import Workspace
-from flows.settings import MLFLOW_PORT, PREFECT_PORT, prepare_environment
+from flows.lifecycle.environment import MLFLOW_PORT, PREFECT_PORT, prepare_environment
 from p2o_core.schemas import BadInput
 
 commands = typer.Typer()
@@ -41,7 +41,7 @@ def deploy(
 
     load_experiment(workspace / "params.yaml")  # refused before Prefect makes its database
     from flows.deployments import serve_deployments
-    from flows.ends import flow_ends
+    from flows.lifecycle.endings import flow_ends
 
     with flow_ends():
         serve_deployments(workspace)

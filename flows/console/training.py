@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.console.options import ArmName, Recipe, Settings, Wait, Workspace, parse_settings
-from flows.settings import MLFLOW_PORT, PREFECT_PORT, prepare_environment
+from flows.lifecycle.environment import MLFLOW_PORT, PREFECT_PORT, prepare_environment
 from p2o_core.schemas import BadInput
 
 commands = typer.Typer()
@@ -29,7 +29,7 @@ def run(
 ) -> None:
     """Train. Another arm, seed or setting than params.yaml's gets a workspace of its own under experiments/."""
     prepare_environment(workspace)
-    from flows.workspace import open_workspace
+    from flows.versioning.workspace import open_workspace
     from tasks.parameters.experiment import load_experiment
     from tasks.running.layout import Layout
 
@@ -39,8 +39,7 @@ def run(
     )
     experiment = load_experiment(root / "params.yaml")
     from flows.display import console, print_iterations
-    from flows.ends import flow_ends
-    from flows.orphans import end_orphans
+    from flows.lifecycle.endings import end_orphans, flow_ends
     from flows.train import train  # Prefect takes seconds to import: bad input is refused before
 
     end_orphans()
@@ -66,6 +65,7 @@ def stage(
 ) -> None:
     """Run one stage as dvc.yaml does."""
     prepare_environment(workspace)
+    from flows.lifecycle.secrets import prefect_secret
     from tasks.parameters.experiment import load_experiment
     from tasks.registry import STAGES
     from tasks.running.layout import Layout
@@ -78,11 +78,11 @@ def stage(
     root = workspace.resolve()
     experiment = load_experiment(root / "params.yaml")
     layout = Layout(root, experiment.experiment)
-    with file_lock(root / WORKSPACE_LOCK, command(), wait=wait), Runtime() as runtime:
+    with file_lock(root / WORKSPACE_LOCK, command(), wait=wait), Runtime(prefect_secret) as runtime:
         took = run_stage(STAGES[name], experiment, layout, iteration, runtime)
     if name in ("evaluate", "report"):
-        from flows.track import say
-        from tasks.tracking.tracker import Tracker
+        from flows.publishing import say
+        from flows.tracking.tracker import Tracker
 
         say(Tracker(experiment, layout).log_finished(), root)
     typer.echo(f"{name} of iteration {iteration}: {took}")
@@ -111,11 +111,11 @@ def compare(
 ) -> None:
     """Run arms × seeds of a recipe at equal generated tokens, and report. Start it again to go on after a kill."""
     prepare_environment(workspace)
-    from flows.comparison_workspace import open_comparison
+    from flows.comparison.workspace import open_comparison
 
     root = open_comparison(workspace, recipe, quick=quick, seeds=seeds, iterations=iterations, wait=wait)
     from flows.compare import compare as run_comparison
-    from flows.ends import flow_ends
+    from flows.lifecycle.endings import flow_ends
 
     with flow_ends():
         run_comparison(root, jobs, wait=wait)
@@ -130,7 +130,7 @@ def arm(
 ) -> None:
     """Run one arm and seed of the comparison in this workspace, as its dvc.yaml does."""
     prepare_environment(workspace)
-    from tasks.comparison import Arm, run_named
+    from flows.comparison.arms import Arm, run_named
 
     for line in run_named(workspace.resolve(), Arm(name, seed, world)):
         typer.echo(line)

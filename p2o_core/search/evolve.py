@@ -15,8 +15,8 @@ from p2o_core.config import PhraseReflector as PhraseSettings
 from p2o_core.config import TeacherReflector as TeacherSettings
 from p2o_core.cover import greedy_cover
 from p2o_core.engines.base import RolloutEngine, Sampling
+from p2o_core.engines.language_models import ENDPOINT_DOWN, LanguageModel
 from p2o_core.search.adapter import COMPONENT, TemplateAdapter
-from p2o_core.search.language_models import ENDPOINT_DOWN, LanguageModel
 from p2o_core.search.proposals import ProposalGuard
 from p2o_core.search.racing import Race
 from p2o_core.search.reflection import PROMPT, ModelReflector, ReflectionCost

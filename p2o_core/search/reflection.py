@@ -9,8 +9,8 @@ from typing import Any
 
 from gepa.proposer.reflective_mutation.reflection_lm import ReflectionJob, ReflectionProposal
 
+from p2o_core.engines.language_models import LanguageModel, Reply
 from p2o_core.search.adapter import COMPONENT
-from p2o_core.search.language_models import LanguageModel, Reply
 from p2o_core.search.proposals import ProposalGuard, Refusal, parse_proposal
 
 MAX_ANSWER_CHARACTERS = 1_500

@@ -12,7 +12,7 @@ from p2o_core.engines.base import RolloutEngine, Sampling
 from p2o_core.types import AnswerVerifier, Completion, Problem, Template, TemplateSearch
 
 if TYPE_CHECKING:
-    from p2o_core.search.language_models import LanguageModel
+    from p2o_core.engines.language_models import LanguageModel
 
 
 def is_due(previous: TemplateSearch, config: EvolveConfig, iteration: int) -> bool:

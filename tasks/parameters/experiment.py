@@ -36,7 +36,7 @@ from p2o_core.config import (
     variant_of,
 )
 from p2o_core.schemas import BadInput
-from tasks.parameters.base_policy import BasePolicy
+from tasks.problems.base_policy import BasePolicy
 from tasks.problems.sources import ProblemSource
 
 PARAMS_FILE = "params.yaml"

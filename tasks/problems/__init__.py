@@ -5,4 +5,5 @@
 ``cells``      a row's value as a problem's field, or refused          ``answers``       the answer out of a column
 ``draws``      by seed, and by the kinds of answers                    ``contamination`` duplicates and leaks
 ``generators`` problems made here
+``base_policy``  where weights come from                               ``policy_check``, ``weight_check``  are they fit
 """

@@ -21,8 +21,8 @@ from typing import Any, Generic, TypeVar
 
 from p2o_core.digests import is_whole, mark
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.engines.language_models import LanguageModel, Reply
 from p2o_core.schemas import read_json, read_rows, write_json, write_rows
-from p2o_core.search.language_models import LanguageModel, Reply
 from p2o_core.types import AnswerVerifier, Completion, Gold, Verdict
 
 Answer = TypeVar("Answer")
@@ -159,7 +159,7 @@ class JournaledModel:
         self._journal = journal
 
     def complete(self, prompts: Sequence[str]) -> list[Reply]:
-        """See :class:`p2o_core.search.language_models.LanguageModel`."""
+        """See :class:`p2o_core.engines.language_models.LanguageModel`."""
         before = self._journal.recalled
         replies = self._journal.once("replies", list(prompts), lambda: self._model.complete(prompts), REPLIES)
         self._model.calls += self._journal.recalled - before  # the next one has the seeds it would have had

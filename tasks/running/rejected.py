@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from p2o_core.engines.base import PolicyNotFinite
 from p2o_core.schemas import write_rows
 from p2o_core.types import Completion
-from tasks.health import TrainingStopped
+from tasks.running.stage import StageIO, TrainingStopped
+
+if TYPE_CHECKING:
+    from p2o_core.finite import NotFinite
 
 
 @contextmanager
@@ -29,3 +33,16 @@ def stopped_at_nan(path: Path, where: str) -> Iterator[None]:
             "to the last iteration whose policy gives answers (delete those after it) and lower "
             "distill.learning_rate; should the base policy be meant, `p2o doctor` looks at its weights."
         ) from error
+
+
+def rejected_update(io: StageIO, error: NotFinite) -> TrainingStopped:
+    """Save the rows an update stopped at; returns the error to raise."""
+    from p2o_core.groups import TrainingSample
+
+    path = io.layout.rejected(io.iteration)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_rows(path, error.samples, TrainingSample)
+    return TrainingStopped(
+        f"iteration {io.iteration}, distill: {error}. The rows are in {path}. Mend: look at their log-probs, or lower "
+        "distill.learning_rate, with which every update is made again."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from p2o_core.config import EmbeddedEngineConfig, PolicyConfig, VerifyConfig, VllmEngineConfig
 from p2o_core.digests import digest
+from p2o_core.schemas import BadInput
 from p2o_core.verify import Verifier
 
 if TYPE_CHECKING:  # torch is imported by the stages that need it, not by those that only read parquet
@@ -19,15 +21,30 @@ if TYPE_CHECKING:  # torch is imported by the stages that need it, not by those 
     from tasks.parameters.experiment import Experiment
 
 OnRows = Callable[[int], None]
+SecretResolver = Callable[[str, str], str]
+"""Takes the names of an environment variable and of a block in a store; returns the secret, blank for none."""
 KEPT = 2
 """Policies in memory at most: the one in training, and the reference that reflects."""
+
+
+def environment_secret(variable: str, block: str) -> str:
+    """The environment variable's value, blank when it is not set. Knows no store.
+
+    Raises:
+        BadInput: a block is wanted, and there is no store to ask.
+    """
+    value = os.environ.get(variable, "") if variable else ""
+    if block and not value:
+        raise BadInput(f"no store of secrets is at hand for block {block!r}. Mend: set {variable or 'a variable'}.")
+    return value
 
 
 class Runtime:
     """Use as a context manager. Policies are kept under the digest of the folder they came from, the one in training
     and the reference at most; the embedded engine samples from these, the others have a copy of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, secret: SecretResolver | None = None) -> None:
+        self.secret = secret or environment_secret
         self._policies: dict[str, Policy] = {}
         self._verifier: Verifier | None = None
         self._vllm: tuple[str, VllmEngine] | None = None

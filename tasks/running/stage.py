@@ -20,6 +20,10 @@ Where = Literal["data", "base", "zero", "previous", "current", "report"]
 iterations. ``report``: curves."""
 
 
+class TrainingStopped(RuntimeError):
+    """A run that stops itself: the numbers or the policy are not fit to go on. The message says where and the mend."""
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A file or folder by name and place."""

@@ -1,4 +1,4 @@
-"""Answers made to hurt the verifier: a part of the corpus of benchmarks/hostile.py here, all of it when slow."""
+"""Answers made to hurt the verifier: a part of the corpus of stress/hostile.py here, all of it when slow."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.hostile import PeakMemory, descendants, judge_each, throughput, verifier_processes
-from benchmarks.hostile_corpus import BIDI, CONTROL, FAMILIES, box, code, corpus, hanging, honest
 from p2o_core.types import VerdictStatus
 from p2o_core.verify import Verifier
 from p2o_core.verify.checking import READ_CHARACTERS, SHOWN_CHARACTERS, check_answer, hopeless, shown, window
@@ -23,6 +21,8 @@ from p2o_core.verify.equivalence import last_boxed
 from p2o_core.verify.host import WORKER_MEMORY_BYTES
 from p2o_core.verify.notation import in_latex, joins_numbers, plain_mathematics, plain_numbers
 from p2o_core.verify.units import split
+from stress.hostile import PeakMemory, descendants, judge_each, throughput, verifier_processes
+from stress.hostile_corpus import BIDI, CONTROL, FAMILIES, box, code, corpus, hanging, honest
 
 TIMEOUT_S = 1.0
 GRACE_S = 6.0
@@ -71,7 +71,7 @@ def test_a_hung_worker_is_replaced_and_honest_answers_do_not_wait_for_it() -> No
 
 def test_honest_answers_beside_one_per_cent_of_hanging_ones() -> None:
     speed = throughput(honest(200), timeout_s=0.2, rounds=2)
-    assert speed.ratio > 0.4, "0.7 and more on a machine of its own (benchmarks/hostile.py); tests share theirs"
+    assert speed.ratio > 0.4, "0.7 and more on a machine of its own (stress/hostile.py); tests share theirs"
 
 
 def test_a_giant_number_meets_the_memory_limit() -> None:

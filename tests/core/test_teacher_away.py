@@ -11,9 +11,9 @@ from pathlib import Path
 from p2o_core.config import EvolveConfig, FullPolicy, TeacherReflector
 from p2o_core.engines.base import Sampling
 from p2o_core.engines.embedded import EmbeddedEngine
+from p2o_core.engines.language_models import ENDPOINT_DOWN, TeacherModel
 from p2o_core.policy import Policy
 from p2o_core.search.evolve import evolve_templates
-from p2o_core.search.language_models import ENDPOINT_DOWN, TeacherModel
 from p2o_core.types import Problem
 from p2o_core.verify import Verifier
 from tests.loopback import Reply, Request, free_port, served

@@ -11,10 +11,10 @@ import pytest
 from p2o_core.config import EvolveConfig, FullPolicy, TeacherReflector
 from p2o_core.engines.base import Sampling
 from p2o_core.engines.embedded import EmbeddedEngine
+from p2o_core.engines.language_models import TeacherModel
 from p2o_core.engines.serving import BASE_MODEL
 from p2o_core.policy import Policy
 from p2o_core.search.evolve import Evolution, evolve_templates
-from p2o_core.search.language_models import TeacherModel
 from p2o_core.types import Problem
 from p2o_core.verify import Verifier
 from tests.engines.conftest import Served

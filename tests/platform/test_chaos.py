@@ -1,4 +1,4 @@
-"""A few kills of benchmarks/chaos.py in CI; a hundred at night."""
+"""A few kills of stress/chaos.py in CI; a hundred at night."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import random
 
 from rich.console import Console
 
-from benchmarks.chaos import delete_from, points, torment
-from benchmarks.chaos import digests as everything
+from stress.chaos import delete_from, points, torment
+from stress.chaos import digests as everything
 from tests.platform.workspace import Workspace
 
 

@@ -149,7 +149,7 @@ def test_the_same_runs_give_the_same_report(compared: Workspace) -> None:
 
 def test_searches_are_measured_again(compared: Workspace) -> None:
     """The benchmark runs on what a comparison leaves behind."""
-    command = f"python -m benchmarks.search --workspace {compared.root} --seeds 1 --max-metric-calls 60"
+    command = f"python -m stress.search --workspace {compared.root} --seeds 1 --max-metric-calls 60"
     shown = Workspace(REPOSITORY).sh(command).stdout
     rows = [line.split("│") for line in shown.splitlines() if line.startswith("│ k = ")]
     assert [row[1].strip() for row in rows] == [f"k = {k}{race}" for k in (1, 2, 4) for race in ("", ", racing")]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.comparison.arms import Comparison
+from flows.comparison.statistics import MIN_SEEDS
 from p2o_core.schemas import read_json
-from p2o_core.statistics import MIN_SEEDS
-from tasks.comparison import Comparison
 from tasks.parameters.table import markdown_table
 from tests.platform.servers import Server
 from tests.platform.workspace import REPOSITORY, Workspace, environment

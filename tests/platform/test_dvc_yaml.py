@@ -8,7 +8,7 @@ import pytest
 import yaml
 from dvc.utils.serialize import load_yaml
 
-from flows.versioning import PARAMETERS
+from flows.versioning.versions import PARAMETERS
 from tasks.parameters.experiment import load_experiment
 from tasks.registry import STAGES
 from tasks.running.layout import Layout

@@ -16,17 +16,17 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from flows.settings import prepare_environment
-from flows.versioning import PARAMETERS, Versions
+from flows.lifecycle.environment import prepare_environment
+from flows.tracking.parents import check_project
+from flows.versioning.versions import PARAMETERS, Versions
 from p2o_core.config import EvolveConfig, MineConfig, TeacherReflector
+from p2o_core.engines.language_models import TeacherModel
 from p2o_core.schemas import BadInput
-from p2o_core.search.language_models import TeacherModel
 from tasks.parameters.arms import apply_settings
 from tasks.parameters.experiment import check_experiment, load_experiment
 from tasks.running.layout import Layout
 from tasks.running.runner import write_parameters
 from tasks.running.storage import check_room
-from tasks.tracking.parents import check_project
 from tests.core.test_teacher_away import says_there
 from tests.loopback import served
 from tests.platform.workspace import REPOSITORY, Workspace, new_workspace
@@ -207,7 +207,9 @@ def test_a_full_disk_is_one_message(tmp_path: Path) -> None:
         with (folder / "fill").open("wb", buffering=0) as stream, suppress(OSError):
             while stream.write(b"x" * 4096):
                 pass
-        commit = f"from pathlib import *; from flows.versioning import *; Versions(Path()).commit({PARAMETERS!r})"
+        commit = (
+            f"from pathlib import *; from flows.versioning.versions import *; Versions(Path()).commit({PARAMETERS!r})"
+        )
         said = workspace.sh(f'python -c "{commit}"', check=False)
         assert "the disk is full" in said.stderr.strip().splitlines()[-1]
         assert "failed to transfer" not in said.stderr + said.stdout

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.versioning import PushFailed, Versions
+from flows.tracking.delivery import DeliveryStatus
+from flows.tracking.tracker import Tracker
+from flows.versioning.versions import PushFailed, Versions
 from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.report import experiment_rows
 from tasks.running.layout import Layout
-from tasks.tracking.delivery import DeliveryStatus
-from tasks.tracking.tracker import Tracker
 from tests.loopback import Reply, Request, forward, free_port, served
 from tests.platform.servers import Server, at_home, prefect_server
 from tests.platform.test_doors import digests
@@ -87,7 +87,7 @@ def assert_delivered_once(database: Path, experiment: Experiment, layout: Layout
 
 def test_what_a_server_can_do_is_a_status(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    monkeypatch.setattr("tasks.tracking.tracker.ATTEMPT_S", 1.0)
+    monkeypatch.setattr("flows.tracking.tracker.ATTEMPT_S", 1.0)
 
     def says(status: int) -> Callable[[Request], Reply]:
         return lambda request: Reply(status)

@@ -14,7 +14,7 @@ from tests.platform.workspace import REPOSITORY, Workspace
 
 SCRIPT = """
 from pathlib import Path
-from flows.settings import prepare_environment
+from flows.lifecycle.environment import prepare_environment
 prepare_environment(Path.cwd())
 from flows import nightly
 nightly.CHECKS |= {"fine": ["pytest", "--version"], "broken": ["pytest", "--no-such-option"]}

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from tasks.health import TrainingStopped
 from tasks.parameters.experiment import load_experiment
 from tasks.registry import STAGES
 from tasks.running.layout import Layout
 from tasks.running.runner import run_stage
 from tasks.running.runtime import Runtime
+from tasks.running.stage import TrainingStopped
 from tests.platform.workspace import Workspace
 from tests.policies import REFUSED, UP, edit_weights
 

@@ -22,7 +22,7 @@ from tests.loopback import Reply, Request, served
 from tests.platform.workspace import REPOSITORY, Workspace
 
 CANARY = "canary-7f3a91c2d4"
-PACKAGES = ("flows", "tasks", "p2o_core", "microworld", "benchmarks")
+PACKAGES = ("flows", "tasks", "p2o_core", "microworld", "stress")
 FORBIDDEN = {"eval", "exec", "pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 

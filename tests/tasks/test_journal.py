@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from p2o_core.config import EvolveConfig, TeacherReflector
 from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.language_models import Reply, TeacherModel
 from p2o_core.search.evolve import Evolution, evolve_templates
-from p2o_core.search.language_models import Reply, TeacherModel
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Problem, Verdict, VerdictStatus
 from p2o_core.verify import Verifier

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.workspace import NOT_RECIPES
+from flows.versioning.workspace import NOT_RECIPES
 from tasks.parameters.arms import apply_settings, arm_settings
 from tasks.parameters.experiment import Experiment, load_experiment
 

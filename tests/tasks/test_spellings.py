@@ -1,4 +1,4 @@
-"""The spellings that benchmarks/golds.py tries say what the answer says."""
+"""The spellings that stress/golds.py tries say what the answer says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sympy.parsing.sympy_parser import parse_expr
 
-from benchmarks.spellings import spelt
+from stress.spellings import spelt
 
 EXACT = {"with .0", "a/b", "decimal", "decimal with a zero behind", "e-notation", "thousands, comma"}
 

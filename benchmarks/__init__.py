@@ -1,1 +1,0 @@
-"""Measurements that are no part of a run, a module each: ``python -m benchmarks.<name> --help``."""

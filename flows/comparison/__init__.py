@@ -1,0 +1,7 @@
+"""A comparison: arms × seeds of one recipe at equal tokens, and the report on them. Data flows one way:
+
+``workspace``  its folder and dvc.yaml           ``arms``       one arm and seed, run to its budget
+``runs``       what the runs left on disk        ``statistics`` intervals that resample seeds and problems
+``claims``     claims with verdicts              ``tables``     arms, sweep, search cost, funnel
+``figures``    pictures as SVG text              ``page``       one HTML page and its Markdown twin
+"""

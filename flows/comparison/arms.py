@@ -1,0 +1,206 @@
+"""A comparison: arms × seeds of one recipe, each in a folder of one shared workspace.
+
+``run_arm`` is the loop of one arm and seed; ``flows/compare.py`` runs many of them side by side. The stages are the
+same as everywhere; what is up to date is read from their manifests, since a pipeline of thousands of DVC stages
+would spend its time on dvc.lock. The comparison's own dvc.yaml has one stage an arm and seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, PositiveInt, ValidationError
+
+from flows.lifecycle.secrets import prefect_secret
+from p2o_core.config import Section
+from p2o_core.schemas import BadInput, read_json, write_json
+from tasks.parameters.arms import apply_settings, arm_settings
+from tasks.parameters.experiment import Experiment, chain, check_experiment
+from tasks.registry import STAGES, plan
+from tasks.report import iteration_row
+from tasks.running.layout import Layout, home
+from tasks.running.lock import command, file_lock
+from tasks.running.manifests import MANIFEST_SUFFIX
+from tasks.running.runner import is_fresh, run_stage
+from tasks.running.runtime import Runtime
+
+FILE = "comparison.yaml"
+DONE = "arm.json"
+
+
+class World(Section):
+    """One point of the difficulty sweep: the recipe with other problems."""
+
+    name: str = Field(..., pattern=r"^[a-z0-9-]+$", description="name of the point")
+    settings: dict[str, Any] = Field(..., description="dotted parameters, prepare.hard_lengths for example")
+
+
+class Comparison(Section):
+    """What ``p2o compare`` runs: recipes/comparisons.yaml, copied into the workspace."""
+
+    recipe: Path = Field(..., description="params.yaml that all arms share, relative to the repository")
+    arms: tuple[str, ...] = Field(..., description="arms of recipes/arms.yaml")
+    seeds: PositiveInt = Field(5, description="seeds 0 to seeds - 1 for every arm")
+    budget_tokens: PositiveInt | None = Field(
+        ..., description="generated tokens an arm may spend, search included; null: equal iterations instead"
+    )
+    max_iterations: PositiveInt = Field(..., description="iterations at most, also within the budget")
+    settings: dict[str, Any] = Field(default_factory=dict, description="dotted parameters for all arms")
+    sweep: tuple[World, ...] = Field((), description="worlds of other difficulty")
+    sweep_arms: tuple[str, ...] = Field((), description="arms run in them")
+    sweep_seeds: PositiveInt = Field(2, description="seeds there")
+    project: str = Field("p2o-compare", description="MLflow experiment that holds the runs")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One run of a comparison: an arm, a seed, and the world it is in ("" for the recipe's own).
+
+    >>> Arm("p2o", 3).name, Arm("grpo", 0, "gap-2").name
+    ('p2o-s3', 'grpo-s0-gap-2')
+    """
+
+    arm: str
+    seed: int
+    world: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}-s{self.seed}" + (f"-{self.world}" if self.world else "")
+
+
+def load_comparison(path: Path) -> Comparison:
+    """Read a comparison.yaml. Raises BadInput."""
+    if not path.exists():
+        raise BadInput(f"{path}: no comparison here. Mend: `p2o compare` makes one.")
+    return check_comparison(yaml.safe_load(path.read_text()), path)
+
+
+def check_comparison(content: Any, source: object) -> Comparison:
+    try:
+        return Comparison.model_validate(content)
+    except ValidationError as error:
+        lines = [
+            f"{source}: field {'.'.join(map(str, e['loc']))!r}: {e['msg']}. Mend: correct it." for e in error.errors()
+        ]
+        raise BadInput("\n".join(lines)) from error
+
+
+def arms_of(comparison: Comparison) -> list[Arm]:
+    """Every run, the seeds of the main comparison first."""
+    main = [Arm(arm, seed) for seed in range(comparison.seeds) for arm in comparison.arms]
+    swept = [
+        Arm(arm, seed, world.name)
+        for world in comparison.sweep
+        for seed in range(comparison.sweep_seeds)
+        for arm in comparison.sweep_arms
+    ]
+    return main + swept
+
+
+def arm_experiment(comparison: Comparison, arm: Arm, home: Path) -> Experiment:
+    """The recipe with the comparison's, the world's and the arm's settings. Raises BadInput."""
+    content = yaml.safe_load((home / comparison.recipe).read_text())
+    content["iterations"] = chain(comparison.max_iterations)
+    apply_settings(content, comparison.settings)
+    apply_settings(content, next((w.settings for w in comparison.sweep if w.name == arm.world), {}))
+    apply_settings(content, arm_settings(arm.arm, home))
+    content |= {"experiment": arm.name, "arm": arm.arm, "seed": arm.seed, "tracking": {"project": comparison.project}}
+    return check_experiment(yaml.safe_dump(content, sort_keys=False), name=f"{comparison.recipe} for {arm.name}")
+
+
+def arm_layout(workspace: Path, arm: Arm) -> Layout:
+    """Worlds have a base of their own, so each is a workspace within the workspace."""
+    return Layout(workspace / "worlds" / arm.world if arm.world else workspace, arm.name)
+
+
+def done_digest(comparison: Comparison, experiment: Experiment) -> str:
+    """Of everything that decides an arm's artefacts."""
+    limits = {"budget": comparison.budget_tokens, "iterations": comparison.max_iterations}
+    return hashlib.sha256((experiment.digest() + json.dumps(limits)).encode()).hexdigest()
+
+
+def is_done(comparison: Comparison, experiment: Experiment, layout: Layout) -> bool:
+    """The arm ran to its end with these settings, and its manifests are those it wrote; whether the files are, DVC
+    says."""
+    marker = layout.run / DONE
+    if not marker.exists():
+        return False
+    done = read_json(marker)
+    return done["settings"] == done_digest(comparison, experiment) and done["manifests"] == _manifests(layout)
+
+
+def run_arm(
+    comparison: Comparison,
+    experiment: Experiment,
+    layout: Layout,
+    on_iteration: Callable[[int, int], None] = lambda iteration, tokens: None,
+) -> dict[str, Any]:
+    """Iterate until the next iteration would start beyond the budget. Resumes where an earlier process stopped.
+
+    Returns what it writes to ``arm.json``: iterations, tokens, and the digests by which it is found done.
+    """
+    with (
+        file_lock(layout.run.parent / f".{layout.run.name}.lock", command(), wait=True),
+        Runtime(prefect_secret) as runtime,
+    ):
+        done, spent = 0, 0
+        for stage, iteration in plan(experiment.last_iteration):
+            if stage.name == "report":
+                continue
+            if stage.name == "rollout" and comparison.budget_tokens is not None and spent >= comparison.budget_tokens:
+                break
+            if not is_fresh(stage, experiment, layout, iteration):
+                run_stage(stage, experiment, layout, iteration, runtime)
+            if stage.name == "evaluate":
+                done, spent = iteration, spent + iteration_row(layout.iteration(iteration)).get("tokens/total", 0)
+                on_iteration(iteration, spent)
+        result = {
+            "arm": experiment.arm,
+            "seed": experiment.seed,
+            "iterations": done,
+            "tokens": spent,
+            "settings": done_digest(comparison, experiment),
+            "manifests": _manifests(layout),
+        }
+        write_json(layout.run / DONE, result)
+    return result
+
+
+def run_named(workspace: Path, arm: Arm) -> Iterator[str]:
+    """Run one arm of the workspace's comparison, or the base of a world; yields a line for each step done."""
+    comparison = load_comparison(workspace / FILE)
+    known = [a for a in arms_of(comparison) if a.world == arm.world]
+    if arm.arm == "base" and known:
+        experiment = arm_experiment(comparison, known[0], home(workspace))
+        made = prepare_world(experiment, arm_layout(workspace, arm))
+        yield "base policy made" if made else "base policy up to date"
+        return
+    if arm not in known:
+        raise BadInput(f"{workspace / FILE}: no run {arm.name!r}. Mend: one of {', '.join(a.name for a in known)}.")
+    result = run_arm(comparison, arm_experiment(comparison, arm, home(workspace)), arm_layout(workspace, arm))
+    yield f"{result['iterations']} iterations, {result['tokens']:,d} tokens"
+
+
+def prepare_world(experiment: Experiment, layout: Layout) -> bool:
+    """Problems and base policy of a world, once for all its arms. Returns whether there was anything to do."""
+    with file_lock(layout.base.parent / ".base.lock", command(), wait=True):
+        if is_fresh(STAGES["prepare"], experiment, layout, 0):
+            return False
+        with Runtime(prefect_secret) as runtime:
+            run_stage(STAGES["prepare"], experiment, layout, 0, runtime)
+        return True
+
+
+def _manifests(layout: Layout) -> str:
+    """One digest over all manifests of the run; they hold the digests of everything else."""
+    whole = hashlib.sha256()
+    for path in sorted(layout.run.rglob(f"*{MANIFEST_SUFFIX}")):
+        whole.update(f"{layout.relative(path)}\0{path.read_text()}".encode())
+    return whole.hexdigest()

@@ -1,0 +1,129 @@
+"""The workspace of a comparison: which runs it has, their parameters, and a dvc.yaml with one stage for each."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dvc.repo import Repo
+
+from flows.comparison.arms import FILE, Arm, Comparison, arm_experiment, arm_layout, arms_of, check_comparison
+from flows.versioning.workspace import share_cache
+from p2o_core.schemas import BadInput
+from tasks.running.layout import home as home_of
+from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
+
+ENTRIES = Path("recipes") / "comparisons.yaml"
+
+
+def open_comparison(
+    start: Path,
+    name: str,
+    *,
+    quick: bool = False,
+    seeds: int | None = None,
+    iterations: int | None = None,
+    wait: bool = False,
+) -> Path:
+    """``experiments/compare-<name>`` (or ``-quick``), created or found again. With ``iterations`` all arms do as many,
+    whatever they cost; otherwise they stop at equal tokens.
+
+    Raises:
+        BadInput: no such entry, an unknown arm or parameter; before anything is written. Or another process is at
+            work there (with ``wait`` its end is waited for).
+    """
+    home = home_of(start)
+    if not (home / ENTRIES).exists():
+        raise BadInput(f"{home / ENTRIES}: no such file. Mend: run in a clone, or name one with --workspace.")
+    entries = yaml.safe_load((home / ENTRIES).read_text())
+    if name not in entries:
+        raise BadInput(f"{home / ENTRIES}: no comparison {name!r}. Mend: one of {', '.join(entries)}, or add it there.")
+    content = dict(entries[name])
+    variant = content.pop("quick", {})
+    content |= variant if quick else {}
+    content |= {"seeds": seeds} if seeds is not None else {}
+    content |= {"budget_tokens": None, "max_iterations": iterations} if iterations is not None else {}
+    comparison = check_comparison(content, home / ENTRIES)
+    params = {arm: arm_experiment(comparison, arm, home).model_dump(mode="json") for arm in arms_of(comparison)}
+
+    suffix = "-quick" * quick + "-iterations" * (iterations is not None)
+    workspace = home / "experiments" / f"compare-{name}{suffix}"
+    with file_lock(workspace / WORKSPACE_LOCK, command(), wait=wait):
+        _fill(workspace, home, comparison, params)
+    return workspace
+
+
+def _fill(workspace: Path, home: Path, comparison: Comparison, params: dict[Arm, dict[str, Any]]) -> None:
+    (workspace / "arms").mkdir(parents=True, exist_ok=True)
+    _write(workspace / FILE, comparison.model_dump(mode="json"))
+    shutil.rmtree(workspace / "arms")
+    (workspace / "arms").mkdir()
+    for arm, experiment in params.items():
+        _write(workspace / "arms" / f"{arm.name}.yaml", experiment)
+    _write(workspace / "dvc.yaml", _pipeline(comparison, workspace))
+    for sources in {arm_layout(workspace, arm).sources for arm in params}:
+        shutil.copytree(home / "data" / "sources", sources, dirs_exist_ok=True)
+    if not (workspace / ".dvc").exists():
+        Repo.init(str(workspace), no_scm=True).close()
+        share_cache(workspace, home)
+
+
+def stage_of(arm: Arm) -> str:
+    """The arm's stage in the comparison's dvc.yaml."""
+    return f"arm@{arm.name}"
+
+
+def _pipeline(comparison: Comparison, workspace: Path) -> dict[str, Any]:
+    worlds = {arm.world or "own": arm for arm in arms_of(comparison)}
+
+    def place(arm: Arm, *parts: str) -> str:
+        return arm_layout(workspace, arm).workspace.relative_to(workspace).joinpath("data", *parts).as_posix()
+
+    def options(arm: Arm) -> str:
+        return f"--world {arm.world}" if arm.world else ""
+
+    runs = {
+        arm.name: {
+            "cmd": f"p2o arm {arm.arm} --seed {arm.seed} {options(arm)}".strip(),
+            "base": place(arm, "base"),
+            "out": place(arm, "runs", arm.name),
+        }
+        for arm in arms_of(comparison)
+    }
+    bases = {
+        name: {"cmd": f"p2o arm base {options(arm)}".strip(), "out": place(arm, "base"), "params": arm.name}
+        for name, arm in worlds.items()
+    }
+    return {
+        "stages": {
+            "base": {
+                "foreach": bases,
+                "do": {
+                    "cmd": "${item.cmd}",
+                    "params": [{"arms/${item.params}.yaml": ["prepare", "threads"]}],
+                    "outs": [{"${item.out}": {"persist": True}}],
+                },
+            },
+            "arm": {
+                "foreach": runs,
+                "do": {
+                    "cmd": "${item.cmd}",
+                    "deps": ["arms/${key}.yaml", FILE, "${item.base}"],
+                    # persist: a killed arm goes on from its last finished stage
+                    "outs": [{"${item.out}": {"persist": True}}],
+                },
+            },
+            "report": {
+                "cmd": "p2o report",
+                "deps": [FILE, *(run["out"] for run in runs.values())],
+                "outs": ["report/report.html", "report/report.md"],
+                "metrics": ["report/claims.json"],
+            },
+        }
+    }
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

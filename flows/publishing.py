@@ -1,0 +1,145 @@
+"""Where a finished iteration is published: MLflow, Prefect's artefacts, DVC's remote. Any of them may be away: training
+goes on, the failure is counted and shown, and the next iteration and the end of the run try again. ``p2o track``
+delivers to MLflow what is still missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from flows.comparison.arms import FILE as COMPARISON_FILE
+from flows.comparison.arms import Arm, Comparison, arm_experiment, arm_layout, arms_of, is_done, load_comparison
+from flows.display import console, publish_table, table_rows
+from flows.tracking.delivery import Delivery
+from flows.tracking.parents import check_project
+from flows.tracking.tracker import Tracker
+from flows.versioning.versions import PushFailed, Versions
+from tasks.parameters.experiment import load_experiment
+from tasks.running.layout import Layout, home
+
+
+class Publishers:
+    """The publishers of one run. ``failed`` counts attempts that failed, by ``mlflow/<status>``, ``prefect`` and
+    ``remote``; ``warn`` takes each failure's message for Prefect's log."""
+
+    def __init__(
+        self, tracker: Tracker, versions: Versions, layout: Layout, *, push: bool, warn: Callable[[str], None]
+    ) -> None:
+        self.tracker = tracker
+        self.versions = versions
+        self.layout = layout
+        self.push = push
+        self.warn = warn
+        self.failed: Counter[str] = Counter()
+        self._unpublished: list[int] = []
+        self._unpushed: list[str] = []
+
+    def stage_done(self, name: str) -> None:
+        """A stage of dvc.yaml is on disk and in DVC's cache, now or since an earlier run."""
+        self._unpushed.append(name)
+
+    def iteration_done(self, iteration: int) -> None:
+        self._unpublished.append(iteration)
+        self._tell(last=False)
+
+    def end(self) -> None:
+        """Once more for what is missing, and then the sum."""
+        self._tell(last=True)
+        if self.failed:
+            counts = ", ".join(f"{name} {count}" for name, count in sorted(self.failed.items()))
+            console.print(f"[yellow]Attempts that failed: {counts}[/]", highlight=False)
+
+    def _tell(self, *, last: bool) -> None:
+        delivery = self.tracker.log_finished()
+        if not delivery.ok:
+            self._failed(f"mlflow/{delivery.status}", str(delivery))
+            say(delivery, self.layout.workspace, last=last)
+        self._publish(last)
+        if self.push and self._unpushed:
+            self._push(last)
+
+    def _publish(self, last: bool) -> None:
+        while self._unpublished:
+            try:
+                # no retries within an attempt, they would hold training; the end of the flow has them
+                with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                    publish_iteration(self.layout, self._unpublished[0])
+            except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+                said = f"Prefect: artefact not taken ({type(error).__name__}: {error})"
+                self._failed("prefect", said)
+                mend = "Mend: start its server, then the same command again." if last else "Training goes on."
+                console.print(f"[yellow]{said}. {mend}[/]", highlight=False)
+                return
+            self._unpublished.pop(0)
+
+    def _push(self, last: bool) -> None:
+        try:
+            self.versions.push(self._unpushed)
+        except PushFailed as error:
+            said = f"DVC remote: {len(self._unpushed)} stages not pushed ({str(error)[:160]})"
+            self._failed("remote", said)
+            where = self.layout.workspace
+            mend = f"Mend: `dvc push` in {where} when it is back." if last else "Training goes on."
+            console.print(f"[yellow]{said}. {mend}[/]", highlight=False)
+        else:
+            self._unpushed = []
+
+    def _failed(self, kind: str, said: str) -> None:
+        self.failed[kind] += 1
+        self.warn(said)
+
+
+def publish_iteration(layout: Layout, iteration: int) -> None:
+    """The iteration's row as a Prefect artefact: solve rates, hard set, templates found, accuracy."""
+    row = table_rows(layout, iteration)[iteration]
+    shown = {name: value for name, value in row.items() if not isinstance(value, dict)}
+    rows = [{"what": name, "value": value} for name, value in shown.items()]
+    publish_table(f"{layout.experiment}-iteration-{iteration}", rows, f"Iteration {iteration} of {layout.experiment}")
+
+
+def say(delivery: Delivery, workspace: Path, *, last: bool = True) -> None:
+    """Show a delivery that failed; the last one with the command that delivers what is waiting."""
+    if not delivery.ok:
+        mend = f"Mend: `p2o track --workspace {workspace}` delivers when it is back." if last else "Training goes on."
+        console.print(f"[yellow]{delivery}. {mend}[/]", highlight=False)
+
+
+def log_arm(root: Path, comparison: Comparison, arm: Arm, *, patient: bool = False) -> Delivery:
+    """Tell MLflow of one arm and seed of the comparison in ``root``."""
+    tracker = Tracker(arm_experiment(comparison, arm, home(root)), arm_layout(root, arm), patient=patient)
+    return tracker.log_curves({"p2o.comparison": root.name, "p2o.world": arm.world or "recipe"})
+
+
+def track(root: Path) -> bool:
+    """Deliver what the workspace's experiment or comparison has on disk and MLflow lacks. Returns whether MLflow took
+    all of it. Raises BadInput where there is neither."""
+    if not (root / COMPARISON_FILE).exists():
+        experiment = load_experiment(root / "params.yaml")
+        check_project(experiment.tracking.project, root)
+        deliveries = [Tracker(experiment, Layout(root, experiment.experiment), patient=True).log_finished()]
+    else:
+        deliveries = _track_comparison(root)
+    for delivery in deliveries:
+        say(delivery, root)
+    if not all(delivery.ok for delivery in deliveries):
+        return False
+    console.print(f"MLflow: {sum(delivery.logged for delivery in deliveries)} iterations delivered, none is waiting")
+    return True
+
+
+def _track_comparison(root: Path) -> list[Delivery]:
+    """In the comparison's order, up to the first arm that MLflow does not take."""
+    comparison = load_comparison(root / COMPARISON_FILE)
+    check_project(comparison.project, root)
+    deliveries: list[Delivery] = []
+    for arm in arms_of(comparison):
+        if is_done(comparison, arm_experiment(comparison, arm, home(root)), arm_layout(root, arm)):
+            deliveries.append(log_arm(root, comparison, arm, patient=True))
+            if not deliveries[-1].ok:
+                break
+    return deliveries

@@ -1,0 +1,303 @@
+"""MLflow: a parent run an experiment, a child run an iteration, the same ones from whichever door.
+
+Runs are found again by tag and addressed by explicit run ids (``mlflow.active_run()`` is thread-local). What is
+logged is a function of the artefacts on disk, so the artefacts are the outbox: an attempt that fails is a status
+(``flows/tracking/delivery.py``), and the next attempt delivers all that is missing, in iteration order.
+
+Once, for two reasons. Before anything is sent, the store is asked for the points it has, so that a kill between the
+points and the tag "logged", or a server that died in the middle of a batch, leaves nothing out and doubles nothing.
+And a point sent twice all the same (a request that timed out here and was served there, two processes at once) is the
+same point, which the store's primary key (metric, time, step, run, value) drops: its time stands in a tag of its run
+and is read from there. A file's time would do until the file is copied, checked out by DVC or restored from its run
+cache: all three make a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from flows.tracking.delivery import ATTEMPT_S, STORE_ERRORS, Delivery, DeliveryStatus, OutOfTime, Timed, failure
+from flows.tracking.parents import parent_run
+from flows.tracking.points import benchmark_values, curve_points, iteration_points, missing_points
+from flows.tracking.store import make_store, tracking_uri
+from p2o_core.schemas import read_json
+from tasks.report import experiment_rows
+from tasks.running.layout import Layout
+from tasks.running.manifests import manifest_path
+
+if TYPE_CHECKING:
+    from tasks.parameters.experiment import Experiment
+
+ITERATION_TAG = "p2o.iteration"
+LOGGED_TAG = "p2o.logged"
+"""On a child: digest of the manifest whose points, files and inputs are all delivered."""
+POINTS_TAG = "p2o.points"
+"""On a child, set before its points: ``<digest of the manifest>:<time of the points, ms>``."""
+FAILED_TAG = "p2o.failed_deliveries"
+CURVES_TAG = "p2o.curves_logged"
+DATASETS = {"train.parquet": "training", "heldout.parquet": "evaluation"}
+ARTIFACTS = ("templates.json", "mining.json", "update.json", "metrics.json")
+FINISHED = "evaluate"
+"""The stage that ends an iteration: with its manifest the iteration is logged."""
+
+
+class Tracker:
+    """Logs one experiment. Creating it asks nothing of the store; ``patient``: an attempt may take as long as it
+    takes, for when nothing else waits. ``failures`` counts the attempts that failed, by status."""
+
+    def __init__(self, experiment: Experiment, layout: Layout, *, patient: bool = False) -> None:
+        self.experiment = experiment
+        self.layout = layout
+        self.patient = patient
+        self.failures: Counter[str] = Counter()
+        self._client: Timed | None = None
+        self._deadline = float("inf")
+        self._parent: Run | None = None
+        self._children: dict[int, Run] = {}
+        self._logged: dict[int, str] = {}
+        self._curves = -1  # last iteration whose curves are logged
+        self._attached = False
+
+    @property
+    def client(self) -> MlflowClient:
+        """A client each of whose requests raises OutOfTime where the attempt has no time left for one."""
+        self._check_time()
+        if self._client is None:
+            uri = tracking_uri(self.layout.workspace)
+            make_store(uri)
+            self._client = Timed(MlflowClient(uri), self._check_time)
+        return self._client  # type: ignore[return-value]  # it has all of a client's methods
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise OutOfTime
+
+    @property
+    def parent(self) -> Run:
+        assert self._parent is not None, "_attempt finds it"
+        return self._parent
+
+    @property
+    def parent_id(self) -> str:
+        return self.parent.info.run_id
+
+    def log_finished(self) -> Delivery:
+        """Log every iteration that is complete on disk and not logged yet."""
+        rows = self._finished_rows()
+        inputs = self._datasets() if rows else []
+        seconds = _timings(self.layout)
+        marks = {row["iteration"]: self._mark(row["iteration"]) for row in rows}
+
+        def work() -> None:
+            for row in rows:
+                self._log_iteration(row, seconds.get(row["iteration"], {}), inputs)
+            if len(rows) > self.experiment.last_iteration and self.parent.info.status != "FINISHED":
+                self._end_parent()
+
+        return self._attempt(work, lambda: sum(self._logged.get(i) != mark for i, mark in marks.items()))
+
+    def log_curves(self, tags: dict[str, str]) -> Delivery:
+        """For a run of a comparison: every iteration not logged yet, on the parent only, since thousands of child
+        runs would bury the compare page. Metrics stand there by iteration and, as ``by_tokens/…``, by generated
+        tokens, so that arms are compared at equal cost. Without a child to hold it, a point's time is the parent's
+        start plus its iteration in ms."""
+        everything = self._finished_rows()
+        inputs = self._datasets() if everything else []
+
+        def work() -> None:
+            rows = [row for row in everything if row["iteration"] > self._curves]
+            if self.parent.info.status == "FINISHED" and not rows:
+                return
+            if rows:
+                self.client.log_inputs(self.parent_id, inputs)
+            for row in rows:
+                points = curve_points(row, self.parent.info.start_time + row["iteration"])
+                self._deliver(self.parent_id, points)
+                self.client.set_tag(self.parent_id, CURVES_TAG, str(row["iteration"]))
+                self._curves = row["iteration"]
+            for name, value in tags.items():
+                self.client.set_tag(self.parent_id, name, value)
+            self._end_parent()
+
+        return self._attempt(work, lambda: sum(row["iteration"] > self._curves for row in everything))
+
+    def log_evaluation(self, iteration: int, metrics: dict[str, Any]) -> Delivery:
+        """Benchmarks measured after an iteration (``tasks/benchmarks.py``), on that iteration's run; by their content
+        a second log of the same numbers is the same point."""
+        values = benchmark_values(metrics)
+        delivered = False
+
+        def work() -> None:
+            nonlocal delivered
+            child = self._children.get(iteration) or self._create_child(iteration, 0.0)
+            known = self.client.get_run(child.info.run_id).data.metrics
+            for name, value in values.items():
+                if known.get(name) != value:
+                    self.client.log_metric(child.info.run_id, name, value, step=iteration)
+            delivered = True
+
+        return self._attempt(work, lambda: int(not delivered))
+
+    def _attempt(self, work: Callable[[], None], waiting: Callable[[], int]) -> Delivery:
+        """Do what can be done within the limit; what a store raises becomes the delivery's status."""
+        self._deadline = float("inf") if self.patient else time.monotonic() + ATTEMPT_S
+        before = waiting()
+        try:
+            if not self._attached:
+                self._attach()
+                before = min(before, waiting())
+            work()
+            if self.failures:
+                self.client.set_tag(self.parent_id, FAILED_TAG, json.dumps(self.failures, sort_keys=True))
+        except STORE_ERRORS as error:
+            asked = self._attached
+            status, reason = failure(error, tracking_uri(self.layout.workspace))
+            self.failures[status] += 1
+            self._forget(status)
+            return Delivery(status, before - waiting(), waiting(), asked, reason)
+        return Delivery(DeliveryStatus.DELIVERED, before - waiting())
+
+    def _forget(self, status: DeliveryStatus) -> None:
+        """After a failure nobody knows what the store has. Not so where it was merely slow: an attempt that began by
+        asking everything again would get no further than the last one."""
+        if status is not DeliveryStatus.SLOW:
+            self._parent, self._children, self._client, self._attached = None, {}, None, False
+
+    def _attach(self) -> None:
+        """Find or create the parent run, find its children and what is logged of them. Each step is kept, for an
+        attempt that runs out of time in between."""
+        if self._parent is None:
+            self._parent = parent_run(self.client, self.experiment, self.layout.workspace)
+        self._curves = int(self.parent.data.tags.get(CURVES_TAG, -1))
+        condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.parent_id}'"
+        token: str | None = None
+        while token != "":
+            found = self.client.search_runs(
+                [self.parent.info.experiment_id], condition, order_by=["start_time"], page_token=token
+            )
+            for run in found:  # a nested `mlflow run` has no iteration
+                if ITERATION_TAG in run.data.tags:
+                    self._children.setdefault(int(run.data.tags[ITERATION_TAG]), run)
+            token = found.token or ""
+        self._logged = {
+            i: run.data.tags[LOGGED_TAG] for i, run in self._children.items() if LOGGED_TAG in run.data.tags
+        }
+        self._attached = True
+
+    def _finished_rows(self) -> list[dict[str, Any]]:
+        rows = experiment_rows(self.layout.run, self.experiment.last_iteration)
+        return [row for row in rows if self._manifest(row["iteration"]).exists()]
+
+    def _manifest(self, iteration: int) -> Path:
+        return manifest_path(self.layout.iteration(iteration), FINISHED)
+
+    def _mark(self, iteration: int) -> str:
+        manifest = self._manifest(iteration)
+        return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.exists() else ""
+
+    def _log_iteration(self, row: dict[str, Any], seconds: dict[str, float], inputs: list[DatasetInput]) -> None:
+        iteration = row["iteration"]
+        mark = self._mark(iteration)
+        if self._logged.get(iteration) == mark:
+            return
+        child = self._children.get(iteration) or self._create_child(iteration, sum(seconds.values()))
+        if child.data.tags.get(LOGGED_TAG) != mark:
+            now = self._time_of_points(child, mark)
+            points = iteration_points(row, seconds, now)
+            for run_id in (child.info.run_id, self.parent_id):  # on the parent too: arms are compared as curves
+                self._deliver(run_id, points)
+            self._upload(child.info.run_id, self.layout.iteration(iteration))
+            self.client.log_inputs(child.info.run_id, inputs)
+            self.client.set_terminated(child.info.run_id, "FINISHED", now)
+            self.client.set_tag(child.info.run_id, LOGGED_TAG, mark)
+        self._logged[iteration] = mark
+
+    def _deliver(self, run_id: str, points: list[Metric]) -> None:
+        missing = missing_points(self.client, self.client.get_run(run_id), points)
+        if missing:
+            self.client.log_batch(run_id, metrics=missing)
+
+    def _upload(self, run_id: str, folder: Path) -> None:
+        for path in (folder / name for name in ARTIFACTS):
+            if path.exists():
+                try:
+                    self.client.log_artifact(run_id, str(path))
+                except STORE_ERRORS:
+                    raise
+                except Exception as error:  # S3, Azure and the like raise the errors of their own libraries
+                    raise MlflowException(f"{type(error).__name__}: {error}") from error
+
+    def _time_of_points(self, child: Run, mark: str) -> int:
+        """In ms, of the points of the manifest with this digest; the first to ask writes it down."""
+        known, _, at = child.data.tags.get(POINTS_TAG, "").partition(":")
+        if known == mark:
+            return int(at)
+        now = _written(self._manifest(int(child.data.tags[ITERATION_TAG])))
+        self.client.set_tag(child.info.run_id, POINTS_TAG, f"{mark}:{now}")
+        child.data.tags[POINTS_TAG] = f"{mark}:{now}"
+        return now
+
+    def _create_child(self, iteration: int, seconds: float) -> Run:
+        manifest = self._manifest(iteration)
+        now = _written(manifest) if manifest.exists() else int(time.time() * 1000)
+        condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.parent_id}' and tags.`{ITERATION_TAG}` = '{iteration}'"
+        made = self.client.search_runs([self.parent.info.experiment_id], condition, max_results=1)
+        child = (
+            made[0]
+            if made
+            else self.client.create_run(
+                self.parent.info.experiment_id,
+                start_time=now - int(seconds * 1000),
+                run_name=f"{self.experiment.experiment} · {iteration}",
+                tags={
+                    MLFLOW_PARENT_RUN_ID: self.parent_id,
+                    ITERATION_TAG: str(iteration),
+                    POINTS_TAG: f"{self._mark(iteration)}:{now}",
+                },
+            )
+        )
+        self._children[iteration] = child
+        return child
+
+    def _end_parent(self) -> None:
+        self.client.set_terminated(self.parent_id, "FINISHED")
+        self._parent = self.client.get_run(self.parent_id)
+
+    def _datasets(self) -> list[DatasetInput]:
+        """The problem files with the digests their manifest gives them."""
+        manifest = read_json(manifest_path(self.layout.base, "prepare"))
+        inputs = []
+        for name, context in DATASETS.items():
+            path = self.layout.relative(self.layout.base / name)
+            # MLflow allows a digest 36 characters
+            dataset = Dataset(name, manifest["outputs"][path][:32], "local", f'{{"uri": "{path}"}}')
+            inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", context)]))
+        return inputs
+
+
+def _written(manifest: Path) -> int:
+    """When an iteration ended, in ms, as its file says now."""
+    return manifest.stat().st_mtime_ns // 1_000_000
+
+
+def _timings(layout: Layout) -> dict[int, dict[str, float]]:
+    by_iteration: dict[int, dict[str, float]] = {}
+    for key, seconds in (read_json(layout.timings) if layout.timings.exists() else {}).items():
+        stage, iteration = key.split("@")
+        by_iteration.setdefault(int(iteration), {})[stage] = seconds
+    return by_iteration

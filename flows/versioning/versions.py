@@ -1,0 +1,160 @@
+"""DVC from inside a process: what is up to date, and recording what was made."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+
+os.environ.setdefault("DVC_NO_ANALYTICS", "true")
+
+from dvc.config import Config
+from dvc.exceptions import ConfirmRemoveError
+from dvc.repo import Repo
+from dvc.stage.cache import RunCacheNotFoundError
+
+from flows.versioning.dvc_lock import keep_lock, mend_lock
+from p2o_core.schemas import BadInput
+from tasks.running.stage import Stage
+from tasks.running.storage import storage_errors
+
+logging.getLogger("dvc").setLevel(logging.ERROR)
+
+
+PARAMETERS = "parameters"
+"""The stage of dvc.yaml that writes data/params.json."""
+
+
+def node(stage: Stage, iteration: int) -> str:
+    """The stage's name in dvc.yaml."""
+    if stage.name == "evaluate" and iteration == 0:
+        return "baseline"
+    return f"{stage.name}@{iteration}" if stage.per_iteration else stage.name
+
+
+def in_git(workspace: Path) -> bool:
+    return any((folder / ".git").exists() for folder in (workspace, *workspace.parents))
+
+
+def without_git(workspace: Path) -> None:
+    """Make DVC work in a folder that is no clone, an unpacked archive say: it versions data there, without commits."""
+    with storage_errors(workspace):
+        if not (workspace / ".dvc").exists():
+            Repo.init(str(workspace), no_scm=True).close()
+        config = Config(str(workspace / ".dvc"))
+        if not config["core"].get("no_scm"):
+            with config.edit("local") as local:  # not the config that a clone shares
+                local["core"]["no_scm"] = True
+
+
+DATA_LOGGERS = ("dvc_data.hashfile.transfer", "dvc_objects.fs.generic")
+"""They say which files could not be sent."""
+
+
+class PushFailed(Exception):
+    """The remote is away. Everything is still in the local cache."""
+
+
+class Versions:
+    """The DVC side of a workspace. Every call opens the repository anew, since dvc.yaml, params.yaml and the
+    outputs change between calls; a lock held by another process is waited for."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.workspace = workspace
+        if not in_git(workspace):
+            without_git(workspace)
+        if not (workspace / ".dvc").exists():
+            raise BadInput(f"{workspace}: no DVC repository. Mend: `dvc init` there, or name another --workspace.")
+        with storage_errors(workspace):
+            mend_lock(workspace)
+        with self._open() as repo:
+            self._stale: set[str] | None = set(repo.status())
+
+    @contextmanager
+    def _open(self) -> Iterator[Repo]:
+        """The repository, with the workspace as current folder: DVC reads stage names relative to that."""
+        with storage_errors(self.workspace), chdir(self.workspace), Repo(_wait_for_lock=True) as repo:
+            yield repo
+
+    def is_up_to_date(self, name: str) -> bool:
+        """Outputs exist and match dvc.lock, and neither dependencies nor parameters changed since.
+
+        Until something is committed, one status of the whole pipeline answers for all of its stages.
+        """
+        if self._stale is None:
+            with self._open() as repo:
+                return not repo.status(targets=[name])
+        return name not in self._stale
+
+    def restore(self, name: str) -> bool:
+        """Fetch the outputs from DVC's run cache, where this very command ran on these very inputs before."""
+        with storage_errors(self.workspace), _first_error(), self._open() as repo:
+            (stage,) = repo.stage.collect(name)
+            with repo.lock:
+                try:
+                    repo.stage_cache.restore(stage)
+                except RunCacheNotFoundError:
+                    return False
+                except ConfirmRemoveError:  # damaged files lie in the way, and all of the outputs are in the cache
+                    for output in stage.outs:
+                        output.remove()
+                    repo.stage_cache.restore(stage)
+        self.commit(name)
+        return True
+
+    def commit(self, name: str) -> None:
+        """Record dependencies, parameters and outputs as they are on disk."""
+        self._stale = None
+        with storage_errors(self.workspace), _first_error(), self._open() as repo:  # one message, the exception's
+            keep_lock(self.workspace)
+            repo.commit(name, force=True)
+
+    def keep_current(self, name: str) -> None:
+        """Record a stage whose outputs this process has just written, unless they are those of the record."""
+        if not self.is_up_to_date(name):
+            self.commit(name)
+
+    def check_remote(self) -> None:
+        """Raises BadInput where there is no default remote to push to."""
+        with self._open() as repo:
+            if not repo.config["core"].get("remote"):
+                raise BadInput(
+                    f"{self.workspace / 'params.yaml'}: field 'tracking.push' is on and DVC has no default remote. "
+                    "Mend: `dvc remote add --default NAME URL` (with --global for all workspaces), or push: false."
+                )
+
+    def push(self, names: list[str]) -> None:
+        """Send the outputs of these stages to the default remote; what is there already is not sent again.
+
+        Raises:
+            PushFailed: the remote cannot be reached, or did not take everything.
+        """
+        with _first_error() as said:
+            try:
+                with self._open() as repo:
+                    repo.push(targets=names)
+            except Exception as error:  # each kind of remote raises the errors of its own library
+                raise PushFailed(f"{type(error).__name__}: {'; '.join([str(error), *said])}") from error
+
+
+@contextmanager
+def _first_error() -> Iterator[list[str]]:
+    """Gathers the first thing DVC's packages log as an error, in place of a line for every file."""
+    said: list[str] = []
+
+    def gather(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR and not said:
+            cause = record.exc_info[1] if record.exc_info else None
+            said.append(str(cause or record.getMessage()))
+        return False
+
+    loggers = [logging.getLogger(name) for name in DATA_LOGGERS]
+    for logger in loggers:
+        logger.addFilter(gather)
+    try:
+        yield said
+    finally:
+        for logger in loggers:
+            logger.removeFilter(gather)

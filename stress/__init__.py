@@ -1,0 +1,1 @@
+"""Trials that are no part of a run, a module each: ``python -m stress.<name> --help``."""

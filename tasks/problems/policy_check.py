@@ -1,0 +1,232 @@
+"""A policy as a user brings it, looked at before anything is paid for.
+
+``prepare`` and ``p2o doctor`` ask :func:`check_policy` about a Hugging Face folder. What transformers would load in
+silence and train to nothing is refused: parts of the model that are not in the file come out random, a model that
+knows no end writes to the limit, NaN solves no problem and makes every one hard.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import logging as transformers_logging
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from p2o_core.config import PromptStyle
+from p2o_core.prompts import STOP_FILES, Chat, saved_stop_ids
+from p2o_core.schemas import BadInput, read_object
+from tasks.problems.weight_check import AGAIN, check_weights
+
+CONFIG, TOKENIZER_CONFIG, ADAPTER = "config.json", "tokenizer_config.json", "adapter_config.json"
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+CACHE = "past_key_values"
+SAMPLE = "What is 12 + 30?"
+
+
+def check_policy(folder: Path, styles: Iterable[PromptStyle]) -> None:
+    """Refuse a folder that is no policy which can be sampled from and trained; ``styles`` are the prompts to be made.
+
+    Looked at in this order: the folder, its configuration, tokenizer and chat template, the shape of the weights, and
+    every value. Nothing is run that the folder brings but its chat template, in Jinja's sandbox.
+
+    Raises:
+        BadInput: naming file, field or tensor, and the mend.
+    """
+    _check_config(folder)
+    chat = _tokenizer(folder)
+    check_chat(chat, folder, styles)
+    check_weights(folder)
+    _check_vocabulary(chat, _shapes(folder), folder)
+
+
+def check_chat(chat: Chat, folder: Path, styles: Iterable[PromptStyle]) -> None:
+    """Refuse a tokenizer that knows no end or cannot write the prompts. Raises BadInput."""
+    if not chat.stop_ids:
+        raise BadInput(
+            f"{folder / TOKENIZER_CONFIG}: field 'eos_token' is missing, and no 'eos_token_id' is in "
+            f"{' or '.join(STOP_FILES)}: every answer would be cut off. Mend: name the token that ends an answer there."
+        )
+    if chat.tokenizer.chat_template is None:
+        raise BadInput(
+            f"{folder}: neither chat_template.jinja nor field 'chat_template' in {TOKENIZER_CONFIG}, so no prompt can "
+            "be written. Mend: put the template of the instruct model of the same family there as chat_template.jinja."
+        )
+    for style in dict.fromkeys(styles):
+        prompt = chat.prompt_text(SAMPLE, "", style)
+        if SAMPLE not in prompt:
+            raise BadInput(
+                f"{folder}: what the chat_template makes of a question does not hold the question: {prompt[:200]!r}. "
+                "Mend: correct chat_template.jinja; messages are texts, not lists of parts."
+            )
+
+
+def _check_config(folder: Path) -> None:
+    """Whether the folder holds a whole causal model that transformers knows by itself."""
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing is there"
+        raise BadInput(
+            f"{folder}: no Hugging Face model folder ({found}). Mend: correct prepare.policy in params.yaml."
+        )
+    if (folder / ADAPTER).exists():
+        raise BadInput(
+            f"{folder / ADAPTER}: this is a LoRA adapter, not a model. Mend: merge it into its base "
+            "(peft's merge_and_unload, then save_pretrained) and name that folder; or delete the file if the folder "
+            "holds a whole model."
+        )
+    path = folder / CONFIG
+    if not path.exists():
+        raise BadInput(
+            f"{path}: no such file, so no Hugging Face model folder. Mend: correct prepare.policy, or copy "
+            "the whole model there."
+        )
+    config = read_object(path)
+    _check_code(path, config)
+    if (folder / TOKENIZER_CONFIG).exists():
+        _check_code(folder / TOKENIZER_CONFIG, read_object(folder / TOKENIZER_CONFIG))
+    quantised = config.get("quantization_config")
+    if quantised is not None:
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+        raise BadInput(
+            f"{path}: field 'quantization_config': the weights are quantised ({method}) and cannot be trained. Mend: "
+            "take the model they were made from."
+        )
+    _check_architecture(path, config)
+    for name in STOP_FILES:
+        saved_stop_ids(folder / name)
+
+
+def _check_code(path: Path, content: dict[str, Any]) -> None:
+    if "auto_map" in content:
+        raise BadInput(
+            f"{path}: field 'auto_map' asks for code that the model brings along ({str(content['auto_map'])[:120]}); "
+            "none is ever run. Mend: if transformers knows this architecture itself, delete the field; otherwise take "
+            "another model."
+        )
+
+
+def _check_architecture(path: Path, config: dict[str, Any]) -> None:
+    kind, named = config.get("model_type"), config.get("architectures")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING_NAMES:
+        known = "is missing" if kind is None else f"is {kind!r}, which this version of transformers does not know"
+        raise BadInput(f"{path}: field 'model_type' {known}. Mend: take a model of an architecture that it knows.")
+    causal = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
+    with _contradictions(path):
+        loaded = AutoConfig.from_pretrained(str(path.parent), trust_remote_code=False)
+    looks_ahead = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not loaded.is_decoder
+    if causal is None or loaded.is_encoder_decoder or looks_ahead:
+        raise BadInput(
+            f"{path}: field 'model_type' is {kind!r}, no causal language model (decoder only). Mend: take one that is."
+        )
+    if named is not None and causal.lower() not in [str(name).lower() for name in named]:
+        raise BadInput(
+            f"{path}: field 'architectures' is {named}; a policy needs {causal}, with its output layer. Mend: take the "
+            "language model itself, not its trunk, a classifier or a reward model."
+        )
+
+
+def _tokenizer(folder: Path) -> Chat:
+    if not any((folder / name).exists() for name in TOKENIZERS):
+        raise BadInput(
+            f"{folder}: no tokenizer ({', '.join(TOKENIZERS[:3])} …). Mend: copy the model's tokenizer.json, "
+            f"{TOKENIZER_CONFIG} and chat template there."
+        )
+    try:
+        return Chat.load(folder)
+    except BadInput:
+        raise
+    except Exception as error:  # tokenizers raises bare ones, and KeyError for what it misses
+        raise BadInput(
+            f"{folder}: the tokenizer cannot be read from tokenizer.json or its like ({type(error).__name__}: "
+            f"{str(error)[:200]}). Mend: download its files again, or save it anew with save_pretrained."
+        ) from error
+
+
+def _shapes(folder: Path) -> Any:
+    """The model without its values, every tensor of it found in the files with the right shape."""
+    with _contradictions(folder / CONFIG), _silent():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            device_map="meta",
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # refused here, with their names
+            output_loading_info=True,
+        )
+    model, report = loaded
+    _check_report(report, folder)
+    if CACHE not in inspect.signature(model.forward).parameters:
+        raise BadInput(
+            f"{folder / CONFIG}: {type(model).__name__} takes no {CACHE}, which sampling needs. Mend: "
+            "take a transformer, not a recurrent model."
+        )
+    return model
+
+
+def _check_report(report: dict[str, Any], folder: Path) -> None:
+    """transformers' report on a loading: what it would make up is refused."""
+    if report["missing_keys"]:
+        names = sorted(report["missing_keys"])
+        raise BadInput(
+            f"{folder}: the weights lack {len(names)} tensors that {CONFIG} asks for, first {names[0]!r}; they would "
+            f"be random. Mend: {AGAIN}, or correct {CONFIG}."
+        )
+    if report["mismatched_keys"]:
+        name, found, asked = sorted(report["mismatched_keys"], key=lambda key: key[0])[0]
+        raise BadInput(
+            f"{folder}: tensor {name!r} has shape {list(found)}, {CONFIG} asks for {list(asked)}. Mend: use the "
+            f"{CONFIG} that belongs to these weights."
+        )
+
+
+def _check_vocabulary(chat: Chat, model: Any, folder: Path) -> None:
+    """No token that a prompt or an end may need lies beyond the embedding."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    vocabulary = chat.tokenizer.get_vocab()
+    if strangers := sorted((token for token, id_ in vocabulary.items() if id_ >= rows), key=vocabulary.__getitem__):
+        raise BadInput(
+            f"{folder / 'tokenizer.json'}: field 'added_tokens': {', '.join(map(repr, strangers[:4]))} have ids from "
+            f"{vocabulary[strangers[0]]} on, the embedding has {rows} rows: a text with one of them would end the run. "
+            "Mend: take them out (special tokens of tokenizer_config.json that the vocabulary lacks are added too), "
+            "or resize the embedding (model.resize_token_embeddings(len(tokenizer))) and train the new rows."
+        )
+    for name in STOP_FILES:
+        if beyond := [id_ for id_ in saved_stop_ids(folder / name) if id_ >= rows]:
+            raise BadInput(
+                f"{folder / name}: field 'eos_token_id' has {beyond[0]}, the embedding {rows} rows. Mend: write the "
+                "ids of this model's own end-of-sequence tokens."
+            )
+
+
+@contextmanager
+def _contradictions(path: Path) -> Iterator[None]:
+    """Around transformers' reading of a configuration: fields that contradict each other end in any kind of error."""
+    try:
+        yield
+    except Exception as error:
+        raise BadInput(
+            f"{path}: transformers makes no model of it ({type(error).__name__}: {str(error)[:300]}). Mend: correct "
+            "the field, or download the file again."
+        ) from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without transformers' progress bars and its report on what is missing: it is said here."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -17,7 +17,7 @@ from flows.comparison.statistics import Interval
 from flows.comparison.tables import calls_to_cover, covered, funnel, over, searches
 from p2o_core.schemas import write_rows
 from p2o_core.types import Completion, Judged, Problem, VerdictStatus
-from p2o_core.update import RATIO_EDGES
+from p2o_core.update_report import RATIO_EDGES
 from tests.platform.workspace import REPOSITORY
 
 PROBLEMS = [Problem(f"{tier}-{i}", "q", "1", tier, "heldout") for tier in ("easy", "hard", "ood") for i in range(4)]

@@ -30,6 +30,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, command: str) -> Works
 @pytest.fixture(scope="session")
 def reproducing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Workspace]]:
     """The same as ``trained`` through ``dvc repro``, a process a stage, with a cache of its own; in the background."""
+    tmp_path_factory.getbasetemp()  # made here: two threads that ask first at once get two
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(made_once, tmp_path_factory, "dvc", "dvc repro")
 

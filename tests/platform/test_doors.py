@@ -17,6 +17,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from flows.versioning.versions import PARAMETERS
 from p2o_core.schemas import read_problems
 from tests.platform.workspace import Workspace, environment
 
@@ -51,6 +52,8 @@ def test_after_one_door_the_other_does_nothing(copy: Workspace, reproduced: Work
 def test_an_evaluation_parameter_reruns_evaluation_only(copy: Workspace) -> None:
     copy.sh("git add -A && git -c user.email=t@t -c user.name=t commit -qm run")
     copy.edit("params.yaml", "evaluate: {samples: 2", "evaluate: {samples: 3")
+    assert set(json.loads(copy.sh("dvc status --json").stdout)) == {PARAMETERS}
+    copy.sh("dvc repro parameters")
     status = json.loads(copy.sh("dvc status --json").stdout)
     assert {name.split("@")[0] for name in status} == {"baseline", "evaluate"}
     before = digests(copy)

@@ -18,14 +18,13 @@ from flows.comparison.arms import Comparison
 from flows.comparison.statistics import MIN_SEEDS
 from p2o_core.schemas import read_json
 from tasks.parameters.table import markdown_table
+from tests.loopback import free_port
 from tests.platform.servers import Server
 from tests.platform.workspace import REPOSITORY, Workspace, environment
 
 PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!http)([^)#]+)\)")
-PORTS = {5000: 5717, 4200: 4917}
-"""``p2o ui`` is tried on ports of its own: a developer's pages may be open."""
 
 
 def commands() -> list[str]:
@@ -67,9 +66,11 @@ def test_make_target(command: str) -> None:
 
 
 def test_pages_are_served_on_loopback(reader: Workspace) -> None:
+    """On free ports: a developer's pages, or another run of these tests, may be on any fixed ones."""
     assert "p2o ui" in commands()
+    mlflow, prefect = free_port(), free_port()
     process = subprocess.Popen(
-        f"exec p2o ui --mlflow-port {PORTS[5000]} --prefect-port {PORTS[4200]}",
+        f"exec p2o ui --mlflow-port {mlflow} --prefect-port {prefect}",
         shell=True,
         cwd=reader.root,
         env=environment(),
@@ -78,17 +79,17 @@ def test_pages_are_served_on_loopback(reader: Workspace) -> None:
         start_new_session=True,
     )
     try:
-        for port, title in ((PORTS[5000], "MLflow"), (PORTS[4200], "Prefect")):
+        for port, title in ((mlflow, "MLflow"), (prefect, "Prefect")):
             assert title in fetch(f"http://127.0.0.1:{port}/", process)
-        settings = json.loads(fetch(f"http://127.0.0.1:{PORTS[4200]}/ui-settings", process))
-        assert settings["api_url"] == f"http://127.0.0.1:{PORTS[4200]}/api", "the page asks the server it came from"
+        settings = json.loads(fetch(f"http://127.0.0.1:{prefect}/ui-settings", process))
+        assert settings["api_url"] == f"http://127.0.0.1:{prefect}/api", "the page asks the server it came from"
         listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=False).stdout
-        for port in PORTS.values():
+        for port in (mlflow, prefect):
             assert f"0.0.0.0:{port}" not in listening
     finally:
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=60) == 0
-    for port in PORTS.values():
+    for port in (mlflow, prefect):
         with pytest.raises(OSError, match="refused"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
 

@@ -25,6 +25,7 @@ from tests.platform.workspace import REPOSITORY, Workspace, environment
 PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!http)([^)#]+)\)")
+OURS = re.compile(r"`((?:docs|flows|microworld|p2o_core|recipes|stress|tasks|tests)/[^`\s]*)`")
 
 
 def commands() -> list[str]:
@@ -109,6 +110,8 @@ def fetch(url: str, process: subprocess.Popen, patience_s: float = 90) -> str:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for path in OURS.findall(page.read_text()):
+        assert (REPOSITORY / path).exists(), f"{page.name} names {path}"
 
 
 def test_the_reference_has_every_parameter() -> None:

@@ -156,8 +156,10 @@ class Policy:
         mixed = self.config.engine_dtype != self.config.dtype
         self.model.train(self.config.checkpointing and torch.is_grad_enabled())
         with torch.autocast(self.device.type, getattr(torch, self.config.engine_dtype), enabled=mixed):
-            yield
-        self.model.eval()
+            try:
+                yield
+            finally:
+                self.model.eval()
 
 
 def _load_model(folder: Path, config: PolicyConfig) -> PreTrainedModel:

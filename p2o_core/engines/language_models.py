@@ -67,9 +67,9 @@ class TeacherModel:
     """Any OpenAI-compatible chat endpoint. It retries failures that may pass (408, 409, 425, 429, 5xx, connection,
     time-out, junk instead of an answer) with exponential back-off and jitter, and counts each failure by kind.
 
-    While the endpoint is away (no connection, 502 to 504), attempts go on beyond ``retries``. An endpoint that is away or
-    only times out, and answers nothing for ``patience_s``, is down: this model sends no further prompt, and each reply
-    has the failure ``endpoint_down``."""
+    While the endpoint is away (no connection, 502 to 504), attempts go on beyond ``retries``. An endpoint that is away
+    or only times out, and answers nothing for ``patience_s``, is down: this model sends no further prompt, and each
+    reply has the failure ``endpoint_down``."""
 
     def __init__(self, config: TeacherReflector, api_key: str, *, seed: int) -> None:
         self.config = config

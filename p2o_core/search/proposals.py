@@ -1,4 +1,4 @@
-"""From what a reflection model wrote to a template, or to the reason why not.
+"""Turns a reflection model's reply into a template, or into the reason for refusing it.
 
 A small model returns junk now and then, and every reflection model sees gold answers in its feedback: a template
 with an answer in it would score well and teach nothing. So a proposal is parsed leniently and then judged strictly.
@@ -21,7 +21,7 @@ SHORTEST_PROBLEM = 3
 
 
 class Refusal(StrEnum):
-    """Why a proposal did not become a candidate."""
+    """The reasons for refusing a proposal."""
 
     UNFENCED = "unfenced"
     UNCLOSED = "unclosed"
@@ -65,10 +65,10 @@ LONGEST_PERIOD = 40
 
 
 def parse_proposal(text: str) -> str | Refusal:
-    """The template in a reply: the last fenced block that is not blank, without label and enclosing quotes.
+    """Return the template in a reply: the last fenced block that is not blank, without label and enclosing quotes.
 
-    A reply without a fence is talk about a template, and one whose fence is still open was cut off: both are refused,
-    as is a block that announces code. What a model thought before (``<think>``) is left out.
+    It refuses a reply without a fence (talk about a template), with an open fence (cut off), and a block that announces
+    code. It ignores what a model thought before (``<think>``).
     """
     reply = text.rpartition("</think>")[2]
     if reply.count(FENCE) % 2:
@@ -191,12 +191,12 @@ def number(answer: str) -> Fraction | None:
 
 
 def squeezed(text: str) -> str:
-    """LaTeX without what changes its looks only."""
+    """Return LaTeX without the commands that change only its looks."""
     return re.sub(r"\\left|\\right|\\[dt](?=frac)|\\[,!;: ]|[\s$]", "", _plain(text)).lower()
 
 
 def is_word(answer: str) -> bool:
-    """Yes, true, a name, a letter: too common a word to be refused wherever it stands."""
+    """Return whether an answer is a word, a name or a letter: too common to refuse wherever it stands."""
     return bool(re.fullmatch(r"[a-z]+", _plain(answer).strip().lower()))
 
 
@@ -220,7 +220,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _repeats_itself(words: Sequence[str]) -> bool:
-    """A passage of up to forty words stands there four times in a row."""
+    """Return whether a passage of up to forty words stands in the text four times in a row."""
     for period in range(1, LONGEST_PERIOD + 1):
         same = 0
         for word, later in zip(words, words[period:], strict=False):

@@ -88,8 +88,8 @@ def parse_proposal(text: str) -> str | Refusal:
 
 
 class ProposalGuard:
-    """Judges the proposals of one search. ``hard`` are the problems whose answers and texts must not appear, ``asked``
-    is what the reflector is asked for in every prompt, which it must not give back."""
+    """Judges the proposals of one search. A proposal must not show answers or texts of the ``hard`` problems, and must
+    not repeat ``asked``, the instructions in every reflection prompt."""
 
     def __init__(self, hard: Sequence[Problem], *, max_characters: int, asked: str = "") -> None:
         self.max_characters = max_characters
@@ -107,8 +107,8 @@ class ProposalGuard:
                 self._grams |= set(_ngrams(words, min(NGRAM, len(words))))
 
     def judge(self, proposal: str | Refusal) -> Refusal | None:
-        """The reason to refuse it, None for a new candidate, which is then remembered. What the parser refused stays
-        refused."""
+        """Return the reason for refusing a proposal, or None and remember it as a candidate. A proposal that the parser
+        refused stays refused."""
         refusal = proposal if isinstance(proposal, Refusal) else self._judge(proposal)
         if refusal is None:
             self.seen.add(proposal)
@@ -130,8 +130,8 @@ class ProposalGuard:
         return next((refusal for refusal, holds in checks if holds(proposal)), None)
 
     def _echoes(self, proposal: str) -> bool:
-        """It is a piece of what was asked, or has eight words in a row of it. A word or two prove nothing, unless they
-        are what stands between the fences there."""
+        """Return whether a proposal is a piece of the instructions or shares eight consecutive words with them. One or
+        two words prove nothing, unless they are the instructions' own fenced block."""
         words = _words(proposal)
         if len(words) < SHORTEST_PROBLEM:
             return words == self._between
@@ -182,7 +182,7 @@ def numbers_in(text: str) -> Iterator[Fraction]:
 
 
 def number(answer: str) -> Fraction | None:
-    """The value of a gold answer that is a number and nothing else (a unit, a percent or currency sign aside)."""
+    """Return the value of a gold answer that is just a number (it may have a unit, a percent or a currency sign)."""
     bare = re.sub(r"(?<=\d)\s*[a-zA-Z]+(?:\^\{?[23]\}?)?\s*\Z|\\?[%$]|\^\s*\{?\\circ\}?|\s", "", _plain(answer))
     for pattern in (_FRACTION, _NUMBER):
         if (match := pattern.fullmatch(bare)) is not None:
@@ -201,15 +201,16 @@ def is_word(answer: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Compatibility forms (full-width digits, ligatures) made plain, characters without width and the wrappers of
-    LaTeX's text removed."""
+    """Normalise compatibility forms (full-width digits, ligatures); remove zero-width characters and the wrappers of
+    LaTeX's text."""
     folded = unicodedata.normalize("NFKC", text)
     visible = "".join(sign for sign in folded if unicodedata.category(sign) != "Cf")
     return re.sub(r"\\(?:text(?:bf|it|rm)?|mbox|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1", visible)
 
 
 def _announced(word: str, text: str) -> bool:
-    """``word`` stands where answers stand: boxed, in brackets of its own, behind "answer is" or an equals sign."""
+    """Return whether ``word`` stands where answers do: boxed, alone in brackets, after "answer is" or an equals
+    sign."""
     escaped = re.escape(word)
     wanted = rf"(?:answers?\s*(?:is|are|:|=)\s*\W{{0,3}}|boxed\s*\{{\s*(?:\\text\{{)?|=\s*|\(){escaped}(?!\w)"
     return re.search(wanted, text, re.IGNORECASE) is not None

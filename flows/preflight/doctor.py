@@ -171,7 +171,8 @@ def _probe(what: str, url: str, key: str, mend: str) -> Check:
     except httpx.HTTPStatusError as error:
         return Check(what, Health.FAILED, f"answers with status {error.response.status_code}", mend)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # ValueError: a key that no header can hold
-        return Check(what, Health.FAILED, f"{type(error).__name__}: {str(error)[:120]}", mend)
+        said = "" if key else f": {str(error)[:120]}"  # httpx quotes a header that it cannot send
+        return Check(what, Health.FAILED, f"{type(error).__name__}{said}", mend)
     return Check(what, Health.OK, f"answers ({answer.status_code})")
 
 

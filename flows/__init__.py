@@ -7,3 +7,18 @@
 ``comparison/``  arms × seeds, report     ``preflight/``          doctor, dry run, planner
 ``health``       findings on a run
 """
+
+import os
+
+TELEMETRY_OFF = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+"""The tools read these when they are imported, and nothing of ``flows`` is imported before this. What the user has set
+is left alone; vLLM's are in ``p2o_core/engines/serving.py``."""
+
+for _name, _value in TELEMETRY_OFF.items():
+    os.environ.setdefault(_name, _value)

@@ -1,17 +1,22 @@
 """The P²O algorithm as a library; it knows no Prefect, MLflow or DVC (import-linter checks it).
 
-Start at ``iteration``: one iteration on one screen. Its lines, in order::
+Start at ``iteration``: one iteration on one screen. Its steps, in order:
 
-    rollout      what is sampled and judged      engines/   who samples         verify/     math-verify, killable
-    mining       the hard set                    search/    GEPA over templates
-    cover        the template set Z              prompts    T(x, z) as tokens   templates   T(x, z) as text
-    groups       a problem's completions         advantages
-    update       the training step               microbatch its tensors         losses      its mathematics
-    policy       weights, LoRA, log-probs        optimizer  checkpoints         finite      update_report
+``rollout``      what is sampled and judged          ``engines``   what samples: embedded, vLLM, servers
+``mining``       the hard set                        ``verify``    judges answers, in processes that can be killed
+``search``       GEPA over templates                 ``cover``     the template set Z, a template for each rollout
+``groups``       a problem's completions             ``advantages``  their group-relative advantages
+``update``       the policy update, step by step     ``update_report``  what it did
+``microbatch``   the tensors of a step               ``losses``    its mathematics
+``policy``       weights, LoRA adapter, log-probs    ``optimizer`` AdamW, its state kept between iterations
+``finite``       stops on NaN and infinity           ``checkpoints``  an update goes on where it was killed
 
-Beside them: ``types`` (what flows between the steps), ``schemas`` (its files), ``config`` (settings), ``seeding`` (all
-randomness), ``evaluation`` (avg@k, pass@k), ``policy_check`` and ``weight_check`` (a base policy before it is used),
-``statistics`` and ``digests``.
+Beside them:
+
+``types``        what flows between the steps        ``schemas``   its files, and the checks of bad input
+``templates``    T(x, z) as text                     ``prompts``   T(x, z) as tokens
+``config``       the settings, a section a stage     ``seeding``   all randomness
+``evaluation``   avg@k, pass@k, maj@k                ``digests``   what a file holds, as one number
 """
 
 from __future__ import annotations

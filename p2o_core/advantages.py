@@ -17,8 +17,8 @@ def group_advantages(rewards: Tensor, groups: Tensor, *, normalize_std: bool = T
         eps: added to the standard deviation.
 
     Returns:
-        [N] float32. A group whose rewards are all equal (a single rollout included) gets exactly 0: its mean
-        may differ from its members in the last bit, and 1e-8 / eps would be a gradient out of nothing.
+        [N] float32. A group whose rewards are all equal (a single rollout included) gets exactly 0. Without this rule
+        its mean may differ from its members in the last bit, and 1e-8 / eps would be a gradient out of nothing.
 
     Raises:
         ValueError: shapes differ, or a reward is NaN or infinite.

@@ -1,4 +1,4 @@
-"""Checkpoints between optimiser steps: what was killed goes on at its last step, to the same bits."""
+"""Checkpoints between optimiser steps: a killed update goes on at its last step and ends in the same bits."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from p2o_core.schemas import read_json, read_rows, write_json, write_rows
 
 
 class LastStep:
-    """The last step's state, ``<folder>/step-<number>-<digest of the content>``: a damaged one is not used, and an
-    older one goes when the new one is in its place."""
+    """Keeps the last step's state as ``<folder>/step-<number>-<digest of the content>``. It skips a damaged state and
+    deletes an older one once the new one is in place."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def put(self, step: int, write: Callable[[Path], object]) -> None:
-        """``write`` fills the folder it is given."""
+        """Save the state of ``step``; ``write`` gets a folder and fills it."""
         draft = self.folder / ".step"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
@@ -40,27 +40,28 @@ class LastStep:
                 shutil.rmtree(path)
 
     def get(self) -> tuple[int, Path] | None:
-        """The last whole step and its folder."""
+        """Return the last undamaged step and its folder, or None."""
         path = last_whole(self.folder, "step-*")
         return None if path is None else (int(path.name.split("-")[1]), path)
 
 
 def last_whole(folder: Path, pattern: str) -> Path | None:
-    """The last path whose content is what its name says."""
+    """Return the last path whose content matches the digest in its name, or None."""
     return next((path for path in sorted(folder.glob(pattern), reverse=True) if is_whole(path)), None)
 
 
 class UpdateCheckpoints:
-    """Of one update, in ``folder``: the old log-probs, and after every ``every``-th step weights, optimiser and
-    ``progress`` (what the update's report adds up). Without a folder nothing is kept."""
+    """Checkpoints of one update in ``folder``: the old log-probs, and after every ``every``-th step the weights, the
+    optimiser and ``progress`` (the sums for the update's report). Without a folder it keeps nothing."""
 
     def __init__(self, folder: Path | None = None, *, every: int = 1) -> None:
         self.folder = folder
         self.every = every
 
     def old_logps(self, compute: Callable[[], list[Group]]) -> list[Group]:
-        """The groups with their old log-probs: from before, or computed and kept. They belong to the policy at the
-        start of the update, which after the first step is gone. One group a problem."""
+        """Return the groups with their old log-probs, loaded if an earlier process saved them, else computed and saved.
+        They belong to the policy at the start of the update, which no longer exists after the first step. Each problem
+        has one group."""
         if self.folder is None:
             return compute()
         kept = last_whole(self.folder, "groups-*.parquet")
@@ -74,7 +75,7 @@ class UpdateCheckpoints:
         return groups
 
     def save(self, step: int, planned: int, policy: Policy, optimizer: PolicyOptimizer, progress: Any) -> None:
-        """After step ``step`` of ``planned``; not after the last one, since the stage saves the policy next."""
+        """Save after step ``step`` of ``planned``, but not after the last one: the stage saves the policy next."""
         if self.folder is None or step == planned or step % self.every:
             return
 
@@ -87,7 +88,7 @@ class UpdateCheckpoints:
         LastStep(self.folder).put(step, write)
 
     def restore(self, policy: Policy, optimizer: PolicyOptimizer) -> tuple[int, Any]:
-        """Put the last checkpoint into policy and optimiser. Returns its step and progress; (0, None): there is none.
+        """Load the last checkpoint into policy and optimiser. Return its step and progress, (0, None) without one.
 
         Raises:
             ValueError: the checkpoint is of another policy.

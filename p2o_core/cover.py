@@ -1,4 +1,4 @@
-"""The template set Z and which rollout gets which template."""
+"""Chooses the template set Z, and the template of each templated rollout."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def greedy_cover(solved: Sequence[Sequence[bool]]) -> list[int]:
 
 
 def solvers(templates: Sequence[Template], dev_ids: Sequence[str], solved_at: float) -> dict[str, list[int]]:
-    """Dev problem id to the ``index`` of the templates whose score on it reaches ``solved_at``."""
+    """Map each dev problem id to the ``index`` of every template whose score on it reaches ``solved_at``."""
     return {
         problem_id: [template.index for template in templates if template.scores[instance] >= solved_at]
         for instance, problem_id in enumerate(dev_ids)
@@ -61,8 +61,8 @@ def assign_templates(
 ) -> list[Assignment]:
     """Draw a template for every templated rollout of every hard problem.
 
-    A dev problem that some template in Z solves draws among those that solve it; any other draws among all of
-    Z. Weights are the templates' mean dev scores, floored at :data:`WEIGHT_FLOOR`.
+    If templates in Z solve a dev problem, its rollouts draw among these; any other problem's draw among all of Z. The
+    weights are the templates' mean dev scores, floored at :data:`WEIGHT_FLOOR`.
 
     Args:
         templates: the set Z.
@@ -96,8 +96,8 @@ def plan_templated(
     rollouts: int,
     seed: int,
 ) -> list[Assignment]:
-    """A template for each of the ``rollouts`` templated rollouts of every hard problem mined in this iteration (those
-    remembered from earlier ones have no bare rollouts to share a group with)."""
+    """Assign a template to each of the ``rollouts`` templated rollouts of every hard problem mined in this iteration.
+    Problems remembered from earlier iterations get none: they have no bare rollouts to share a group with."""
     return assign_templates(
         [sample.problem_id for sample in hard if sample.mined_at == iteration],
         search.kept,

@@ -1,4 +1,4 @@
-"""How good a policy is: avg@k, pass@k and maj@k of its completions, and whether it still can what it could."""
+"""Measures a policy: avg@k, pass@k and maj@k of its completions, and whether it kept its skills."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def maj_at_k(answers: Mapping[str, Sequence[tuple[str, float]]]) -> float:
 
 @dataclass(frozen=True)
 class Measured:
-    """k completions a problem, their verdicts, and what they come to by difficulty."""
+    """k completions a problem, their verdicts, and the metrics by difficulty."""
 
     completions: list[Completion]
     judged: list[Judged]
@@ -103,7 +103,7 @@ def measure(
 
 
 def _ids_by_difficulty(problems: Sequence[Problem]) -> dict[str, list[str]]:
-    """Difficulty (a benchmark's name, where benchmarks are evaluated) to problem ids."""
+    """Map each difficulty (a benchmark's name, when benchmarks are evaluated) to its problem ids."""
     tiers: dict[str, list[str]] = {tier: [] for tier in sorted({p.difficulty for p in problems})}
     for problem in problems:
         tiers[problem.difficulty].append(problem.id)
@@ -115,7 +115,7 @@ def _of(values: Mapping[str, Value], ids: Sequence[str]) -> dict[str, Value]:
 
 
 def _lengths(completions: Sequence[Completion], ids: set[str]) -> dict[str, float]:
-    """Tokens a completion, mean and 95th percentile, and the share that was cut off."""
+    """Return tokens a completion (mean and 95th percentile) and the share of truncated completions."""
     lengths = sorted(len(c.token_ids) for c in completions if c.problem_id in ids)
     cut = sum(c.truncated for c in completions if c.problem_id in ids)
     return {
@@ -127,7 +127,8 @@ def _lengths(completions: Sequence[Completion], ids: set[str]) -> dict[str, floa
 
 @dataclass(frozen=True)
 class Skills:
-    """Accuracy on the same problems before and after an update; ``tokens`` were generated to measure the latter."""
+    """Accuracy on the same problems before and after an update. Measuring ``after`` took ``tokens`` generated
+    tokens."""
 
     problems: int
     before: float
@@ -135,13 +136,13 @@ class Skills:
     tokens: int
 
     def lost(self, margin: float) -> bool:
-        """More than ``margin`` of accuracy is gone."""
+        """Return whether the update cost more than ``margin`` of accuracy."""
         return self.before - self.after > margin
 
 
 def solved_before(rewards: Mapping[str, Sequence[float]], limit: int) -> dict[str, float]:
-    """At most ``limit`` problems that the first half of the rollouts solves mostly, each with the accuracy of the
-    *second* half. Chosen and measured by the same rollouts, their accuracy would be too high (the winner's curse), and
+    """Return at most ``limit`` problems that the first half of the rollouts mostly solves, each with the accuracy of
+    the *second* half. If the same rollouts chose and measured, accuracy would be too high (the winner's curse), and
     every update would seem to cost skills.
 
     >>> solved_before({"a": [1, 1, 1, 0], "b": [0, 0, 1, 1], "c": [1, 1, 1, 1]}, limit=2)
@@ -163,8 +164,8 @@ def probe_skills(
     limit: int,
     seed: int,
 ) -> Skills | None:
-    """Roll at most ``limit`` problems that were solved before an update out again, as often as the second half of
-    their rollouts has samples. None: nothing was solved, or ``limit`` is 0.
+    """Roll out at most ``limit`` formerly solved problems again, with as many samples as the second half of their
+    rollouts had. Return None when nothing was solved or ``limit`` is 0.
 
     Args:
         engine: samples from the policy after the update.

@@ -1,5 +1,4 @@
-"""Numbers that end an update. A policy that has turned to NaN or infinity is noticed where it happens, not iterations
-later."""
+"""Checks that end an update on NaN or infinity, in the step where it happens and not iterations later."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from p2o_core.groups import Group, TrainingSample
 
 
 class NotFinite(FloatingPointError):
-    """NaN or infinity where the update computes. ``samples`` are the rows it came from, for inspection."""
+    """The update met NaN or infinity. ``samples`` are the rows it came from, for inspection."""
 
     def __init__(self, what: str, samples: Sequence[TrainingSample]) -> None:
         ids = ", ".join(dict.fromkeys(sample.problem_id for sample in samples))
@@ -22,8 +21,8 @@ class NotFinite(FloatingPointError):
 
 
 class WeightsNotFinite(NotFinite):
-    """A weight is NaN or infinite. ``samples`` are those of the step that did it, or of the whole update before
-    its first."""
+    """A weight is NaN or infinite. ``samples`` are those of the step that caused it, or of the whole update when the
+    weights were so before its first step."""
 
     def __init__(self, name: str, samples: Sequence[TrainingSample]) -> None:
         super().__init__("weights", samples)
@@ -35,11 +34,11 @@ class WeightsNotFinite(NotFinite):
 
 
 def check_start(parameters: Mapping[str, torch.Tensor], groups: Sequence[Group]) -> None:
-    """What an update starts from, also when no group carries a signal and nothing else would look: finite weights,
-    and finite log-probs from the engine.
+    """Check that an update starts from finite weights and finite log-probs of the engine. It checks even if no group
+    carries a signal, since then nothing else would.
 
     Raises:
-        NotFinite: with the samples that show it.
+        NotFinite: with the samples that are not finite.
     """
     samples = [sample for group in groups for sample in group]
     if broken := [s for s in samples if not all(map(math.isfinite, s.sampling_logps))]:
@@ -49,10 +48,10 @@ def check_start(parameters: Mapping[str, torch.Tensor], groups: Sequence[Group])
 
 @torch.no_grad()
 def check_parameters(parameters: Mapping[str, torch.Tensor], samples: Sequence[TrainingSample]) -> None:
-    """Every value finite; one pass over the weights, next to nothing beside a backward pass.
+    """Check that every weight is finite. One pass over the weights costs next to nothing beside a backward pass.
 
     Raises:
-        WeightsNotFinite: naming the first parameter that is not.
+        WeightsNotFinite: the message names the first parameter that is not.
     """
     ends = {name: torch.stack(torch.aminmax(p)).float() for name, p in parameters.items() if p.numel()}
     if not ends or bool(torch.isfinite(torch.stack(list(ends.values()))).all()):  # one answer from the device

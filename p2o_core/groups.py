@@ -19,7 +19,7 @@ class TrainingSample:
 
     ``prompt_ids`` is the context of the gradient: under context distillation the *bare* prompt, also when the
     completion was sampled under a template. ``sampling_prompt_ids`` is the context it was sampled under (empty: the
-    same). The log-probs, all from before the update's first step:
+    same one). All log-probs are from before the update's first step:
 
     - ``sampling_logps``: the engine's, under the sampling context.
     - ``old_logps``: the trainer's, under ``prompt_ids``.
@@ -44,7 +44,7 @@ class TrainingSample:
 
     @property
     def length(self) -> int:
-        """Tokens of completion and longer context."""
+        """Tokens of the completion and of the longer context."""
         return max(len(self.prompt_ids), len(self.sampling_prompt_ids)) + len(self.completion_ids)
 
     @property
@@ -64,8 +64,8 @@ def build_groups(
     config: DistillConfig,
     style: PromptStyle = "plain",
 ) -> list[Group]:
-    """One group for each problem, its bare and its templated completions together: a hard problem's group has variance
-    exactly when a template works.
+    """Put each problem's bare and templated completions into one group. A hard problem's group has variance exactly
+    when a template works.
 
     ``config.context`` chooses the gradient's prompt: the bare one, or the sampling prompt (no context distillation).
     ``config.hard_groups = "templated"`` leaves out the bare completions of problems with templated ones (the paper).
@@ -97,8 +97,8 @@ def build_groups(
 
 
 def with_advantages(groups: Sequence[Group], *, normalize_std: bool) -> list[Group]:
-    """The groups that carry a signal, each sample with its advantage. A group without variance is left out wholly:
-    neither numerator nor denominator of the loss sees it, so it contributes exactly nothing."""
+    """Return the groups that carry a signal, each sample with its advantage. Groups without variance are left out:
+    neither the numerator nor the denominator of the loss sees them, so they contribute exactly nothing."""
     if not groups:
         return []
     sizes = [len(group) for group in groups]

@@ -38,7 +38,8 @@ class IterationConfig:
 
 @dataclass(frozen=True)
 class Memory:
-    """What an iteration takes over from the last one besides the policy; empty for the first."""
+    """What an iteration takes over from the last one besides the policy. The first iteration starts with an empty
+    one."""
 
     hard: Sequence[HardSample] = ()
     search: TemplateSearch = field(default_factory=TemplateSearch)
@@ -59,7 +60,7 @@ class Iteration:
 
     @property
     def memory(self) -> Memory:
-        """For the next iteration."""
+        """The memory to pass to the next iteration."""
         return Memory(self.hard, self.search)
 
 
@@ -80,17 +81,17 @@ def p2o_iteration(
     """Roll out, mine, search templates, roll out under them, and train ``policy`` in place at the bare prompt.
 
     Args:
-        optimizer: of ``policy``; the same one in every iteration.
+        optimizer: trains ``policy``; pass the same one in every iteration.
         engine: samples from ``policy`` as it is now.
         train: the train split; an iteration takes its slice of ``config.rollout.problems`` problems.
         phrases: the pool of the offline reflector.
         memory: ``Memory()``, then the last iteration's :attr:`Iteration.memory`.
         iteration: counted from 1.
-        seed: of the experiment; every draw's own seed derives from it, the iteration and the stage.
-        reflector: who reflects when ``config.evolve.reflector`` is a language model.
+        seed: of the experiment; every draw derives its seed from this, the iteration and the stage.
+        reflector: the language model, when ``config.evolve.reflector`` names one.
 
     Raises:
-        NotFinite: the update met numbers that are none.
+        NotFinite: the update met NaN or infinity.
     """
     seeds = partial(derive_seed, seed, iteration)
     problems = {problem.id: problem for problem in train}

@@ -1,4 +1,4 @@
-"""Micro-batches: samples of like length side by side, everything the loss reads as padded tensors, built once."""
+"""Micro-batches: samples of similar length as padded tensors, built once for everything that the loss reads."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class MicroBatch(Batch):
         )
 
     def check_finite(self, logp: Tensor) -> None:
-        """Check everything the loss is computed from, before it is; ``logp`` [B, T] are the new log-probs.
+        """Check all inputs of the loss; ``logp`` [B, T] are the new log-probs.
 
         Raises:
             NotFinite: with the rows that are not finite.
@@ -69,14 +69,14 @@ class MicroBatch(Batch):
 
 
 def microbatches(policy: Policy, samples: Sequence[TrainingSample], tokens: int) -> Iterator[MicroBatch]:
-    """The samples as micro-batches of at most ``tokens`` padded tokens, on the policy's device."""
+    """Yield the samples in micro-batches of at most ``tokens`` padded tokens, on the policy's device."""
     for rows in parts([sample.length for sample in samples], tokens):
         yield MicroBatch.build([samples[row] for row in rows], policy.chat.pad_id, policy.device)
 
 
 def parts(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Row numbers by micro-batch: rows of like length together, at most ``tokens`` padded tokens (one longer row makes
-    a part of its own).
+    """Yield each micro-batch's row numbers: rows of similar length, at most ``tokens`` padded tokens together. A single
+    row longer than that is a part of its own.
 
     >>> list(parts([5, 1, 2, 9], tokens=6))
     [[1, 2], [0], [3]]

@@ -1,4 +1,4 @@
-"""AdamW whose state travels from iteration to iteration as safetensors."""
+"""AdamW; safetensors carry its state from iteration to iteration."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class PolicyOptimizer:
         return float(norm)
 
     def save(self, folder: Path) -> None:
-        """Moments and step counts by parameter name."""
+        """Write moments and step counts by parameter name."""
         tensors = {"steps_done": torch.tensor(self.steps_done)} | state_tensors(self.adamw, self.parameters)
         (folder / STATE_FILE).parent.mkdir(exist_ok=True)
         save_file(tensors, folder / STATE_FILE)
@@ -78,7 +78,7 @@ class PolicyOptimizer:
 
 
 def state_tensors(optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> dict[str, Tensor]:
-    """An optimiser's state as ``<entry>/<parameter's name>``; moments and step counts, for safetensors."""
+    """Return an optimiser's moments and step counts as ``<entry>/<parameter's name>``, for safetensors."""
     return {
         f"{entry}/{name}": value
         for name, parameter in parameters.items()
@@ -97,7 +97,7 @@ def load_state_tensors(
 
 
 def release_memory() -> None:
-    """Give back what deleted models and optimisers held, on a GPU to others too."""
+    """Free the memory of deleted models and optimisers, on a GPU for other processes too."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

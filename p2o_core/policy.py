@@ -23,8 +23,8 @@ adapter has to be the same bytes everywhere."""
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows of prompt and completion, completions aligned: the first completion token of every row stands in
-    column P, so that one slice holds them all.
+    """B rows of prompt and completion. Column P holds every row's first completion token, so that one slice holds all
+    completions.
 
     ``input_ids`` [B, P + T] (prompts left padded, completions right padded), ``attention_mask`` [B, P + T],
     ``completion_mask`` [B, T], 1 on completion tokens.
@@ -54,7 +54,7 @@ class Batch:
 
 
 def positions(attention_mask: Tensor) -> Tensor:
-    """Position of each token counted from its row's first real token: left padding takes no positions."""
+    """Return each token's position, counted from its row's first real token: left padding has no positions."""
     return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
 
 
@@ -156,8 +156,10 @@ class Policy:
         mixed = self.config.engine_dtype != self.config.dtype
         self.model.train(self.config.checkpointing and torch.is_grad_enabled())
         with torch.autocast(self.device.type, getattr(torch, self.config.engine_dtype), enabled=mixed):
-            yield
-        self.model.eval()
+            try:
+                yield
+            finally:
+                self.model.eval()
 
 
 def _load_model(folder: Path, config: PolicyConfig) -> PreTrainedModel:

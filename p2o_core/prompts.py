@@ -1,4 +1,4 @@
-"""Prompts: how a question and a template become the token ids of a chat prompt, and how ids become text again."""
+"""Prompts: encodes a question and a template as the token ids of a chat prompt, and decodes completions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from p2o_core.templates import apply_template
 
 @dataclass(frozen=True)
 class Style:
-    """What stands around a question: a system message (none when blank) and the text of the user's message."""
+    """The text around a question: a system message (none when blank) and the user's message."""
 
     system: str
     user: str
@@ -58,21 +58,22 @@ class Chat:
 
     @property
     def pad_id(self) -> int:
-        """Fills rows up; masked wherever it stands, so that an end-of-sequence token serves as well."""
+        """The id that pads rows. Every mask excludes it, so an end-of-sequence token may serve."""
         pad = self.tokenizer.pad_token_id
         return pad if pad is not None else self.eos_id
 
     @property
     def eos_id(self) -> int:
-        """The first of ``stop_ids``, which texts written here end with."""
+        """The first of ``stop_ids``; texts that the microworld writes end with it."""
         return self.stop_ids[0]
 
     def ended(self, token_ids: Sequence[int]) -> bool:
-        """Whether a completion came to its end, rather than being cut off."""
+        """Return whether a completion ended by itself, i.e. was not cut off."""
         return bool(token_ids) and token_ids[-1] in self.stop_ids
 
     def encode_prompt(self, question: str, template: str = "", style: PromptStyle = "plain") -> tuple[int, ...]:
-        """Token ids of the chat prompt, thinking off; T(x, z) is its user message, x the question in its style."""
+        """Encode the chat prompt with thinking off. Its user message is T(x, z), where x is the question in its
+        style."""
         key = (question, template, style)
         if key not in self._encoded:
             text = self.prompt_text(question, template, style)
@@ -80,7 +81,7 @@ class Chat:
         return self._encoded[key]
 
     def prompt_text(self, question: str, template: str, style: PromptStyle) -> str:
-        """What :meth:`encode_prompt` encodes.
+        """Return the text that :meth:`encode_prompt` encodes.
 
         Raises:
             BadInput: the chat template fails.
@@ -105,7 +106,8 @@ class Chat:
             ) from error
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """A completion's text without special tokens and without the one it ended with, which need not be special."""
+        """Return a completion's text without special tokens and without its last stop token, which need not be
+        special."""
         written = token_ids[:-1] if self.ended(token_ids) else token_ids
         return str(self.tokenizer.decode(list(written), skip_special_tokens=True))
 

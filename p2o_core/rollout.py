@@ -1,4 +1,4 @@
-"""What an iteration samples, and the verdicts on it."""
+"""Samples an iteration's completions and judges them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from p2o_core.types import AnswerVerifier, Assignment, Completion, Gold, Judged,
 
 
 def iteration_problems(problems: Sequence[Problem], iteration: int, count: int, seed: int) -> list[Problem]:
-    """The iteration's slice of the train split: every problem once an epoch, in an order of the epoch's own.
+    """Return the iteration's slice of the train split. Each epoch visits every problem once, in its own order.
 
     Raises:
         ValueError: ``count`` exceeds the number of problems.
@@ -36,14 +36,14 @@ def iteration_problems(problems: Sequence[Problem], iteration: int, count: int, 
 def sample_bare(
     engine: RolloutEngine, problems: Sequence[Problem], config: RolloutConfig, seed: int
 ) -> list[Completion]:
-    """``config.samples`` completions of each problem at the bare prompt, problem by problem."""
+    """Sample ``config.samples`` completions of each problem at the bare prompt, problem by problem."""
     samples = tuple(range(config.samples))
     requests = [RolloutRequest(p.id, p.question, "", samples, seed, config.prompt) for p in problems]
     return engine.generate(requests, Sampling(config.temperature, config.max_new_tokens))
 
 
 def judge(verifier: AnswerVerifier, completions: Sequence[Completion], golds: Mapping[str, Gold]) -> list[Judged]:
-    """A verdict for each completion, in order, against the gold answer of its problem."""
+    """Judge each completion against its problem's gold answer; verdicts come in the same order."""
     verdicts = verifier.verify([(c.text, golds[c.problem_id]) for c in completions])
     return [
         Judged(c.problem_id, c.sample, v.status, v.reward, v.extracted)
@@ -52,17 +52,17 @@ def judge(verifier: AnswerVerifier, completions: Sequence[Completion], golds: Ma
 
 
 def gold_answers(problems: Sequence[Problem]) -> dict[str, Gold]:
-    """Problem id to gold answer; a tuple where several answers are right."""
+    """Map each problem id to its gold answer, a tuple where several answers are right."""
     return {problem.id: problem.gold for problem in problems}
 
 
 def reuse_winners(
     winners: Sequence[Completion], assignments: Sequence[Assignment], config: RolloutConfig
 ) -> list[Completion]:
-    """Completions the search sampled from this very policy, numbered as the assignments they stand in for.
+    """Return completions that the search sampled from the current policy, numbered as the assignments they replace.
 
-    The bias this brings: a template was kept because these very completions scored well, so their solve rate is
-    above the template's true one (the winner's curse), and a group's mean reward with it.
+    This is biased: the search kept a template because these completions scored well, so their solve rate, and with it
+    the group's mean reward, is above the template's true one (the winner's curse).
     """
     pool: dict[tuple[str, str], list[Completion]] = {}
     for completion in winners:
@@ -82,8 +82,8 @@ def sample_templated(
     config: RolloutConfig,
     seed: int,
 ) -> list[Completion]:
-    """One completion for each assignment that no completion of ``reused`` stands in for, under its template; numbered
-    behind the bare completions of the same problem."""
+    """Sample one completion under its template for each assignment that ``reused`` does not cover. Its number follows
+    the bare completions of the same problem."""
     taken = {(completion.problem_id, completion.sample) for completion in reused}
     requests = [
         RolloutRequest(
@@ -101,7 +101,6 @@ def sample_templated(
 
 
 def mean_entropy(completions: Sequence[Completion]) -> float:
-    """Entropy of the policy that wrote them, nats a token: the mean of -log-prob over its own samples, an unbiased
-    estimate."""
+    """Return the policy's entropy in nats a token: the mean of -log-prob over its own samples, an unbiased estimate."""
     logps = [logp for completion in completions for logp in completion.logps]
     return -sum(logps) / len(logps)

@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from p2o_core.digests import digest
 from tasks.parameters.experiment import load_experiment
 from tasks.registry import plan
 from tasks.running.layout import Layout
@@ -168,8 +169,6 @@ def _run_whole(workspace: Path) -> None:
 
 def digests(workspace: Path) -> dict[str, str]:
     """Workspace-relative path to sha256, over every manifest, and of the manifests themselves."""
-    from p2o_core.digests import digest
-
     found: dict[str, str] = {}
     for manifest in sorted((workspace / "data").rglob("*.manifest.json")):
         found |= json.loads(manifest.read_text())["outputs"]

@@ -212,38 +212,9 @@ def numerals() -> Iterator[str]:
 
 
 def soup() -> Iterator[str]:
-    pieces = [
-        "\\frac",
-        "{",
-        "}",
-        "^",
-        "_",
-        "9",
-        "!",
-        "\\sqrt",
-        "(",
-        ")",
-        "\\left",
-        "\\right",
-        "$",
-        "&",
-        "\\\\",
-        "x",
-        ",",
-    ]
-    pieces += [
-        "\\begin{cases}",
-        "\\end{cases}",
-        "\\sum",
-        "\\infty",
-        "=",
-        "\\boxed{",
-        "10^",
-        "|",
-        "\\text{",
-        "%",
-        "\\pm",
-    ]
+    pieces = ["\\frac", "{", "}", "^", "_", "9", "!", "\\sqrt", "(", ")", "\\left", "\\right", "$", "&", "\\\\", "x"]
+    pieces += [",", "\\begin{cases}", "\\end{cases}", "\\sum", "\\infty", "=", "\\boxed{", "10^", "|", "\\text{"]
+    pieces += ["%", "\\pm"]
     rng = random.Random(20)
     for _ in range(120):
         yield box("".join(rng.choices(pieces, k=rng.randint(3, 40))))

@@ -1,6 +1,7 @@
-"""The stages: one file each, a function from inputs on disk to outputs on disk around steps of ``p2o_core``.
+"""The stages, one file each: a function reads inputs from disk, calls steps of ``p2o_core``, writes outputs to disk.
 
-prepare → init → [rollout → verify → mine → evolve → distill → evaluate] × iterations → report
+``prepare`` → ``init`` → [``rollout`` → ``verify`` → ``mine`` → ``evolve`` → ``distill`` → ``evaluate``] × iterations
+→ ``report``
 
 ``registry``    all stages by name               ``benchmarks``  a trained policy on benchmarks
 ``running/``    how a stage runs: checks, units, digests, the lock

@@ -17,6 +17,7 @@ from flows.comparison.runs import Evidence, gather
 from flows.comparison.statistics import MIN_SEEDS, Interval
 from flows.tracking.parents import experiment_page
 from p2o_core.schemas import write_json
+from tasks.parameters.arms import arm_settings
 from tasks.running.layout import home
 
 FOLDER = "report"
@@ -113,8 +114,6 @@ def command(evidence: Evidence) -> str:
 
 
 def arm_settings_text(evidence: Evidence, arm: str) -> str:
-    from tasks.parameters.arms import arm_settings
-
     settings = arm_settings(arm, home(evidence.workspace))
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 

@@ -1,1 +1,6 @@
-"""The console ``p2o``: thin commands over the flows and tasks. Imports happen inside them: Prefect takes seconds."""
+"""The console ``p2o``: thin commands over flows and tasks. They import inside: Prefect takes seconds.
+
+``training``  run, stage, resolve, compare, arm    ``results``   evaluate, table, report, track
+``planning``  doctor, plan, params                 ``services``  ui, deploy, serve
+``options``   options that several commands take
+"""

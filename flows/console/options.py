@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from p2o_core.schemas import BadInput
+from tasks.parameters.reading import read_yaml
 
 Workspace = Annotated[Path, typer.Option(help="Folder with params.yaml and dvc.yaml.")]
 Recipe = Annotated[str | None, typer.Option(help="A name in recipes/, or a file like params.yaml.")]
@@ -24,5 +24,5 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
         name, separator, value = pair.partition("=")
         if not separator:
             raise BadInput(f"--set {pair}: no '='. Mend: --set section.name=value.")
-        settings[name] = yaml.safe_load(value)
+        settings[name] = read_yaml(value, f"--set {pair}")
     return settings

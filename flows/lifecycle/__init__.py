@@ -1,1 +1,6 @@
-"""What begins and ends with a command: the environment of the three tools, secrets, child processes, cancelling."""
+"""What begins and ends with a command.
+
+``environment``  of Prefect, MLflow, DVC     ``secrets``       from a variable or a Prefect block
+``processes``    children and their end      ``cancellation``  of a flow, from Prefect's page
+``endings``      Ctrl-C, and what crashed runs left
+"""

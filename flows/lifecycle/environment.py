@@ -1,4 +1,5 @@
-"""Environment of the orchestrator, set before Prefect is imported. What the user has set is left alone."""
+"""Environment of the orchestrator, set before Prefect is imported. What the user has set is left alone. Telemetry is
+off already: ``flows/__init__.py``."""
 
 from __future__ import annotations
 
@@ -18,10 +19,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def prepare_environment(workspace: Path) -> None:
-    """Telemetry off, Prefect's database beside MLflow's, and patience with the ephemeral server."""
+    """Prefect's database beside MLflow's, and patience with the ephemeral server."""
     defaults = {
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_HOME": str(home(workspace) / ".prefect"),
         "PREFECT_SERVER_MEMO_STORE_PATH": str(home(workspace) / ".prefect" / "memo_store.toml"),
         # without a server of its own the first flow starts one, measured at 19 s; the default limit is 20 s
@@ -29,15 +28,12 @@ def prepare_environment(workspace: Path) -> None:
         # a request to a server that is gone is tried for 2 + 4 + 8 + 16 = 30 s; one restarted is up after 7 s
         "PREFECT_CLIENT_MAX_RETRIES": "4",
         "PREFECT_LOGGING_LEVEL": "WARNING",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         # a server that is away or hangs must not hold training: one short attempt an iteration
         # (flows/tracking/delivery.py). No retries inside a request: "create run" sent twice makes two, while our next
         # attempt asks first
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-        "DVC_NO_ANALYTICS": "true",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",

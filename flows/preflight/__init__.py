@@ -1,2 +1,6 @@
-"""Before anything starts: can this machine run the recipe (doctor), does it run at all (dry run), and what will it
-take (plan: ``shapes`` of the model, ``work`` in tokens and passes, ``speed`` of this machine)?"""
+"""Before anything starts.
+
+``doctor``   can this machine run the recipe?       ``dry_run``  does it run at all, with everything tiny?
+``shapes``   the model's size: memory and disk      ``work``     tokens and passes that it will take
+``speed``    of this machine: hours and dollars     ``display``  prints all of these
+"""

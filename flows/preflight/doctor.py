@@ -6,12 +6,13 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+import httpx
+import psutil
 
 from flows.lifecycle.secrets import prefect_secret
 from flows.preflight.shapes import GIB, Shape, disk_need, engine_memory, shape_of, trainer_memory
@@ -123,8 +124,6 @@ def _memory(experiment: Experiment, shape: Shape | None) -> Iterator[Check]:
 
 
 def _free_memory() -> int:
-    import psutil
-
     return int(psutil.virtual_memory().available)
 
 
@@ -165,12 +164,16 @@ def _endpoints(experiment: Experiment) -> Iterator[Check]:
 
 
 def _probe(what: str, url: str, key: str, mend: str) -> Check:
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        with urllib.request.urlopen(request, timeout=PROBE_S) as answer:
-            return Check(what, Health.OK, f"answers ({answer.status})")
-    except (OSError, ValueError) as error:
-        return Check(what, Health.FAILED, f"{type(error).__name__}: {str(error)[:120]}", mend)
+        answer = httpx.get(url, headers=headers, timeout=PROBE_S, follow_redirects=True)
+        answer.raise_for_status()
+    except httpx.HTTPStatusError as error:
+        return Check(what, Health.FAILED, f"answers with status {error.response.status_code}", mend)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # ValueError: a key that no header can hold
+        said = "" if key else f": {str(error)[:120]}"  # httpx quotes a header that it cannot send
+        return Check(what, Health.FAILED, f"{type(error).__name__}{said}", mend)
+    return Check(what, Health.OK, f"answers ({answer.status_code})")
 
 
 def _base_policy(experiment: Experiment, layout: Layout, sources: Path) -> Iterator[Check]:
@@ -190,7 +193,7 @@ def _base_policy(experiment: Experiment, layout: Layout, sources: Path) -> Itera
 
 def _looked_at(what: str, folder: Path, experiment: Experiment, found: str) -> Check:
     """As `prepare` looks at it, every value of the weights included."""
-    from tasks.problems.policy_check import check_policy
+    from tasks.problems.policy_check import check_policy  # torch
 
     try:
         check_policy(folder, (experiment.rollout.prompt, experiment.evaluate.prompt))
@@ -237,6 +240,7 @@ def _problem_source(source: ProblemSource, sources: Path) -> Check:
 
 def _hub(what: str, place: str, otherwise: str) -> Check:
     """Asks the hub for the entry's description; a copy in its cache is as good."""
+    # read at import: where the cache is, which the environment of a command says
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -6,9 +6,6 @@ import os
 import shutil
 from pathlib import Path
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-
 from mlflow import MlflowClient
 
 from tasks.running.layout import home

@@ -1,2 +1,5 @@
-"""DVC: what is up to date and recording what was made (``versions``), a dvc.lock that a kill cut (``dvc_lock``), and
-workspaces of their own (``workspace``)."""
+"""DVC.
+
+``versions``   what is up to date; records what was made   ``dvc_lock``  mends a dvc.lock that a kill cut
+``workspace``  a folder of its own for other settings
+"""

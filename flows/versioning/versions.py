@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
-
-os.environ.setdefault("DVC_NO_ANALYTICS", "true")
 
 from dvc.config import Config
 from dvc.exceptions import ConfirmRemoveError

@@ -20,6 +20,7 @@ from dvc.repo import Repo
 from p2o_core.schemas import BadInput
 from tasks.parameters.arms import apply_settings, arm_settings
 from tasks.parameters.experiment import PARAMS_FILE, Experiment, chain, check_experiment, load_experiment
+from tasks.parameters.reading import read_yaml
 from tasks.running.layout import Layout, home
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
 
@@ -78,7 +79,7 @@ def _asked_for(
     """The workspace that settings belong to, ``start`` when nothing differs, and its params.yaml's content."""
     source = recipe_file(recipe, start) if recipe else start / PARAMS_FILE
     base = load_experiment(source)
-    content = yaml.safe_load(source.read_text())
+    content = read_yaml(source.read_text(encoding="utf-8-sig"), source)
     changes: dict[str, Any] = {}
     if arm is not None and arm != base.arm:
         changes |= {"arm": arm, **arm_settings(arm, home(start))}

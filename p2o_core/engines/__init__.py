@@ -1,4 +1,9 @@
-"""Rollout engines behind the Protocol in ``base``. ``embedded`` (transformers) is the default.
+"""Rollout engines: they sample completions from the policy.
 
-Nothing is imported here: who only needs the Protocol does not pay seconds for torch.
+``base``        the protocol of every engine           ``embedded``  transformers in this process: the default
+``vllm``        vLLM in this process                   ``server``    one or many vLLM servers
+``connection``  one such server                        ``serving``   how to start one
+``language_models``  who reflects: the policy, or a teacher behind an endpoint
+
+This file imports nothing: code that needs only the protocol does not pay seconds for torch.
 """

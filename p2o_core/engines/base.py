@@ -1,4 +1,4 @@
-"""What every rollout engine promises."""
+"""The protocol of rollout engines, and the checks that all engines share."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class RolloutRequest:
 
 @dataclass(frozen=True)
 class Sampling:
-    """The sampling distribution. Neither top-p nor top-k exists here on purpose: cut distributions bias every
-    importance ratio taken from their log-probs. ``temperature`` 0 is greedy, for evaluation only."""
+    """The sampling distribution. It has no top-p and no top-k on purpose: cutting a distribution biases every
+    importance ratio computed from its log-probs. ``temperature`` 0 is greedy, for evaluation only."""
 
     temperature: float
     max_new_tokens: int
 
 
 class PolicyNotFinite(FloatingPointError):
-    """The policy's logits are NaN or infinite, so nothing can be sampled from it: every answer would be wrong and
-    every problem hard. ``completions`` are the rows that show it, as far as they were written."""
+    """The policy's logits are NaN or infinite, so no engine can sample from it: every answer would be wrong and every
+    problem hard. ``completions`` are the affected rows, up to the token that failed."""
 
     def __init__(self, completions: Sequence[Completion]) -> None:
         ids = ", ".join(dict.fromkeys(completion.problem_id for completion in completions))
@@ -51,14 +51,14 @@ class PolicyNotFinite(FloatingPointError):
 
 
 def check_sampled(completions: list[Completion]) -> list[Completion]:
-    """The completions, all of whose log-probs are finite. Raises PolicyNotFinite with those that have others."""
+    """Return the completions if all log-probs are finite. Raises PolicyNotFinite with the rows where they are not."""
     if broken := [c for c in completions if not all(map(math.isfinite, c.logps))]:
         raise PolicyNotFinite(broken)
     return completions
 
 
 def point_mass(logps: Sequence[float]) -> tuple[float, ...]:
-    """The log-probs of greedy decoding, 0 each; NaN where ``logps``, those of the distribution, are not finite."""
+    """Return greedy decoding's log-probs: 0 for each token, NaN where the distribution's ``logps`` are not finite."""
     return tuple(0.0 if math.isfinite(logp) else math.nan for logp in logps)
 
 
@@ -66,12 +66,14 @@ class RolloutEngine(Protocol):
     """Samples completions from the current policy."""
 
     def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
-        """All completions, request by request in order, samples in the order of ``request.samples``.
+        """Sample all requests.
 
-        Log-probs are those of the distribution really sampled from: at the sampling temperature, under the
-        templated prompt when there is a template. Greedy decoding samples from a point mass: log-prob 0.
+        - Order: request by request, and within a request in the order of ``request.samples``.
+        - Log-probs: of the distribution that was sampled from, i.e. at the sampling temperature and under the templated
+          prompt when there is a template. Greedy decoding samples from a point mass: log-prob 0.
+        - Determinism: the seeds in the requests decide what is sampled; earlier calls do not.
 
         Raises:
-            PolicyNotFinite: the policy gives NaN or infinity.
+            PolicyNotFinite: the policy gives NaN or infinity. An engine raises it and never returns such rows.
         """
         ...

@@ -1,4 +1,4 @@
-"""One vLLM server behind OpenAI's protocol: is it well, has it our adapter, and what does it answer."""
+"""One vLLM server behind OpenAI's protocol: checks its health and adapter, sends requests, reads answers."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ import httpx
 
 from p2o_core.config import ServerEngineConfig
 
-MAY_PASS = (408, 409, 425, 429)
-"""Statuses that say "later" rather than "never"; so do all from 500 on."""
 NO_NUMBERS = "Out of range float values are not JSON compliant"
 """What Python's JSON says of NaN and infinity."""
 PROBED = 5
 """Likeliest tokens asked for when two are needed: tokens with the same text, parts of a character, count once."""
 
 
+def may_pass(status: int) -> bool:
+    """Return whether an HTTP status says "later" rather than "never": 408, 409, 425, 429, and all from 500 on. Rollout
+    servers and teachers share this rule."""
+    return status in (408, 409, 425, 429) or status >= 500
+
+
 class EngineUnavailable(RuntimeError):
-    """No server could answer; the message names them and what they said last."""
+    """No server could answer. The message names the servers and their last errors."""
 
 
 class NoNumbers(Exception):
-    """A log-prob of the answer is NaN or infinite, which vLLM's JSON cannot say (it answers 400): the policy's fault,
-    the same on every server."""
+    """A log-prob of the answer is NaN or infinite. vLLM cannot write that as JSON and answers 400. The policy is the
+    cause, so every server would answer the same."""
 
 
 class AttemptFailed(Exception):
-    """An attempt that may be made again, ``kind`` being ``connection``, ``timeout``, ``http_500`` … or ``junk``;
-    ``unwell``: the server's health is to be asked before the next one."""
+    """An attempt failed and may be made again. ``kind`` is ``connection``, ``timeout``, ``http_500`` … or ``junk``. If
+    ``unwell``, the engine checks the server's health before the next attempt."""
 
     def __init__(self, kind: str, detail: str, *, unwell: bool) -> None:
         super().__init__(f"{kind}: {detail}")
@@ -41,7 +45,8 @@ class AttemptFailed(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """Token ids and their log-probs under the distribution sampled from, one each; ``truncated`` at ``max_tokens``."""
+    """One completion: token ids, and as many log-probs under the distribution sampled from. ``truncated`` means that it
+    reached ``max_tokens``."""
 
     token_ids: tuple[int, ...]
     logps: tuple[float, ...]
@@ -49,7 +54,8 @@ class Answer:
 
 
 class Server:
-    """``well`` is false until :meth:`check` has passed, and again after a failure that puts it in doubt."""
+    """A server and its state. ``well`` is false until :meth:`check` passes, and again after a failure that puts the
+    server in doubt."""
 
     def __init__(self, url: str, config: ServerEngineConfig, client: httpx.AsyncClient) -> None:
         self.url = url.rstrip("/")
@@ -60,11 +66,12 @@ class Server:
         self.lock = asyncio.Lock()
 
     async def check(self, body: dict[str, Any], adapter: Path | None) -> None:
-        """Health, adapter (under the name that ``body``, any request, calls its model) and kind of log-probs.
+        """Check the server's health, load ``adapter``, and check which log-probs it returns. ``body`` is any request;
+        its ``model`` is the adapter's name.
 
         Raises:
-            httpx.HTTPError, AttemptFailed: not well, perhaps later.
-            EngineUnavailable: it was started in a way that does not do.
+            httpx.HTTPError, AttemptFailed: the server is not well now, but may be later.
+            EngineUnavailable: the server was started with the wrong options.
         """
         (await self.client.get(f"{self.url}/health", timeout=10.0)).raise_for_status()
         if adapter is not None:
@@ -76,10 +83,10 @@ class Server:
         await self._check_logprobs(body)
 
     async def complete(self, body: dict[str, Any]) -> Answer:
-        """The answer to a request that asks for token ids and log-probs.
+        """Send a request that asks for token ids and log-probs, and read the answer.
 
         Raises:
-            AttemptFailed: try again, here or elsewhere.
+            AttemptFailed: the caller may try again, here or elsewhere.
             EngineUnavailable: the server refused the request for good.
             NoNumbers: the policy gives NaN.
         """
@@ -95,8 +102,8 @@ class Server:
         return Answer(tokens, logps, truncated)
 
     async def _check_logprobs(self, body: dict[str, Any]) -> None:
-        """At half the temperature the gap between the two likeliest tokens doubles, if log-probs are those of the
-        distribution sampled from; raw ones do not move."""
+        """Check that log-probs are those of the distribution sampled from. If so, halving the temperature doubles the
+        gap between the two likeliest tokens; raw log-probs do not change."""
         gaps = []
         for temperature in (1.0, 0.5):
             choice = await self._post(body | {"max_tokens": 1, "temperature": temperature, "logprobs": PROBED})
@@ -112,7 +119,7 @@ class Server:
             )
 
     async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer's only choice."""
+        """Send a request; return the only choice of its answer."""
         try:
             response = await self.client.post(f"{self.url}/v1/completions", json=body)
         except httpx.TimeoutException as error:
@@ -129,17 +136,17 @@ class Server:
         said = self._quoted(response.text)
         if NO_NUMBERS in response.text:
             raise NoNumbers(f"{self.url}: {said}")
-        if status in MAY_PASS or status >= 500 or status == httpx.codes.NOT_FOUND:  # not found: it lost our adapter
+        if may_pass(status) or status == httpx.codes.NOT_FOUND:  # not found: it lost our adapter
             raise AttemptFailed(f"http_{status}", said, unwell=status == httpx.codes.NOT_FOUND)
         raise EngineUnavailable(f"{self.url} refused a request for good, status {status}: {said}")
 
     def _quoted(self, answer: str) -> str:
-        """The beginning of what a server said, for messages; a server that echoes our headers must not put the key
-        into a log."""
+        """Return the beginning of an answer, for messages. The API key is masked: a server may echo our headers, and
+        the key must not reach a log."""
         key = api_key(self.config)
         return (answer.replace(key, "***") if key else answer)[:300]
 
 
 def api_key(config: ServerEngineConfig) -> str:
-    """From the environment; blank for servers without one."""
+    """Return the API key from the environment, blank for servers without one."""
     return os.environ.get(config.api_key_env, "") if config.api_key_env else ""

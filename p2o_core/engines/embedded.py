@@ -23,7 +23,7 @@ key-value cache, so it is not worth it for every finished row."""
 
 @dataclass
 class _Row:
-    """One completion being written."""
+    """A completion while it is decoded."""
 
     request: RolloutRequest
     sample: int
@@ -32,10 +32,10 @@ class _Row:
 
 
 class EmbeddedEngine:
-    """Prefills each prompt once, shares the prefill among its n completions, drops finished rows as it goes.
+    """Prefills each prompt once, shares the prefill among its n completions, and drops rows as they finish.
 
     Every completion draws from its own stream of uniforms (inverse-CDF sampling), so the same request list
-    gives the same completions, whatever came before it.
+    gives the same completions, whatever the engine sampled before.
     """
 
     def __init__(self, policy: Policy, *, rows_per_batch: int, on_rows: Callable[[int], None] | None = None) -> None:

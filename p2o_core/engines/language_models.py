@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from p2o_core.config import TeacherReflector
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.engines.connection import may_pass
 from p2o_core.seeding import derive_seed
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI, OpenAIError
+    from openai import AsyncOpenAI, OpenAIError  # half a second, for those without a teacher too
 
 
 ENDPOINT_DOWN = "endpoint_down"
@@ -27,8 +28,8 @@ LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back for one prompt; ``failures`` are the kinds of the attempts that failed, ``text`` is None when
-    all of them did."""
+    """The answer to one prompt. ``failures`` holds the kind of each failed attempt; ``text`` is None when all attempts
+    failed."""
 
     text: str | None
     input_tokens: int = 0
@@ -37,8 +38,8 @@ class Reply:
 
 
 class LanguageModel(Protocol):
-    """Answers prompts, all of one call side by side; never raises for a prompt that failed. ``calls`` counts them, and
-    seeds are made of it: who answers a call in the model's place counts it too."""
+    """Answers the prompts of one call concurrently. It never raises for a prompt that failed; that reply's ``text`` is
+    None. ``calls`` counts the calls, and seeds derive from it: a wrapper that answers a call itself must count it."""
 
     calls: int
 
@@ -63,12 +64,12 @@ class EngineModel:
 
 
 class TeacherModel:
-    """Any OpenAI-compatible chat endpoint. Failures that may pass (408, 409, 429, 5xx, connection, time-out, junk
-    instead of an answer) are tried again with exponential back-off and jitter; each one is counted by its kind.
+    """Any OpenAI-compatible chat endpoint. It retries failures that may pass (408, 409, 425, 429, 5xx, connection,
+    time-out, junk instead of an answer) with exponential back-off and jitter, and counts each failure by kind.
 
-    An endpoint that is away (no connection, 502 to 504) is waited for beyond ``retries``. When it, or one that only
-    times out, gave no answer to anything for ``patience_s``, it is down: no prompt of this model is sent any more, each
-    one's reply has the failure ``endpoint_down``."""
+    While the endpoint is away (no connection, 502 to 504), attempts go on beyond ``retries``. An endpoint that is away
+    or only times out, and answers nothing for ``patience_s``, is down: this model sends no further prompt, and each
+    reply has the failure ``endpoint_down``."""
 
     def __init__(self, config: TeacherReflector, api_key: str, *, seed: int) -> None:
         self.config = config
@@ -148,7 +149,7 @@ class TeacherModel:
         return Reply(reply.text, reply.input_tokens, reply.output_tokens, tuple(failures))
 
     def _given_up(self, failures: Sequence[str]) -> bool:
-        """Whether a prompt that failed so is not sent again."""
+        """Return whether to give up a prompt after these failures."""
         if failures[-1] in (*AWAY, "timeout") and time.monotonic() - self._last_answer > self.config.patience_s:
             self.down = True
         return self.down or sum(kind not in AWAY for kind in failures) > self.config.retries
@@ -161,7 +162,7 @@ class _Failure(Exception):
 
 
 def _kind(error: OpenAIError) -> str:
-    """``timeout``, ``connection``, ``http_500`` … or ``junk``."""
+    """Return the error's kind: ``timeout``, ``connection``, ``http_500`` … or ``junk``."""
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
     if isinstance(error, APITimeoutError):
@@ -174,6 +175,4 @@ def _kind(error: OpenAIError) -> str:
 def _may_pass(error: OpenAIError) -> bool:
     from openai import APIStatusError
 
-    if isinstance(error, APIStatusError):
-        return error.status_code in (408, 409, 429) or error.status_code >= 500
-    return True
+    return may_pass(error.status_code) if isinstance(error, APIStatusError) else True

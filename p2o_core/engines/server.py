@@ -33,8 +33,8 @@ LONGEST_PAUSE_S = 5.0
 
 @dataclass
 class ServerStats:
-    """Of one ``generate``: completions by server, and failed attempts by kind (``connection``, ``timeout``,
-    ``http_500`` …, ``junk``). What came from where differs from run to run, so it is no part of any artefact."""
+    """Counts of one ``generate``: completions by server, and failed attempts by kind (``connection``, ``timeout``,
+    ``http_500`` …, ``junk``). They differ from run to run, so no artefact holds them."""
 
     answered: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
@@ -80,7 +80,7 @@ class ServerEngine:
 
 
 class _Batch:
-    """One call of ``generate``: the queue, the servers, and what has been answered."""
+    """One call of ``generate``: its queue, its servers and its answers."""
 
     def __init__(self, engine: ServerEngine, rows: Sequence[tuple[RolloutRequest, int]], sampling: Sampling) -> None:
         self.engine = engine
@@ -96,7 +96,7 @@ class _Batch:
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def stop(self) -> None:
-        """From another thread: let go of what is in flight."""
+        """Cancel the requests in flight. Another thread may call this."""
         if self.loop is not None and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.finished.set)
 
@@ -156,7 +156,7 @@ class _Batch:
         self.queue.put_nowait(index)
 
     async def _until_well(self, server: Server) -> None:
-        """Health, adapter and kind of log-probs; one worker asks, the server's others wait for it."""
+        """Wait until the server passes :meth:`Server.check`. One worker checks, the others wait for it."""
         async with server.lock:
             tries = 0
             while not server.well:
@@ -208,13 +208,14 @@ class _Batch:
 
 
 def _pause(tries: int) -> float:
-    """Seconds before the next attempt: doubling, with jitter, so that servers that come back are not stormed."""
+    """Return the seconds before the next attempt. They double, with jitter, so that retries do not flood a server that
+    comes back."""
     return min(LONGEST_PAUSE_S, 0.1 * 2**tries) * random.uniform(0.5, 1.0)
 
 
 def _digest(adapter: Path) -> str:
-    """Of weights, config and place: the same adapter has the same name on every server, another one never has it. The
-    place counts since servers read an adapter again from where it was loaded first, and that may be gone."""
+    """Return a digest of weights, config and path. The same adapter thus has the same name on every server, and no
+    other adapter has it. The path counts because a server reads an adapter again from where it first loaded it."""
     whole = hashlib.sha256(str(adapter).encode())
     for name in (ADAPTER_CONFIG, "adapter_model.safetensors"):
         whole.update((adapter / name).read_bytes())

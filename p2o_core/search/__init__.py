@@ -1,5 +1,8 @@
-"""GEPA over templates: the gepa library searches; here stand what it rolls out, whom it mutates and how.
+"""GEPA over templates. The gepa library searches; this package says what it rolls out, whom it mutates and how.
 
+``schedule``    when a search is due, and the controls without one
 ``adapter``     scores templates by rolling the policy out    ``sampling``  distinct parents from the Pareto front
-``reflectors``  who proposes new templates                    ``evolve``    one search, from hard set to template set
+``reflectors``  proposes from a pool of phrases               ``evolve``    one search, from hard set to template set
+``reflection``  lets a language model propose                 ``proposals`` refuses templates that give answers away
+``racing``      stops scoring candidates far behind
 """

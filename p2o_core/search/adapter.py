@@ -23,10 +23,10 @@ FORMAT_HINT = "No answer could be read: the final answer must stand within \\box
 
 
 class TemplateAdapter:
-    """Rolls problems out under templates and verifies them; all pairs of one gepa step in one engine call.
+    """Rolls out problems under templates and verifies the answers; all pairs of one gepa step share an engine call.
 
-    ``completions``, ``tokens`` and ``metric_calls`` count everything that was generated, rejected candidates
-    included: this is what the search costs. ``latest`` holds the last completions of each
+    ``completions``, ``tokens`` and ``metric_calls`` count everything generated, for rejected candidates too: this is
+    what the search costs. ``latest`` holds the last completions of each
     (template, problem id).
     """
 
@@ -60,16 +60,16 @@ class TemplateAdapter:
     def evaluate(
         self, batch: list[Problem], candidate: Candidate, capture_traces: bool = False
     ) -> EvaluationBatch[Trace, str]:
-        """gepa's form for one candidate."""
+        """Score one candidate; gepa calls this for single ones."""
         return self.batch_evaluate([(candidate, batch)], capture_traces=capture_traces)[0]
 
     def batch_evaluate(
         self, items: list[tuple[Candidate, list[Problem]]], *, capture_traces: bool = True
     ) -> list[EvaluationBatch[Trace, str]]:
-        """One result for each (candidate, problems); every call draws fresh rollouts.
+        """Return one result for each (candidate, problems). Every call draws fresh rollouts.
 
-        gepa up to 0.1.4 calls this without ``capture_traces`` and expects trajectories; its next version says for
-        each call whether it wants them. Without them a result's ``trajectories`` are None.
+        gepa up to 0.1.4 calls this without ``capture_traces`` and expects trajectories. Its next version says in each
+        call whether it wants them; if not, a result's ``trajectories`` are None.
         """
         if self.race is not None and self.race.is_race(items):
             results = self.race.run(items, self._evaluate)
@@ -120,7 +120,7 @@ class TemplateAdapter:
     def make_reflective_dataset(
         self, candidate: Candidate, eval_batch: EvaluationBatch[Trace, str], components_to_update: list[str]
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """What a reflector gets to see: question, the worst answer and the feedback on it."""
+        """Return what a reflector sees: each question, the worst answer to it, and the feedback on that answer."""
         records = [
             {"Inputs": trace["question"], "Generated Outputs": trace["answer"], "Feedback": trace["feedback"]}
             for trace in eval_batch.trajectories or []
@@ -129,7 +129,7 @@ class TemplateAdapter:
 
 
 def feedback(verdict: Verdict, gold: str) -> str:
-    """The verdict and the gold answer, with a format hint when no answer could be read (official code)."""
+    """State the verdict and the gold answer; add a format hint when no answer could be read (official code)."""
     if verdict.status is VerdictStatus.CORRECT:
         return f"The answer is correct: {gold}."
     hint = f" {FORMAT_HINT}" if verdict.status is VerdictStatus.UNPARSABLE else ""

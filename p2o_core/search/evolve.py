@@ -96,9 +96,9 @@ def evolve_templates(
     Args:
         pool: phrases for the offline reflector.
         style: what stands around a question.
-        model: who reflects, for the reflectors ``self`` and ``teacher``.
+        model: the language model of the reflectors ``self`` and ``teacher``.
         archive: templates of earlier searches, scored again before anything new is proposed.
-        on_calls: told the metric calls done and the budget after every gepa step.
+        on_calls: is called with the metric calls done and the budget after every gepa step.
     """
     train, dev = split_hard(hard, config.dev_size, random.Random(derive_seed(seed, "split")))
     race = Race(dev) if config.racing else None
@@ -180,7 +180,7 @@ def _broken(reflector: PhraseReflector | ModelReflector) -> Exception | None:
 
 
 def _alone(reflector: PhraseReflector | ModelReflector) -> bool:
-    """The endpoint that reflects is down: what the search would still spend could find nothing new."""
+    """Return whether the reflecting endpoint is down: further metric calls could find nothing new."""
     return isinstance(reflector, ModelReflector) and reflector.cost.failed[ENDPOINT_DOWN] > 0
 
 
@@ -203,7 +203,7 @@ def _reflector(
 
 
 class _Progress:
-    """gepa callback and stopper: counts steps, notes what was spent when, and says when the budget is."""
+    """gepa callback and stopper: counts steps, records the metric calls at each template, ends at the budget."""
 
     def __init__(self, adapter: TemplateAdapter, budget: int, on_calls: Callable[[int, int], None]) -> None:
         self.adapter = adapter
@@ -224,7 +224,7 @@ class _Progress:
 
 
 class _Silent:
-    """gepa prints every step otherwise; what matters is in the result."""
+    """Silences gepa, which prints every step; the result holds what matters."""
 
     def log(self, message: str) -> None:
         pass

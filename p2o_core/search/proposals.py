@@ -1,4 +1,4 @@
-"""From what a reflection model wrote to a template, or to the reason why not.
+"""Turns a reflection model's reply into a template, or into the reason for refusing it.
 
 A small model returns junk now and then, and every reflection model sees gold answers in its feedback: a template
 with an answer in it would score well and teach nothing. So a proposal is parsed leniently and then judged strictly.
@@ -21,7 +21,7 @@ SHORTEST_PROBLEM = 3
 
 
 class Refusal(StrEnum):
-    """Why a proposal did not become a candidate."""
+    """The reasons for refusing a proposal."""
 
     UNFENCED = "unfenced"
     UNCLOSED = "unclosed"
@@ -65,10 +65,10 @@ LONGEST_PERIOD = 40
 
 
 def parse_proposal(text: str) -> str | Refusal:
-    """The template in a reply: the last fenced block that is not blank, without label and enclosing quotes.
+    """Return the template in a reply: the last fenced block that is not blank, without label and enclosing quotes.
 
-    A reply without a fence is talk about a template, and one whose fence is still open was cut off: both are refused,
-    as is a block that announces code. What a model thought before (``<think>``) is left out.
+    It refuses a reply without a fence (talk about a template), with an open fence (cut off), and a block that announces
+    code. It ignores what a model thought before (``<think>``).
     """
     reply = text.rpartition("</think>")[2]
     if reply.count(FENCE) % 2:
@@ -88,8 +88,8 @@ def parse_proposal(text: str) -> str | Refusal:
 
 
 class ProposalGuard:
-    """Judges the proposals of one search. ``hard`` are the problems whose answers and texts must not appear, ``asked``
-    is what the reflector is asked for in every prompt, which it must not give back."""
+    """Judges the proposals of one search. A proposal must not show answers or texts of the ``hard`` problems, and must
+    not repeat ``asked``, the instructions in every reflection prompt."""
 
     def __init__(self, hard: Sequence[Problem], *, max_characters: int, asked: str = "") -> None:
         self.max_characters = max_characters
@@ -107,8 +107,8 @@ class ProposalGuard:
                 self._grams |= set(_ngrams(words, min(NGRAM, len(words))))
 
     def judge(self, proposal: str | Refusal) -> Refusal | None:
-        """The reason to refuse it, None for a new candidate, which is then remembered. What the parser refused stays
-        refused."""
+        """Return the reason for refusing a proposal, or None and remember it as a candidate. A proposal that the parser
+        refused stays refused."""
         refusal = proposal if isinstance(proposal, Refusal) else self._judge(proposal)
         if refusal is None:
             self.seen.add(proposal)
@@ -130,8 +130,8 @@ class ProposalGuard:
         return next((refusal for refusal, holds in checks if holds(proposal)), None)
 
     def _echoes(self, proposal: str) -> bool:
-        """It is a piece of what was asked, or has eight words in a row of it. A word or two prove nothing, unless they
-        are what stands between the fences there."""
+        """Return whether a proposal is a piece of the instructions or shares eight consecutive words with them. One or
+        two words prove nothing, unless they are the instructions' own fenced block."""
         words = _words(proposal)
         if len(words) < SHORTEST_PROBLEM:
             return words == self._between
@@ -182,7 +182,7 @@ def numbers_in(text: str) -> Iterator[Fraction]:
 
 
 def number(answer: str) -> Fraction | None:
-    """The value of a gold answer that is a number and nothing else (a unit, a percent or currency sign aside)."""
+    """Return the value of a gold answer that is just a number (it may have a unit, a percent or a currency sign)."""
     bare = re.sub(r"(?<=\d)\s*[a-zA-Z]+(?:\^\{?[23]\}?)?\s*\Z|\\?[%$]|\^\s*\{?\\circ\}?|\s", "", _plain(answer))
     for pattern in (_FRACTION, _NUMBER):
         if (match := pattern.fullmatch(bare)) is not None:
@@ -191,25 +191,26 @@ def number(answer: str) -> Fraction | None:
 
 
 def squeezed(text: str) -> str:
-    """LaTeX without what changes its looks only."""
+    """Return LaTeX without the commands that change only its looks."""
     return re.sub(r"\\left|\\right|\\[dt](?=frac)|\\[,!;: ]|[\s$]", "", _plain(text)).lower()
 
 
 def is_word(answer: str) -> bool:
-    """Yes, true, a name, a letter: too common a word to be refused wherever it stands."""
+    """Return whether an answer is a word, a name or a letter: too common to refuse wherever it stands."""
     return bool(re.fullmatch(r"[a-z]+", _plain(answer).strip().lower()))
 
 
 def _plain(text: str) -> str:
-    """Compatibility forms (full-width digits, ligatures) made plain, characters without width and the wrappers of
-    LaTeX's text removed."""
+    """Normalise compatibility forms (full-width digits, ligatures); remove zero-width characters and the wrappers of
+    LaTeX's text."""
     folded = unicodedata.normalize("NFKC", text)
     visible = "".join(sign for sign in folded if unicodedata.category(sign) != "Cf")
     return re.sub(r"\\(?:text(?:bf|it|rm)?|mbox|mathrm|mathbf)\s*\{([^{}]*)\}", r"\1", visible)
 
 
 def _announced(word: str, text: str) -> bool:
-    """``word`` stands where answers stand: boxed, in brackets of its own, behind "answer is" or an equals sign."""
+    """Return whether ``word`` stands where answers do: boxed, alone in brackets, after "answer is" or an equals
+    sign."""
     escaped = re.escape(word)
     wanted = rf"(?:answers?\s*(?:is|are|:|=)\s*\W{{0,3}}|boxed\s*\{{\s*(?:\\text\{{)?|=\s*|\(){escaped}(?!\w)"
     return re.search(wanted, text, re.IGNORECASE) is not None
@@ -220,7 +221,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _repeats_itself(words: Sequence[str]) -> bool:
-    """A passage of up to forty words stands there four times in a row."""
+    """Return whether a passage of up to forty words stands in the text four times in a row."""
     for period in range(1, LONGEST_PERIOD + 1):
         same = 0
         for word, later in zip(words, words[period:], strict=False):

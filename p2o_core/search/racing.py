@@ -17,8 +17,8 @@ BEHIND = 0.5
 class Race:
     """Successive halving's idea (arXiv 1502.07943) with two rungs: half of the dev set, then all of it.
 
-    A candidate runs on unless it is behind the best candidate so far *and* wins no instance seen: a template that
-    only one kind of problem needs has a low mean and must stay. The instances it is not scored on count as 0, so
+    A candidate is dropped if it is behind the best candidate so far *and* wins no instance seen. The second condition
+    keeps templates that only one kind of problem needs: they have a low mean. Instances without a score count as 0, so
     a dropped candidate can neither join the cover for them nor look better than it is.
     """
 
@@ -29,11 +29,11 @@ class Race:
         self.dropped = 0
 
     def is_race(self, items: Sequence[Item]) -> bool:
-        """Whether these are scores on the whole dev set."""
+        """Return whether these items are scored on the whole dev set."""
         return all([problem.id for problem in problems] == self.dev_ids for _, problems in items)
 
     def run(self, items: list[Item], evaluate: Evaluate) -> list[EvaluationBatch]:
-        """The same results as ``evaluate(items)`` for candidates that reach the end."""
+        """Score the items. Candidates that reach the end get the same results as from ``evaluate(items)``."""
         half = len(self.dev_ids) // 2
         results = evaluate([(candidate, problems[:half]) for candidate, problems in items])
         running = [index for index, result in enumerate(results) if self._runs_on(result.scores)]

@@ -38,7 +38,7 @@ Checker: {feedback}"""
 
 @dataclass
 class ReflectionCost:
-    """What reflection took: calls, tokens and dollars; refused proposals by reason, failed attempts by kind."""
+    """The cost of reflection: calls, tokens and dollars; refused proposals by reason, failed attempts by kind."""
 
     calls: int = 0
     input_tokens: int = 0
@@ -56,8 +56,8 @@ class ReflectionCost:
 
 
 class ModelReflector:
-    """Speaks gepa's batched reflection protocol. A refused proposal is asked for again, ``attempts`` times in all;
-    then its parent has no child in this step, which costs no metric calls.
+    """Implements gepa's batched reflection protocol. It asks for a refused proposal again, ``attempts`` times in all;
+    after that the parent has no child in this step, which costs no metric calls.
 
     ``archive`` holds templates of earlier searches; they are proposed before anything new. ``prices`` are dollars
     per million input and output tokens.
@@ -81,7 +81,7 @@ class ModelReflector:
         self.error: Exception | None = None
 
     def reflect_many(self, jobs: list[ReflectionJob]) -> list[tuple[ReflectionProposal, ModelReflector]]:
-        """A new template for each parent; an empty proposal where none passed the guard."""
+        """Propose a template for each parent; the proposal is empty where none passed the guard."""
         try:
             found = self._reflect(jobs)
         except Exception as error:  # gepa would log it and go on; kept, the search ends with it
@@ -90,7 +90,7 @@ class ModelReflector:
         return [(ReflectionProposal({COMPONENT: found[i]} if i in found else {}), self) for i in range(len(jobs))]
 
     def _reflect(self, jobs: list[ReflectionJob]) -> dict[int, str]:
-        """Accepted templates by job."""
+        """Return the accepted templates by job."""
         found: dict[int, str] = {}
         for index in range(len(jobs)):
             if self.archive:
@@ -112,7 +112,7 @@ class ModelReflector:
         reflective_dataset: Mapping[str, Sequence[Mapping[str, Any]]],
         components_to_update: list[str],
     ) -> tuple[ReflectionProposal, ModelReflector]:
-        """The case of one parent."""
+        """Propose for one parent."""
         return self.reflect_many([(candidate, reflective_dataset, components_to_update)])[0]
 
     def _accepted(self, reply: Reply) -> str | None:
@@ -129,7 +129,7 @@ class ModelReflector:
 def reflection_prompt(
     candidate: Mapping[str, str], dataset: Mapping[str, Sequence[Mapping[str, Any]]], max_characters: int
 ) -> str:
-    """The prompt for one parent and its minibatch."""
+    """Write the prompt for one parent and its minibatch."""
     examples = [
         EXAMPLE.format(
             index=index,

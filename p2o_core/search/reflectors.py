@@ -1,4 +1,4 @@
-"""Who proposes new templates. All speak gepa's batched reflection protocol (``BatchReflectionLM``)."""
+"""The offline reflector. Every reflector implements gepa's batched protocol (``BatchReflectionLM``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROPOSAL_TRIES = 20
 
 
 class PhraseReflector:
-    """The offline reflector: mutates templates made of phrases by add, drop, replace, reorder and cross.
+    """Mutates templates made of phrases: add, drop, replace, reorder and cross.
 
     ``archive`` holds templates of earlier searches; they are proposed before anything new.
 
@@ -42,11 +42,11 @@ class PhraseReflector:
         self.archive = [self.split(template) for template in archive]
 
     def split(self, template: str) -> Phrases:
-        """The phrases of a template this reflector wrote; one phrase a line."""
+        """Split a template of this reflector into its phrases, one a line."""
         return tuple(line for line in template.splitlines() if line)
 
     def reflect_many(self, jobs: list[ReflectionJob]) -> list[tuple[ReflectionProposal, PhraseReflector]]:
-        """One new template for each parent."""
+        """Propose one new template for each parent."""
         for candidate, _, _ in jobs:
             phrases = self.split(candidate[COMPONENT])
             if phrases and phrases not in self.mates:
@@ -56,7 +56,7 @@ class PhraseReflector:
     def reflect(
         self, candidate: dict[str, str], reflective_dataset: object, components_to_update: list[str]
     ) -> tuple[ReflectionProposal, PhraseReflector]:
-        """The case of one parent."""
+        """Propose for one parent."""
         return self.reflect_many([(candidate, {}, components_to_update)])[0]
 
     def _propose(self, template: str) -> str:
@@ -74,12 +74,12 @@ class PhraseReflector:
         return "\n".join(child)
 
     def random_template(self) -> str:
-        """One to ``max_phrases`` phrases drawn without looking: the control that GEPA has to beat."""
+        """Draw one to ``max_phrases`` phrases at random: the control that GEPA has to beat."""
         count = self.rng.randint(1, min(self.max_phrases, len(self.pool)))
         return "\n".join(self.rng.sample(self.pool, count))
 
     def _moves(self, parent: Phrases) -> list[Callable[[Phrases], Phrases]]:
-        """The operators that can change this parent."""
+        """Return the operators that can change this parent."""
         moves: list[Callable[[Phrases], Phrases]] = []
         if len(parent) < min(self.max_phrases, len(self.pool)):
             moves += [self._add]

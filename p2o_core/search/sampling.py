@@ -1,4 +1,4 @@
-"""Whom to mutate: distinct parents from the per-instance Pareto front."""
+"""Chooses the parents to mutate: distinct ones from the per-instance Pareto front."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DistinctParentSampling:
         batch_sampler: BatchSampler,
         trainset: DataLoader,
     ) -> list[ProposalTask]:
-        """One task a parent, each with a minibatch of its own. ``candidate_selector`` is not asked."""
+        """Return one task for each parent, with its own minibatch. ``candidate_selector`` is not used."""
         wins = Counter(index for front in state.get_pareto_front_mapping().values() for index in front)
         tasks = []
         parents = draw_without_replacement(wins, self.n, self.rng)
@@ -45,7 +45,7 @@ class DistinctParentSampling:
 
 
 def draw_without_replacement(weights: Counter[int], n: int, rng: random.Random) -> list[int]:
-    """At most n distinct keys, each draw in proportion to the weights left."""
+    """Draw at most n distinct keys, each in proportion to the remaining weights."""
     left = dict(sorted(weights.items()))
     drawn: list[int] = []
     while left and len(drawn) < n:

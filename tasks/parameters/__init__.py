@@ -1,5 +1,6 @@
 """params.yaml: one typed object, and the arms on top of it.
 
 ``experiment``   the object and its checks        ``arms``         named sets of parameters (recipes/arms.yaml)
+``reading``      YAML, and what is wrong with it: line, field, mend
 ``table``        every parameter, for docs/reference.md
 """

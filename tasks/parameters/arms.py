@@ -11,6 +11,7 @@ import yaml
 
 from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import PARAMS_FILE, check_experiment
+from tasks.parameters.reading import read_yaml
 
 ARMS_FILE = Path("recipes") / "arms.yaml"
 
@@ -20,7 +21,7 @@ def arm_settings(arm: str, home: Path) -> dict[str, Any]:
     path = home / ARMS_FILE
     if not path.exists():
         raise BadInput(f"{path}: no such file. Mend: run in a clone, or name one with --workspace.")
-    arms = yaml.safe_load(path.read_text())
+    arms = read_yaml(path.read_text(encoding="utf-8-sig"), path)
     if arm not in arms:
         raise BadInput(f"{path}: no arm {arm!r}. Mend: one of {', '.join(arms)}, or add it there.")
     return arms[arm]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BeforeValidator,
     Field,
@@ -36,24 +34,11 @@ from p2o_core.config import (
     variant_of,
 )
 from p2o_core.schemas import BadInput
+from tasks.parameters.reading import explain, read_yaml
 from tasks.problems.base_policy import BasePolicy
 from tasks.problems.sources import ProblemSource
 
 PARAMS_FILE = "params.yaml"
-UNION_TAGS: tuple[str, ...] = (
-    "microworld",
-    "files",
-    "full",
-    "lora",
-    "embedded",
-    "vllm",
-    "server",
-    "folder",
-    "hub",
-    "gguf-package",
-)
-UNION_TAGS += ("random", "arithmetic", "reasoning-gym", "phrases", "self", "teacher")
-"""What pydantic puts into the place of an error and params.yaml does not have."""
 
 
 def _sources(value: Any) -> Any:
@@ -246,65 +231,8 @@ def load_experiment(path: Path) -> Experiment:
 
 def check_experiment(text: str, *, name: object) -> Experiment:
     """Check the text of a params.yaml; messages say it stands in ``name``."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        raise BadInput(f"{name}:{line} not readable as YAML ({error}). Mend: correct the syntax.") from error
-    _refuse_repeated_keys(node, name)
+    content = read_yaml(text, name)
     try:
         return Experiment.model_validate(content)
     except ValidationError as error:
-        lines = [f"{name}: line {_line(node, e['loc'])}: {_explain(e)}" for e in error.errors()]
-        raise BadInput("\n".join(lines)) from error
-
-
-def _refuse_repeated_keys(node: yaml.Node | None, name: object) -> None:
-    """PyYAML takes the last of two equal keys without a word; DVC refuses the file."""
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: dict[str, int] = {}
-    for key, value in node.value:
-        line = key.start_mark.line + 1
-        if key.value in seen:
-            raise BadInput(
-                f"{name}: line {line}: parameter {key.value!r} was set before in line {seen[key.value]}. "
-                "Mend: keep one of them."
-            )
-        seen[key.value] = line
-        _refuse_repeated_keys(value, name)
-
-
-def _explain(error: Any) -> str:
-    """One error of pydantic in our form; union tags are left out of the field's name."""
-    field = ".".join(str(part) for part in error["loc"] if part not in UNION_TAGS)
-    if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(field.split(".")[-1], _known_names(), n=1)
-        mend = f"did you mean {close[0]!r}?" if close else "remove it; docs/reference.md lists all parameters."
-        return f"unknown parameter {field!r}. Mend: {mend}"
-    if error["type"] == "missing":
-        return f"parameter {field!r} is missing. Mend: add it; recipes/ has complete examples."
-    if error["type"] == "value_error":
-        return f"parameter {field or 'of the experiment'!r}: {error['ctx']['error']}."
-    return f"parameter {field!r}: {error['msg']} (got {error['input']!r}). Mend: correct the value."
-
-
-def _known_names() -> list[str]:
-    models: list[type[Section]] = [Experiment, MicroworldPrepare, FilesPrepare, RolloutConfig, VerifyConfig]
-    models += [MineConfig, EvolveConfig, DistillConfig, EvaluateConfig, HealthConfig, TrackingConfig]
-    return [name for model in models for name in model.model_fields]
-
-
-def _line(node: yaml.Node | None, loc: tuple[Any, ...]) -> int:
-    """Line (from 1) of the deepest key of ``loc`` that the file has."""
-    line = 1
-    for part in loc:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        for key, value in node.value:
-            if key.value == str(part):
-                line, node = key.start_mark.line + 1, value
-                break
-    return line
+        raise BadInput(explain(error, Experiment, text, name)) from error

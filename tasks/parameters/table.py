@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tasks.parameters.experiment import Experiment
+from tasks.parameters.reading import sections
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,10 @@ def parameters(model: type[BaseModel] = Experiment, prefix: str = "") -> Iterato
     """Every parameter, depth first; the variants of a union follow each other, named by their ``type``."""
     fields = sorted(model.model_fields.items(), key=lambda entry: entry[0] != "type")  # what picks the variant first
     for name, field in fields:
-        sections = _sections(field.annotation)
-        if not sections:
+        variants = sections(field.annotation)
+        if not variants:
             yield Parameter(prefix + name, _default(field), field.description or _one_value(field))
-        for section in sections:
+        for section in variants:
             yield from parameters(section, f"{prefix}{name}.")
 
 
@@ -40,12 +41,6 @@ def markdown_table(model: type[BaseModel] = Experiment) -> str:
         default = f"`{parameter.default}`" if parameter.default else "–"
         lines.append(f"| `{parameter.name}` | {default} | {parameter.meaning.replace('|', '/')} |")
     return "\n".join(lines) + "\n"
-
-
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _sections(part)]
 
 
 def _default(field: FieldInfo) -> str:

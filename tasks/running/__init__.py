@@ -4,5 +4,5 @@
 ``layout``    where every artefact lives          ``manifests`` digests, checked before every use
 ``journal``   finished units of a stage           ``runtime``   engine, policy and verifier, warm between stages
 ``lock``      one run a workspace                 ``storage``   full disks and read-only folders
-``datasets``  an experiment keeps its problems
+``datasets``  an experiment keeps its problems  ``rejected``  rows of a policy that gives NaN
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ class Runtime:
         self.secret = secret or environment_secret
         self._policies: dict[str, Policy] = {}
         self._verifier: Verifier | None = None
+        self._open = ExitStack()  # closes the verifier's workers and vLLM
         self._vllm: tuple[str, VllmEngine] | None = None
         self._server: tuple[str, ServerEngine] | None = None
 
@@ -54,14 +56,12 @@ class Runtime:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._verifier is not None:
-            self._verifier.__exit__(None, None, None)
-            self._verifier = None
-        self._close_vllm()
+        self._verifier = None
+        self._open.close()
 
     def verifier(self, config: VerifyConfig) -> Verifier:
         if self._verifier is None:
-            self._verifier = Verifier(config.workers, config.timeout_s).__enter__()
+            self._verifier = self._open.enter_context(Verifier(config.workers, config.timeout_s))
         return self._verifier
 
     def engine(self, policy: Path, base: Path, experiment: Experiment, on_rows: OnRows | None = None) -> RolloutEngine:
@@ -116,6 +116,7 @@ class Runtime:
         if self._vllm is None or self._vllm[0] != key:
             self._close_vllm()
             self._vllm = (key, VllmEngine(base, policy, config))
+            self._open.callback(self._close_vllm)
         return self._vllm[1]
 
     def _close_vllm(self) -> None:

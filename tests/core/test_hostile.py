@@ -149,24 +149,41 @@ def test_expressions_do_not_explode(bait: str) -> None:
 SOUP = ["\\boxed{", "{", "}", "$", "\\frac", "\\text{", "^", "_", "!", ",", "%", "\\$", "1", "x", " ", "\x00", "\u202e"]
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.one_of(st.sampled_from(SOUP), st.text(max_size=3)), max_size=8).map("".join))
-def test_any_text_gets_a_typed_verdict(verifier: Verifier, text: str) -> None:
-    """1,000 examples, some ten seconds: through the real workers, since any may hang."""
+TEXTS = st.lists(st.one_of(st.sampled_from(SOUP), st.text(max_size=3)), max_size=8).map("".join)
+EXAMPLES = {"max_examples": 1000, "deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+def gets_a_typed_verdict(verifier: Verifier, text: str) -> None:
     (verdict,) = verifier.verify([(text, "17")])
     assert verdict.reward in (0.0, 1.0)
     assert verdict.reward == 0.0 or {"1", "7"} <= set(normalize("NFKC", text))
     assert fit_to_print(verdict.extracted)
 
 
+@settings(**EXAMPLES)
+@given(TEXTS)
+def test_any_text_gets_a_typed_verdict(verifier: Verifier, text: str) -> None:
+    """1,000 examples, some ten seconds: through the real workers, since any may hang."""
+    gets_a_typed_verdict(verifier, text)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_any_text_for_five_minutes(verifier: Verifier) -> None:
-    """The same, drawn anew until the time is over."""
-    deadline = time.monotonic() + 300
-    anew = settings(derandomize=False)(test_any_text_gets_a_typed_verdict)  # CI's profile draws the same each time
+    """The same, drawn anew until the time is over: Hypothesis' profile for CI draws the same examples each time."""
+    seen: set[str] = set()
+
+    @settings(**EXAMPLES, derandomize=False, database=None)
+    @given(TEXTS)
+    def anew(text: str) -> None:
+        seen.add(text)
+        gets_a_typed_verdict(verifier, text)
+
+    deadline, rounds, before = time.monotonic() + 300, 0, 0
     while time.monotonic() < deadline:
-        anew(verifier)
+        before, rounds = len(seen), rounds + 1
+        anew()
+        assert len(seen) > before, f"round {rounds} drew nothing new"
 
 
 def state(pid: int) -> str:

@@ -192,7 +192,9 @@ def test_an_answer_is_found_wherever_and_however_it_stands(value: int, words: li
 
 @given(st.text(max_size=60))
 def test_any_text_is_judged(text: str) -> None:
-    guard().judge(parse_proposal(text))
+    proposal, judge = parse_proposal(text), guard().judge
+    first, again = judge(proposal), judge(proposal)
+    assert again is (Refusal.REPEATED if first is None else first), "a refusal stays; what was accepted is known"
 
 
 def test_numbers() -> None:

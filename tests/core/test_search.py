@@ -10,39 +10,16 @@ from gepa.core.adapter import EvaluationBatch
 from p2o_core.config import EvolveConfig
 from p2o_core.config import PhraseReflector as PhraseSettings
 from p2o_core.cover import solvers
-from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.base import Sampling
 from p2o_core.search.adapter import TemplateAdapter
 from p2o_core.search.evolve import evolve_templates, split_hard
 from p2o_core.search.racing import Race
 from p2o_core.search.reflectors import PhraseReflector
 from p2o_core.search.sampling import draw_without_replacement
 from p2o_core.seeding import derive_seed
-from p2o_core.types import Completion, Problem
+from p2o_core.types import Problem
 from p2o_core.verify import Verifier
-
-POOL = ["alpha", "beta", "gamma", "delta"]
-HARD = [Problem(f"p{i}", f"question {i}", str(i), "hard", "train") for i in range(12)]
-
-
-class ScriptedEngine:
-    """A world with a known answer: even problems fall to 'alpha', odd ones to 'beta', none without them. It is a
-    real engine as far as the Protocol goes; what it answers is verified by the real verifier."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
-        self.calls += 1
-        completions = []
-        for request in requests:
-            number = int(request.question.split()[1])
-            solved = ("alpha", "beta")[number % 2] in request.template.split("\n")
-            text = f"\\boxed{{{number if solved else number + 100}}}"
-            completions += [
-                Completion(request.problem_id, s, request.template, text, (1, 2), (0.0, 0.0), False)
-                for s in request.samples
-            ]
-        return completions
+from tests.world import HARD, POOL, ScriptedEngine
 
 
 def search(verifier: Verifier, seed: int = 3, archive: Sequence[str] = (), **settings: object):

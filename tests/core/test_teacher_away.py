@@ -8,6 +8,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from p2o_core.config import EvolveConfig, FullPolicy, TeacherReflector
 from p2o_core.engines.base import Sampling
 from p2o_core.engines.embedded import EmbeddedEngine
@@ -57,3 +59,25 @@ def test_a_search_without_its_teacher_ends_early(base_folder: Path, verifier: Ve
     assert evolution.cost.failed[ENDPOINT_DOWN] >= 1
     assert evolution.cost.metric_calls < 100
     assert model.complete(["more"])[0].failures == (ENDPOINT_DOWN,), "and nothing more is sent"
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 503])
+def test_what_may_pass_is_tried_again(status: int) -> None:
+    asked: list[Request] = []
+
+    def later(request: Request) -> Reply:
+        asked.append(request)
+        return Reply(status) if len(asked) == 1 else says_there(request)
+
+    port = free_port()
+    with served(later, port):
+        (reply,) = TeacherModel(teacher(port, retries=1), "key", seed=1).complete(["one"])
+    assert (reply.text, reply.failures) == ("there", (f"http_{status}",))
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422])
+def test_a_refusal_is_not_tried_again(status: int) -> None:
+    port = free_port()
+    with served(lambda request: Reply(status), port):
+        (reply,) = TeacherModel(teacher(port, retries=3), "key", seed=1).complete(["one"])
+    assert (reply.text, reply.failures) == (None, (f"http_{status}",))

@@ -15,48 +15,18 @@ from p2o_core.engines.base import RolloutRequest, Sampling
 from p2o_core.engines.language_models import Reply, TeacherModel
 from p2o_core.search.evolve import Evolution, evolve_templates
 from p2o_core.seeding import derive_seed
-from p2o_core.types import Completion, Problem, Verdict, VerdictStatus
+from p2o_core.types import Completion, Verdict, VerdictStatus
 from p2o_core.verify import Verifier
 from tasks.running.journal import Journal, JournaledEngine, JournaledModel, JournaledVerifier, shards
 from tests.loopback import Reply as Answer
 from tests.loopback import Request, served
+from tests.world import HARD, POOL, Killed, ScriptedEngine
 
 ASKED = {"params": "abc", "inputs": {"x": "1"}}
 SAMPLING = Sampling(1.0, 8)
-POOL = ["alpha", "beta", "gamma", "delta"]
-HARD = [Problem(f"p{i}", f"question {i}", str(i), "hard", "train") for i in range(12)]
 
 
-class Killed(BaseException):
-    """kill -9, as far as the code that is running can tell."""
-
-
-class CountingEngine:
-    """Even problems fall to 'alpha', odd ones to 'beta'. Counts completions; dies at the ``dies_at``-th call."""
-
-    def __init__(self, dies_at: int | None = None) -> None:
-        self.calls = self.completions = 0
-        self.dies_at = dies_at
-
-    def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
-        self.calls += 1
-        if self.calls == self.dies_at:
-            raise Killed
-        written = []
-        for request in requests:
-            number = int(request.question.split()[1])
-            solved = ("alpha", "beta")[number % 2] in request.template.split("\n")
-            text = f"\\boxed{{{number if solved else number + 100}}}"
-            for sample in request.samples:
-                logp = -1.0 / (1 + request.seed(sample) % 97)
-                written.append(
-                    Completion(request.problem_id, sample, request.template, text, (1, 2), (logp, 0.0), False)
-                )
-        self.completions += len(written)
-        return written
-
-
-def search(engine: CountingEngine, journal: Journal, verifier: Verifier) -> Evolution:
+def search(engine: ScriptedEngine, journal: Journal, verifier: Verifier) -> Evolution:
     config = EvolveConfig(dev_size=6, minibatch=2, parents=4, samples_per_score=2, max_metric_calls=250)
     journaled = JournaledEngine(lambda: engine, journal, unit=16)
     checked = JournaledVerifier(verifier, journal)
@@ -65,12 +35,12 @@ def search(engine: CountingEngine, journal: Journal, verifier: Verifier) -> Evol
 
 def test_a_killed_search_goes_on_and_pays_nothing_twice(tmp_path: Path, verifier: Verifier) -> None:
     """Wherever it is killed: same candidates, scores and winners, and together as many rollouts as undisturbed."""
-    whole = CountingEngine()
+    whole = ScriptedEngine()
     undisturbed = search(whole, Journal(tmp_path / "whole", ASKED), verifier)
     assert whole.calls > 20
     for dies_at in (1, 2, whole.calls // 2, whole.calls):
         folder = tmp_path / f"at-{dies_at}"
-        first, second = CountingEngine(dies_at), CountingEngine()
+        first, second = ScriptedEngine(dies_at), ScriptedEngine()
         with pytest.raises(Killed):
             search(first, Journal(folder, ASKED), verifier)
         journal = Journal(folder, ASKED)
@@ -85,9 +55,9 @@ def test_a_killed_search_goes_on_and_pays_nothing_twice(tmp_path: Path, verifier
 def test_damaged_units_are_found_before_use(
     tmp_path: Path, verifier: Verifier, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    undisturbed = search(CountingEngine(), Journal(tmp_path / "whole", ASKED), verifier)
+    undisturbed = search(ScriptedEngine(), Journal(tmp_path / "whole", ASKED), verifier)
     folder = tmp_path / "damaged"
-    search(CountingEngine(), Journal(folder, ASKED), verifier)
+    search(ScriptedEngine(), Journal(folder, ASKED), verifier)
     units = sorted(folder.glob("*-completions-*"))
     content = units[3].read_bytes()
     if damage == "truncate":
@@ -98,22 +68,22 @@ def test_damaged_units_are_found_before_use(
         units[3].write_bytes(units[4].read_bytes())
     else:
         units[3].write_bytes(b"")
-    engine, journal = CountingEngine(), Journal(folder, ASKED)
+    engine, journal = ScriptedEngine(), Journal(folder, ASKED)
     assert search(engine, journal, verifier) == undisturbed
     assert (engine.calls, journal.damaged) == (1, 1)
     assert units[3].name in caplog.text
 
 
 def test_units_of_other_inputs_are_not_used(tmp_path: Path, verifier: Verifier) -> None:
-    search(CountingEngine(), Journal(tmp_path, ASKED), verifier)
-    engine = CountingEngine()
+    search(ScriptedEngine(), Journal(tmp_path, ASKED), verifier)
+    engine = ScriptedEngine()
     search(engine, Journal(tmp_path, ASKED | {"params": "other"}), verifier)
     assert engine.calls > 20
 
 
 def test_another_question_in_the_same_place_is_asked(tmp_path: Path) -> None:
     def ask(template: str, journal: Journal) -> list[Completion]:
-        engine = JournaledEngine(CountingEngine, journal, unit=4)
+        engine = JournaledEngine(ScriptedEngine, journal, unit=4)
         return engine.generate([RolloutRequest("p0", "question 0", template, (0, 1), 5)], SAMPLING)
 
     ask("alpha", Journal(tmp_path, ASKED))
@@ -124,10 +94,10 @@ def test_an_engine_is_pointed_anew_at_each_use_and_not_started_for_nothing(tmp_p
     """Scoring and reflecting share vLLM: whoever used it last must not decide which policy answers."""
     pointed: list[str] = []
 
-    def at(name: str) -> Callable[[], CountingEngine]:
-        def point() -> CountingEngine:
+    def at(name: str) -> Callable[[], ScriptedEngine]:
+        def point() -> ScriptedEngine:
             pointed.append(name)
-            return CountingEngine()
+            return ScriptedEngine()
 
         return point
 

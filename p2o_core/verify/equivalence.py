@@ -30,12 +30,19 @@ from p2o_core.verify.notation import (
     plain_numbers,
     same_dots,
 )
+from p2o_core.verify.times import same_date
 from p2o_core.verify.values import same_number, same_numbers_inside
 
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _THOUSANDS = re.compile(r"\A-?\d{1,3}(?:(?:,|\{,\}|['’])\d{3})+(?:\.\d+)?\Z")
 _DECIMAL = re.compile(r"\A-?(?:\d+(?:\.\d*)?|\.\d+)\Z")
-_BASE = re.compile(r"\d_ *\{? *(?:\\text\{ *)?(\d+)")
+_BASE = re.compile(
+    r"(?<=[\dA-Z)}]) *(?:_ *\{? *|(?=\(?base)|(?=\\text *\{ *\(? *base))(?:\\(?:text|mathrm) *\{ *)?\(? *(?:base *)?"
+    r"(\d{1,2}|two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen) *\)?[ })]*\Z"
+)
+_BASES = dict(
+    zip("two three four five six seven eight nine ten twelve sixteen".split(), "2 3 4 5 6 7 8 9 10 12 16".split(), strict=True)
+)
 _CHOICE = re.compile(
     r"\A(?:(?:option|choice|answer) +)?(?:\(([A-J])\)|([A-J])[).:]|(?<=[a-z] )([A-J])\Z)(?: *(.+))?\Z",
     re.IGNORECASE | re.DOTALL,
@@ -85,12 +92,16 @@ def readable(answer: str) -> bool:
 
 def _same_measured(ours: units.Measured, theirs: units.Measured) -> bool:
     time = units.same_time(ours, theirs)
+    time = same_date(ours.value, theirs.value) if time is None else time
     if time is not None:
         return time
     ratio = units.ratio(ours.unit, theirs.unit)
     mine, other = _core(ours.value), _core(theirs.value)
-    if ratio is None or not mine or not other or _bases_differ(mine, other):
+    if ratio is None or not mine or not other:
         return False
+    (mine, base), (other, another) = _based(mine), _based(other)
+    if base or another:  # one on one side only is no error, like a unit
+        return (not base or not another or base == another) and mine.lower() == other.lower()
     if _same_value(_scaled(mine, ratio), other):
         return True
     hundredth = Fraction(1, 100)
@@ -162,6 +173,8 @@ def _same_choice(ours: str, theirs: str) -> bool | None:
 def _choice(text: str) -> tuple[str, str] | None:
     """The letter of ``C) 14`` and its text, blank for none; a letter alone needs its parentheses: C may be a number."""
     match = _CHOICE.match(re.sub(TEXT, r"\1", text).strip())
+    if match is not None and re.match(r"(?i)(?:and|or|,|&|\()\b", match[4] or ""):
+        return None  # (A) and (B)
     return None if match is None else ((match[1] or match[2] or match[3]).upper(), (match[4] or "").strip())
 
 
@@ -179,10 +192,13 @@ def _same_lists(ours: str, theirs: str) -> bool:
     )
 
 
-def _bases_differ(ours: str, theirs: str) -> bool:
-    """``101_2`` is not ``101_3``."""
-    bases = [match[1] if (match := _BASE.search(value)) else "" for value in (ours, theirs)]
-    return all(bases) and bases[0] != bases[1]
+def _based(value: str) -> tuple[str, str]:
+    r"""A number's digits and its base, blank for none: ``101_{\text{two}}``, ``(101)_2``, ``101 base 2``."""
+    match = _BASE.search(value)
+    digits = re.sub(r"\\(?:text|mathrm)|[{}() ]", "", value[: match.start()]) if match is not None else ""
+    if match is None or not re.fullmatch(r"-?\d[\dA-Fa-f]*|[A-Fa-f][\dA-Fa-f]+|\d*\.\d+", digits):
+        return value, ""
+    return digits, _BASES.get(match[1], match[1])
 
 
 def _squeezed(text: str) -> str:
@@ -190,5 +206,7 @@ def _squeezed(text: str) -> str:
     plain = re.sub(TEXT, r"\1", text)
     plain = re.sub(r"\\[dtc](?=frac)", r"\\", plain)
     plain = re.sub(r"(?<![\d.]) | (?![\d.])|\$", "", re.sub(r"\s+", " ", plain))
-    plain = re.sub(r"\A\((\w)\)\Z", r"\1", plain).strip(".")
-    return plain if re.search(r"[\d\\]", plain) else plain.lower()  # East is east, but Mg is not mg
+    plain = re.sub(r"\A\((\w)\)\Z", r"\1", plain)
+    if not has_dots(plain):
+        plain = plain.strip(".")
+    return plain if len(plain) < 2 or re.search(r"[\d\\]", plain) else plain.lower()  # East is east, Mg is not mg

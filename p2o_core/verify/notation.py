@@ -13,13 +13,15 @@ from fractions import Fraction
 from functools import cache
 from itertools import groupby
 
+from p2o_core.verify.spelling import one_spelling, plain_functions
+
 TEXT = r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|mbox|mathrm|operatorname)\s*\{([^{}]*)\}"
 """A LaTeX text group; its content is the expression's one group."""
 
 _MATH_MARKS = re.compile(r"\A(?:\$\$?|\\\(|\\\[)([^$]*?)(?:\$\$?|\\\)|\\\])\Z")
 _LOOKS = re.compile(
     r"\\(?:textcolor\s*\{[^{}]*\}|color\s*\{[^{}]*\}|(?:boldsymbol|bm|pmb|underline|uline|mathbf|mathsf|mathtt|mathit"
-    r"|mathnormal|fbox|boxed|ensuremath|displaystyle|textstyle|scriptstyle|tiny|small|large|Large|LARGE|huge|Huge|bf"
+    r"|mathnormal|mathcal|emph|hbox|underbrace|vec|hat|fbox|boxed|ensuremath|displaystyle|textstyle|scriptstyle|tiny|small|large|Large|LARGE|huge|Huge|bf"
     r"|it|rm|limits)(?![a-zA-Z]))|\\(?:left|right|[bB]igg?[lrm]?)(?:\.|(?![a-zA-Z]))"
 )
 _SPACE = re.compile(
@@ -27,7 +29,10 @@ _SPACE = re.compile(
     r"|\\[hv]space\*?\{[^{}]*\}|\\(?:text|mbox|mathrm)\{\s*\}|\s+"
 )
 _THIN_AFTER_COMMA = re.compile(r"(?<=\d),\\! *(?=\d{3})")
-_BRACELESS = re.compile(r"(\\(?:[dtc]?frac|[dt]?binom)) *(\d) *(\d)")
+_BRACELESS = re.compile(
+    r"(\\(?:[dtc]?frac|[dt]?binom))(?: *([\da-zA-Z])|(?<=frac)(?: *(\\[a-zA-Z]{2,})| +([a-zA-Z])))"
+    r" *(?:([\da-zA-Z])|(\\[a-zA-Z]{2,})(?! *[{(\[]))"
+)
 _LONE_BRACES = re.compile(r"(?<![\^_}\])\w])\{ *(-?[\w.]+) *\}")
 _ENVIRONMENT = re.compile(r"\\begin\s*\{")
 
@@ -48,7 +53,8 @@ _SIGNS = {
     "×": r"\times ", "÷": "/", "·": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "⋅": r"\cdot ", "∗": "*", "⁄": "/",
     "∕": "/", "−": "-", "‐": "-", "‑": "-", "–": "-", "—": "-", "′": "'", "’": "'", "°": r"^\circ ", "…": r"\ldots ",
     "⋯": r"\ldots ", "≠": r"\neq ", "∅": r"\emptyset ", "µ": r"\mu ", "⩽": r"\leq ", "⩾": r"\geq ", "、": ",",
-    "。": ".", "√": "√", "∛": "∛", "∜": "∜", "\u0304": "\u0304", "\u0305": "\u0305",
+    "。": ".", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|", "Ø": r"\emptyset ",
+    "⟨": "(", "⟩": ")", "〈": "(", "〉": ")", "∨": r"\text{ or }", "∶": ":", "Ω": r"\Omega ", "√": "√", "∛": "∛", "∜": "∜", "\u0304": "\u0304", "\u0305": "\u0305",
 }  # fmt: skip
 """Signs that latex2sympy wants otherwise than pylatexenc writes them."""
 _CURRENCY = "$¢£¥€₹₽₩元円圆"
@@ -79,8 +85,11 @@ def in_latex(answer: str) -> str:
     text = answer.strip()
     while (match := _MATH_MARKS.match(text)) is not None:
         text = match[1].strip()
+    if text.count("$") - text.count(r"\$") in (2, 4, 6):  # $5$ or $6$
+        text = re.sub(r"(?<!\\)\$", " ", text)
     text = _without_looks(_from_unicode(text)).replace(r"\varnothing", r"\emptyset")
-    text = _BRACELESS.sub(r"\1{\2}{\3}", _THIN_AFTER_COMMA.sub(",", text))
+    text = one_spelling(_THIN_AFTER_COMMA.sub(",", text).strip())
+    text = _BRACELESS.sub(_braced, text)
     text = _SPACE.sub(" ", text).strip()
     if not text.endswith(".."):
         text = text.rstrip(".").rstrip()
@@ -104,21 +113,6 @@ def plain_numbers(text: str) -> str:
     text = _RECURRING.sub(_recurring, _mixed(_grouped(text)))
     text = _TIMES_TEN.sub(r"\\times 10^{\1}", text)
     return _E_NOTATION.sub(r"\1\\times 10^{\2}", re.sub(rf"([/^])({_E_NOTATION.pattern})", r"\1(\2)", text))
-
-
-def prose_numbers(text: str) -> str:
-    r"""Mixed numbers and e-notation in running text as math-verify finds them there.
-
-    >>> prose_numbers("The answer is 2 2/3, or 4.5e33.")
-    'The answer is \\frac{8}{3}, or $4.5\\times 10^{33}$.'
-    """
-
-    def scientific(match: re.Match[str]) -> str:
-        inside = match.string.count("$", 0, match.start()) % 2 == 1
-        number = f"{match[1]}\\times 10^{{{match[2]}}}"
-        return number if inside else f"${number}$"
-
-    return _E_NOTATION.sub(scientific, _mixed(text))
 
 
 def plain_mathematics(text: str) -> str:
@@ -159,6 +153,12 @@ def _without_looks(text: str) -> str:
     return text
 
 
+def _braced(match: re.Match[str]) -> str:
+    r"""``\frac12`` and ``\frac\pi6`` with their braces."""
+    over, under = match[2] or match[3] or match[4], match[5] or match[6]
+    return f"{match[1]}{{{over}}}{{{under}}}"
+
+
 def _grouped(text: str) -> str:
     return _GROUPS_OF_THREE.sub(lambda match: match[0].replace(" ", ""), text)
 
@@ -187,6 +187,7 @@ def _recurring(match: re.Match[str]) -> str:
 
 
 def _mathematics(text: str) -> str:
+    text = plain_functions(text)
     text = _OPERATOR.sub(lambda match: _OPERATORS[match[0]], text)
     text = _NAME.sub(_command, text)
     while (match := _OPENED.search(text)) is not None:
@@ -244,7 +245,7 @@ def _sign(sign: str) -> str:
     if kind == "<fraction>":  # ½
         over, _, under = unicodedata.normalize("NFKC", sign).partition("⁄")
         return f"\\frac{{{over}}}{{{under or 1}}}"
-    if sign not in "ℝℤℚℕℂ" and kind.startswith("<"):  # full-width, mathematical alphabets, kinds of space
+    if sign not in "ℝℤℚℕℂ" and kind.startswith("<") and kind not in ("<circle>", "<square>"):  # full-width, mathematical alphabets, kinds of space
         return unicodedata.normalize("NFKC", sign)
     if unicodedata.category(sign) == "Sm" or "\u0370" <= sign <= "\u03ff" or sign in "ℝℤℚℕℂ":
         return _in_pylatexenc(sign)

@@ -37,12 +37,14 @@ _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _THOUSANDS = re.compile(r"\A-?\d{1,3}(?:(?:,|\{,\}|['’])\d{3})+(?:\.\d+)?\Z")
 _DECIMAL = re.compile(r"\A-?(?:\d+(?:\.\d*)?|\.\d+)\Z")
 _BASE = re.compile(
-    r"(?<=[\dA-Z)}]) *(?:_ *\{? *|(?=\(?base)|(?=\\text *\{ *\(? *base))(?:\\(?:text|mathrm) *\{ *)?\(? *(?:base *)?"
+    r"(?<=[\dA-Z)}]) *(?:_ *\{? *|(?=\(?base)|(?=\\text *\{ *\(? *base))(?:\\(?:text|mathrm) *\{ *)?\(? *(?:base *\}? *)?"
     r"(\d{1,2}|two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen) *\)?[ })]*\Z"
 )
 _BASES = dict(
     zip("two three four five six seven eight nine ten twelve sixteen".split(), "2 3 4 5 6 7 8 9 10 12 16".split(), strict=True)
 )
+_FIGURE = re.compile(r"\\(?:triangle|angle|Delta|square|measuredangle)(?![a-zA-Z])|[\s{}]|\\(?:text|mathrm|overline)(?=\{)")
+_NAMED_NUMBER = re.compile(r"\A([a-zA-Z](?:_\{?\w\}?)?) *= *[-\d.,/ ]+\Z")
 _CHOICE = re.compile(
     r"\A(?:(?:option|choice|answer) +)?(?:\(([A-J])\)|([A-J])[).:]|(?<=[a-z] )([A-J])\Z)(?: *(.+))?\Z",
     re.IGNORECASE | re.DOTALL,
@@ -116,6 +118,11 @@ def _same_value(mine: str, gold: str) -> bool:
         return True
     if _DECIMAL.match(mine) and _DECIMAL.match(gold):
         return Fraction(mine) == Fraction(gold)
+    if _other_name(mine, gold) or _contradicts_itself(mine):
+        return False
+    bags = [_members(side) for side in (mine, gold)]
+    if any(len(set(bag)) < len(bag) for bag in bags):
+        return _same_bags(*bags)
     ours, theirs = _parsed(mine), _parsed(gold)
     if not ours or not theirs:
         return False
@@ -129,6 +136,46 @@ def _same_value(mine: str, gold: str) -> bool:
         for said in ours
         for right in theirs
     )
+
+
+def _other_name(mine: str, gold: str) -> bool:
+    """Words are compared as text, not as products of letters, and ``x=6`` is not ``y=6``."""
+    words = [_FIGURE.sub("", side) for side in (mine, gold)]
+    if all(word.isascii() and word.isalpha() for word in words):
+        return any(sum(letter.isupper() for letter in word) > 1 or len(word) > 3 for word in words)
+    names = [_NAMED_NUMBER.match(side) for side in (mine, gold)]
+    return all(names) and len({match[1] for match in names if match is not None}) > 1
+
+
+def _contradicts_itself(value: str) -> bool:
+    """``x=5=6``."""
+    numbers = {Fraction(part.strip()) for part in value.split("=") if _DECIMAL.match(part.strip())}
+    return len(numbers) > 1
+
+
+def _members(value: str) -> list[str]:
+    """The members of a list without brackets; the value itself when it is none."""
+    if "," not in value or value[0] in "([\\{" and not value.startswith("\\frac"):
+        return [value]
+    depth, members = 0, [""]
+    for sign in value:
+        depth += (sign in "([{") - (sign in ")]}")
+        if sign == "," and depth == 0:
+            members.append("")
+        else:
+            members[-1] += sign
+    return [_squeezed(member.strip()) for member in members]
+
+
+def _same_bags(ours: list[str], theirs: list[str]) -> bool:
+    """``1, 2, 2`` is not ``1, 1, 2``: in a list without braces, repetition counts."""
+    rest = list(theirs)
+    for mine in ours:
+        match = next((gold for gold in rest if _same_value(mine, gold)), None)
+        if match is None:
+            return False
+        rest.remove(match)
+    return not rest
 
 
 def _core(value: str) -> str:

@@ -33,11 +33,14 @@ _BRACELESS = re.compile(
     r"(\\(?:[dtc]?frac|[dt]?binom))(?: *([\da-zA-Z])|(?<=frac)(?: *(\\[a-zA-Z]{2,})| +([a-zA-Z])))"
     r" *(?:([\da-zA-Z])|(\\[a-zA-Z]{2,})(?! *[{(\[]))"
 )
+_UNSEEN = "\u00ad\u200b\u2060\ufeff"
 _LONE_BRACES = re.compile(r"(?<![\^_}\])\w])\{ *(-?[\w.]+) *\}")
 _ENVIRONMENT = re.compile(r"\\begin\s*\{")
 
-_GROUPS_OF_THREE = re.compile(r"(?<![\w.,]) ?\d{1,3}(?: \d{3})+(?! ?\d)")
-_JOINED = re.compile(r"(?<![_^\d])\d+\.? +\.?\d|\d *\\\\ *\d|\d\{,\}(?!\d{3}(?!\d))\d|\d['’]\d(?!\d\d(?!\d))")
+_GROUPS_OF_THREE = re.compile(r"(?<![\w.,]) ?\d{1,3}(?: \d{3})+(?! ?\d)(?P<under> ?/ ?\d+)?")
+_BEHIND_THE_POINT = re.compile(r"(?<![\w.,])\d{1,20}\.\d{3}(?: \d{3}){1,20}(?: \d{1,2})?(?! ?\d)")
+_ENDLESS = re.compile(r"(?<![\d.])(\d{0,20}\.\d{0,20}?)(?:(\d)\2{2,20}|(\d{2,6})\3{1,20})(?:\\[lc]?dots(?![a-zA-Z])|\.{3})")
+_JOINED = re.compile(r"(?<![_^\d])\d+\.? +\.?\d|\d *\\\\ *\d|\d\{,\}(?!\d{3}(?!\d))\d|\d['’]\d(?!\d\d(?!\d)|\d?(?:\"|''))")
 _MIXED = re.compile(
     r"(?<![\w.,/^)}])(?P<sign>-?) ?(?P<whole>\d+)(?:(?: +|(?=\\[dtc]?frac))(?:(?P<over>\d+) ?/ ?(?P<under>\d+)"
     r"(?![\d.])|\\[dtc]?frac *(?:\{ *(?P<over2>\d+) *\}|(?P<over3>\d)) *(?:\{ *(?P<under2>\d+) *\}|(?P<under3>\d))))"
@@ -54,7 +57,7 @@ _SIGNS = {
     "∕": "/", "−": "-", "‐": "-", "‑": "-", "–": "-", "—": "-", "′": "'", "’": "'", "°": r"^\circ ", "…": r"\ldots ",
     "⋯": r"\ldots ", "≠": r"\neq ", "∅": r"\emptyset ", "µ": r"\mu ", "⩽": r"\leq ", "⩾": r"\geq ", "、": ",",
     "。": ".", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|", "Ø": r"\emptyset ",
-    "⟨": "(", "⟩": ")", "〈": "(", "〉": ")", "∨": r"\text{ or }", "∶": ":", "Ω": r"\Omega ", "√": "√", "∛": "∛", "∜": "∜", "\u0304": "\u0304", "\u0305": "\u0305",
+    "⟨": "(", "⟩": ")", "〈": "(", "〉": ")", "△": r"\triangle ", "∨": r"\text{ or }", "∶": ":", "Ω": r"\Omega ", "√": "√", "∛": "∛", "∜": "∜", "\u0304": "\u0304", "\u0305": "\u0305",
 }  # fmt: skip
 """Signs that latex2sympy wants otherwise than pylatexenc writes them."""
 _CURRENCY = "$¢£¥€₹₽₩元円圆"
@@ -82,15 +85,15 @@ def in_latex(answer: str) -> str:
     >>> in_latex("$\\bm{x²}\\;+ √3/2$")
     '{x^{2}} + \\sqrt{3}/2'
     """
-    text = answer.strip()
+    text = answer.strip().strip(_UNSEEN)
     while (match := _MATH_MARKS.match(text)) is not None:
         text = match[1].strip()
     if text.count("$") - text.count(r"\$") in (2, 4, 6):  # $5$ or $6$
         text = re.sub(r"(?<!\\)\$", " ", text)
     text = _without_looks(_from_unicode(text)).replace(r"\varnothing", r"\emptyset")
     text = one_spelling(_THIN_AFTER_COMMA.sub(",", text).strip())
-    text = _BRACELESS.sub(_braced, text)
-    text = _SPACE.sub(" ", text).strip()
+    text = _ENDLESS.sub(r"\1\\overline{\2\3}", _BRACELESS.sub(_braced, text))
+    text = re.sub(r"\} +\{", "}{", _SPACE.sub(" ", text).strip())
     if not text.endswith(".."):
         text = text.rstrip(".").rstrip()
     return text if _ENVIRONMENT.search(text) else _LONE_BRACES.sub(r"\1", text)
@@ -160,7 +163,15 @@ def _braced(match: re.Match[str]) -> str:
 
 
 def _grouped(text: str) -> str:
-    return _GROUPS_OF_THREE.sub(lambda match: match[0].replace(" ", ""), text)
+    text = _BEHIND_THE_POINT.sub(lambda match: match[0].replace(" ", ""), text)
+    return _GROUPS_OF_THREE.sub(_without_spaces, text)
+
+
+def _without_spaces(match: re.Match[str]) -> str:
+    """``41 121/255`` is a mixed number; 10 000/3 is none."""
+    groups = match[0].partition("/")[0].split()
+    under = (match["under"] or "").strip(" /")
+    return match[0] if under and len(groups) == 2 and 0 < int(groups[1]) < int(under) else match[0].replace(" ", "")
 
 
 def _mixed(text: str) -> str:

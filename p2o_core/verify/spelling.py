@@ -31,6 +31,9 @@ _MACROS = _rows(
     (rf"\\rangle{_END}", ")"),
     (rf"\\(?:colon|ratio){_END}|∶", ":"),
     (rf"\\mid{_END}", "|"),
+    (r"\\sqrt ?(\\(?:pi|theta|alpha|beta|lambda|mu))(?![a-zA-Z])", r"\\sqrt{\1}"),
+    (r"(?<![\w})])\^\{(\d)\}\\sqrt(?=[{(])", r"\\sqrt[\1]"),
+    (r" ?\(mod (\w+)\)", r" \\pmod{\1}"),
     (rf"\\lg{_END}", r"\\log_{10}"),
     (rf"\\surd{_END}", r"\\sqrt"),
     (r"\\root ?\{?(\w)\}? ?\\of ?", r"\\sqrt[\1]"),
@@ -52,25 +55,30 @@ _AROUND = _rows(
     (r"(?i)\A(?:minus|negative) +(?=[\d.\\$])|\A\\text\{ ?(?:minus|negative) ?\} ?(?=[\d.\\$])", "-"),
     (r"\A(?:\\text\{ *[A-Za-z ]+\}|[A-Za-z]{4,}(?: [A-Za-z]+)*) *[=:] *(?=.)", ""),
     (r"\A\\text\{([^{}]*\d[^{}]*)\}\Z", r"\1"),
+    (r"(?<=[\d)}]) +to +(?=[\d({\\])|(?<=[\d)}]) ?\\text\{ *to *\} ?(?=[\d({\\])", ":"),
+    (r"\A\(([^()]*\\pm[^()]*)\) ?/ ?(\w+)\Z", r"\\frac{\1}{\2}"),
     (r"(?<!\\)[,;] ?\Z|(?<!\\)\\\Z", ""),
     (r"(?:\\\\ ?)+\Z|\A(?:\\\\ ?)+", ""),
 )
 _PLAIN = _rows(
+    (r"(?<![\w.)}^/])(\d+)/(\d+) ?(?=[a-zA-Z(]|\\(?:pi|sqrt|frac))", r"\\frac{\1}{\2}"),
     (r"(?<![a-zA-Z\\])cbrt *\(", r"\\sqrt[3]("),
     (r"(?<![a-zA-Z\\])root *\( *(\d) *, *", r"\\sqrt[\1]("),
     (r"(?<![a-zA-Z\\])abs *\(([^()]*)\)", r"|\1|"),
     (r"(?<![a-zA-Z\\])floor *\(([^()]*)\)", r"\\lfloor \1\\rfloor "),
     (r"(?<![a-zA-Z\\])ceil(?:ing)? *\(([^()]*)\)", r"\\lceil \1\\rceil "),
     (r"(?<![a-zA-Z\\])log(2|10) *(?=\()", r"\\log_{\1}"),
-    (r"(?<![a-zA-Z\\])(?:binom|C|nCr) *\( *(\w+) *, *(\w+) *\)", r"\\binom{\1}{\2}"),
+    (r"(?<![a-zA-Z\\])(?:binom|binomial|C|nCr) *\( *([\w*]+) *, *([\w*]+) *\)", r"\\binom{\1}{\2}"),
     (r"(?<![a-zA-Z\\])sqrt *(?=\{|\d|[a-z](?![a-zA-Z]))", r"\\sqrt "),
     (r"(?<![a-zA-Z\\])(sin|cos|tan|ln)(?=[xyzt](?![a-zA-Z]))", r"\\\1 "),
     (r"(?<=[\])}]) *(?:U|u|union) *(?=[\[({\\])", r"\\cup "),
     (r"\+ ?/? ?-(?=[ \d\\a-z(])", r"\\pm "),
     (r"=<", r"\\leq "),
+    (r"\A([^<>=,\\]+)(?:>=|\\geq?(?![a-zA-Z]))([^<>=,\\]+)(?:>=|\\geq?(?![a-zA-Z]))([^<>=,\\]+)\Z", r"\3\\leq \2\\leq \1"),
+    (r"\A([^<>=,\\]+)>([^<>=,\\]+)>([^<>=,\\]+)\Z", r"\3<\2<\1"),
     (r"\^ ?-(\w)(?!\w)", r"^{-\1}"),
-    (r"(?<=[\d)}]) +to +(?=[\d({\\])|(?<=[\d)}]) ?\\text\{ *to *\} ?(?=[\d({\\])", ":"),
 )
+_ROWS = re.compile(r"\A\[ ?\[([^\[\]]*(?:\] ?, ?\[[^\[\]]*)+)\] ?\]\Z")
 _DEGREES = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc)(?: ?\^ ?\{?\d\}?)?) ?(?:\( ?|\{ ?)?(\d+(?:\.\d+)?) ?\^ ?\{? ?\\circ ?\}? ?[)}]?"
 )
@@ -90,14 +98,18 @@ def one_spelling(text: str) -> str:
     >>> one_spelling("**\\operatorname{sin}(x)**"), one_spelling("\\approx 3.14")
     ('\\sin (x)', '3.14')
     """
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
+    word = text.removeprefix("\\text{").rstrip("}").lower()
+    if word in _WORDS:
+        return _WORDS[word]
     for pattern, into in _AROUND:
         text = pattern.sub(into, text)
     if "\\" in text or "^" in text or "th" in text or "∶" in text:
         for pattern, into in _MACROS:
             text = pattern.sub(into, text)
         text = _DEGREES.sub(_in_radians, text)
+    rows = _ROWS.match(text)
+    if rows is not None:
+        text = r"\begin{pmatrix}" + re.sub(r"\] ?, ?\[", r"\\\\", rows[1]).replace(",", "&") + r"\end{pmatrix}"
     return text.strip()
 
 

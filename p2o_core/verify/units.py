@@ -79,7 +79,7 @@ _MATHEMATICS = re.compile(
 
 _SIGN_BEFORE = re.compile(
     r"\A(?P<minus>-?) *(?:(?P<sign>\\?\$|[¢€£¥₹₽₩])|\\text *\{ *(?P<in_text>\\?\$|[¢€£¥₹₽₩]) *\}"
-    r"|(?P<code>US ?(?=\\?\$)|USD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)(?![a-zA-Z])) *(?=[\d.\\(-])"
+    r"|(?P<code>US ?\\?\$|USD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)(?![a-zA-Z])) *(?=[\d.\\(-])"
 )
 _SIGN_AFTER = re.compile(r"(?<=[\d}]) *(?:\\text *\{ *)?(\\?\$|[¢€£¥₹₽₩])(?: *\})?\Z")
 _PERCENT_AFTER = re.compile(r" *(?:\\?%|\\(?:text|mathrm)\{ *(?:\\?%|per ?cent) *\}|(?<![a-zA-Z])(?:per ?cent|pct))\Z")
@@ -257,12 +257,12 @@ def _words_after(text: str) -> tuple[str, list[str]]:
     value, unit = text[: match.start()].strip(), match["unit"]
     written = re.sub(TEXT, r" \1 ", unit).replace("\\cdot", "*").strip()
     plain = not unit.startswith("\\")
-    bare_letter = plain and len(written) == 1 and written.isascii()
+    bare_letter = plain and re.fullmatch(r"[a-zA-Z](?: *\^.*)?", written)
     if not _NUMBER.search(value) or any(_MATHEMATICS.match(word) for word in re.findall(r"[a-zA-Z]+", written)):
         return text, []
     if _ANOTHER_WORD.search(re.sub(r"\\[a-zA-Z]+", "", value)):  # 5 hours and 20 minutes
         return text, []
-    if bare_letter and (written not in "mgshlLNJWVAKd" or _PLAIN_NUMBER.sub("", value)):
+    if bare_letter and (written[0] not in "mgshlLNJWVAKd" or _PLAIN_NUMBER.sub("", value)):
         return text, []  # a variable
     return value, re.sub(r" *([/*^]) *", r"\1", written.replace("{", "").replace("}", "")).split()
 
@@ -274,7 +274,7 @@ def _other_script(text: str) -> tuple[str, list[str]]:
 
 
 def _currency(sign: str) -> Unit:
-    name = sign.lstrip("\\").rstrip(". ")
+    name = "$" if sign.endswith("$") else sign.lstrip("\\").rstrip(".")
     return Unit(_SIGNS[name]) if name in _SIGNS else _named([name]) or Unit(name, known=False)
 
 
@@ -296,6 +296,7 @@ def _powers(words: str) -> str:
     """``square meters`` as ``meters^2``, ``degrees Celsius`` as one unit."""
     words = re.sub(r"\bsquare (\w+)|(\w+) squared\b", lambda match: f"{match[1] or match[2]}^2", words)
     words = re.sub(r"\b[Dd]egrees? ([Cc]elsius|[Ff]ahrenheit|C|F)\b", _scale, words)
+    words = re.sub(r"\blight[- ]years?\b", "light_year", words)
     return re.sub(r"\bcubic (\w+)|(\w+) cubed\b", lambda match: f"{match[1] or match[2]}^3", words)
 
 

@@ -45,6 +45,10 @@ def _agree(one: Any, other: Any) -> bool:
 
     if isinstance(one, sympy.Rel) and isinstance(other, sympy.Rel):
         return _same_relation(one, other)
+    for side in (one, other):
+        sides = [_number(part) for part in side.args] if isinstance(side, sympy.Eq) else [None]
+        if None not in sides and not _equal(*sides):
+            return False  # 2 + 3 = 6
     values = [_number(_at_a_point(side)) for side in (one, other)]
     return any(value is None for value in values) or _equal(*values)
 

@@ -20,7 +20,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from p2o_core.verify import units
+from p2o_core.verify import measured, units
 from p2o_core.verify.notation import (
     TEXT,
     has_dots,
@@ -37,13 +37,17 @@ _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _THOUSANDS = re.compile(r"\A-?\d{1,3}(?:(?:,|\{,\}|['’])\d{3})+(?:\.\d+)?\Z")
 _DECIMAL = re.compile(r"\A-?(?:\d+(?:\.\d*)?|\.\d+)\Z")
 _BASE = re.compile(
-    r"(?<=[\dA-Z)}]) *(?:_ *\{? *|(?=\(?base)|(?=\\text *\{ *\(? *base))(?:\\(?:text|mathrm) *\{ *)?\(? *(?:base *\}? *)?"
+    r"(?<=[\dA-Z)}]) *(?:_ *\{? *|(?=\(?base)|(?=\\text *\{ *\(? *base))"
+    r"(?:\\(?:text|mathrm) *\{ *)?\(? *(?:base *\}? *)?"
     r"(\d{1,2}|two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen) *\)?[ })]*\Z"
 )
-_BASES = dict(
-    zip("two three four five six seven eight nine ten twelve sixteen".split(), "2 3 4 5 6 7 8 9 10 12 16".split(), strict=True)
+_BASES = {
+    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+    "ten": "10", "twelve": "12", "sixteen": "16",
+}  # fmt: skip
+_FIGURE = re.compile(
+    r"\\(?:triangle|angle|Delta|square|measuredangle)(?![a-zA-Z])|[\s{}]|\\(?:text|mathrm|overline)(?=\{)"
 )
-_FIGURE = re.compile(r"\\(?:triangle|angle|Delta|square|measuredangle)(?![a-zA-Z])|[\s{}]|\\(?:text|mathrm|overline)(?=\{)")
 _NAMED_NUMBER = re.compile(r"\A([a-zA-Z](?:_\{?\w\}?)?) *= *[-\d.,/ ]+\Z")
 _CHOICE = re.compile(
     r"\A(?:(?:option|choice|answer) +)?(?:\(([A-J])\)|([A-J])[).:]|(?<=[a-z] )([A-J])\Z)(?: *(.+))?\Z",
@@ -84,16 +88,16 @@ def equivalent(answer: str, gold: str) -> bool:
         return _same_lists(ours, theirs)
     if joins_numbers(ours) or joins_numbers(theirs):
         return False
-    return _same_measured(units.split(ours), units.split(theirs))
+    return _same_measured(measured.split(ours), measured.split(theirs))
 
 
 def readable(answer: str) -> bool:
     """Whether latex2sympy makes something of it."""
-    return bool(_parsed(_core(units.split(in_latex(answer)).value)))
+    return bool(_parsed(_core(measured.split(in_latex(answer)).value)))
 
 
-def _same_measured(ours: units.Measured, theirs: units.Measured) -> bool:
-    time = units.same_time(ours, theirs)
+def _same_measured(ours: measured.Measured, theirs: measured.Measured) -> bool:
+    time = measured.same_time(ours, theirs)
     time = same_date(ours.value, theirs.value) if time is None else time
     if time is not None:
         return time
@@ -123,7 +127,11 @@ def _same_value(mine: str, gold: str) -> bool:
     bags = [_members(side) for side in (mine, gold)]
     if any(len(set(bag)) < len(bag) for bag in bags):
         return _same_bags(*bags)
-    ours, theirs = _parsed(mine), _parsed(gold)
+    return _same_expression(_parsed(mine), _parsed(gold))
+
+
+def _same_expression(ours: list[Any], theirs: list[Any]) -> bool:
+    """Whether what latex2sympy made of them is the same: math-verify says so and no number contradicts."""
     if not ours or not theirs:
         return False
     number = same_number(ours[0], theirs[0])
@@ -155,7 +163,7 @@ def _contradicts_itself(value: str) -> bool:
 
 def _members(value: str) -> list[str]:
     """The members of a list without brackets; the value itself when it is none."""
-    if "," not in value or value[0] in "([\\{" and not value.startswith("\\frac"):
+    if "," not in value or (value[0] in "([\\{" and not value.startswith("\\frac")):
         return [value]
     depth, members = 0, [""]
     for sign in value:

@@ -39,8 +39,13 @@ _ENVIRONMENT = re.compile(r"\\begin\s*\{")
 
 _GROUPS_OF_THREE = re.compile(r"(?<![\w.,]) ?\d{1,3}(?: \d{3})+(?! ?\d)(?P<under> ?/ ?\d+)?")
 _BEHIND_THE_POINT = re.compile(r"(?<![\w.,])\d{1,20}\.\d{3}(?: \d{3}){1,20}(?: \d{1,2})?(?! ?\d)")
-_ENDLESS = re.compile(r"(?<![\d.])(\d{0,20}\.\d{0,20}?)(?:(\d)\2{2,20}|(\d{2,6})\3{1,20})(?:\\[lc]?dots(?![a-zA-Z])|\.{3})")
-_JOINED = re.compile(r"(?<![_^\d])\d+\.? +\.?\d|\d *\\\\ *\d|\d\{,\}(?!\d{3}(?!\d))\d|\d['’]\d(?!\d\d(?!\d)|\d?(?:\"|''))")
+_ENDLESS = re.compile(
+    r"(?<![\d.])(\d{0,20}\.\d{0,20}?)(?:(\d)\2{2,20}|(\d{2,6})\3{1,20})(?:\\[lc]?dots(?![a-zA-Z])|\.{3})"
+)
+_JOINED = re.compile(
+    r"(?<![_^\d])\d+\.? +\.?\d|\d *\\\\ *\d|\d\{,\}(?!\d{3}(?!\d))\d"
+    r"|\d['’]\d(?!\d\d(?!\d)|\d?(?:\"|''))"
+)
 _MIXED = re.compile(
     r"(?<![\w.,/^)}])(?P<sign>-?) ?(?P<whole>\d+)(?:(?: +|(?=\\[dtc]?frac))(?:(?P<over>\d+) ?/ ?(?P<under>\d+)"
     r"(?![\d.])|\\[dtc]?frac *(?:\{ *(?P<over2>\d+) *\}|(?P<over3>\d)) *(?:\{ *(?P<under2>\d+) *\}|(?P<under3>\d))))"
@@ -56,8 +61,10 @@ _SIGNS = {
     "×": r"\times ", "÷": "/", "·": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "⋅": r"\cdot ", "∗": "*", "⁄": "/",
     "∕": "/", "−": "-", "‐": "-", "‑": "-", "–": "-", "—": "-", "′": "'", "’": "'", "°": r"^\circ ", "…": r"\ldots ",
     "⋯": r"\ldots ", "≠": r"\neq ", "∅": r"\emptyset ", "µ": r"\mu ", "⩽": r"\leq ", "⩾": r"\geq ", "、": ",",
-    "。": ".", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|", "Ø": r"\emptyset ",
-    "⟨": "(", "⟩": ")", "〈": "(", "〉": ")", "△": r"\triangle ", "∨": r"\text{ or }", "∶": ":", "Ω": r"\Omega ", "√": "√", "∛": "∛", "∜": "∜", "\u0304": "\u0304", "\u0305": "\u0305",
+    "。": ".", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|",
+    "Ø": r"\emptyset ",
+    "⟨": "(", "⟩": ")", "〈": "(", "〉": ")", "△": r"\triangle ", "∨": r"\text{ or }", "∶": ":", "Ω": r"\Omega ",
+    "√": "√", "∛": "∛", "∜": "∜", "\u0304": "\u0304", "\u0305": "\u0305",
 }  # fmt: skip
 """Signs that latex2sympy wants otherwise than pylatexenc writes them."""
 _CURRENCY = "$¢£¥€₹₽₩元円圆"
@@ -256,7 +263,9 @@ def _sign(sign: str) -> str:
     if kind == "<fraction>":  # ½
         over, _, under = unicodedata.normalize("NFKC", sign).partition("⁄")
         return f"\\frac{{{over}}}{{{under or 1}}}"
-    if sign not in "ℝℤℚℕℂ" and kind.startswith("<") and kind not in ("<circle>", "<square>"):  # full-width, mathematical alphabets, kinds of space
+    if (
+        sign not in "ℝℤℚℕℂ" and kind.startswith("<") and kind != "<circle>"
+    ):  # full-width, mathematical alphabets, kinds of space
         return unicodedata.normalize("NFKC", sign)
     if unicodedata.category(sign) == "Sm" or "\u0370" <= sign <= "\u03ff" or sign in "ℝℤℚℕℂ":
         return _in_pylatexenc(sign)

@@ -32,15 +32,19 @@ _RUN = re.compile(rf"{_PIECE}+")
 _ARTICLE = re.compile(r"\A(?:(?:an?|A|I|and|or|to|in|out of)\s+)+(?=\S)")
 _TRAILING = re.compile(r"(?:[\s,;:({\[=&|*]|\s(?:an?|I|and|or|to|in|out of|base))+\Z")
 _NO_ANSWER = re.compile(
-    r"(?i)(?:\b(?:not|never|cannot be|can't be|isn't|n't|n’t)|\b(?:step|case|part|example|figure|problem|question|method"
-    r"|page|chapter|section|lemma|theorem))\s*(?:be |equal |equal to )?\$?\\?\(?\Z"
+    r"(?i)(?:\b(?:not|never|cannot be|can't be|isn't|n't|n’t)|\b(?:step|case|part|example|figure|problem|question"
+    r"|method|page|chapter|section|lemma|theorem))\s*(?:be |equal |equal to )?\$?\\?\(?\Z"
 )
 _UNIT_AFTER = re.compile(
-    r" ?(?:\\?%|°[CFNSEW]?|(?:square |cubic |sq\.? |per )?(?:[ap]\.m\.|[^\W\d_]{1,15})(?:/[^\W\d_]{1,6})?(?:\^?[23²³])?(?![\w])"
+    r" ?(?:\\?%|°[CFNSEW]?|(?:square |cubic |sq\.? |per )?"
+    r"(?:[ap]\.m\.|[^\W\d_]{1,15})(?:/[^\W\d_]{1,6})?(?:\^?[23²³])?(?![\w])"
     r"(?: (?:per|squared|cubed|north|south|east|west|Celsius|Fahrenheit|million|dollars|euros)\b(?: [a-z]+)?"
     r"| (?:and )?\d+(?:\.\d+)? [a-z]+)?)"
 )
-_NO_UNIT = re.compile(r" ?(?:which|as|so|since|because|for|is|are|was|if|when|where|by|then|with|from|at|on|but|the|and|or|to|we|he|she|it|I|they|you|in (?:total|all))\b")
+_NO_UNIT = re.compile(
+    r" ?(?:which|as|so|since|because|for|is|are|was|if|when|where|by|then|with|from|at|on|but|the|and|or|to|we|he|she"
+    r"|it|I|they|you|in (?:total|all))\b"
+)
 _SIGN_BEFORE = re.compile(r"(?:\\?\$|[€£¥₹])\Z")
 
 

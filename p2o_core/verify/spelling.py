@@ -10,6 +10,7 @@ from fractions import Fraction
 
 FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|max|min|gcd|lcm|lim|det"
 _END = r"(?![a-zA-Z])"
+_AT_LEAST = rf"(?:>=|\\geq?{_END})"
 
 
 def _rows(*rows: tuple[str, str]) -> list[tuple[re.Pattern[str], str]]:
@@ -74,7 +75,7 @@ _PLAIN = _rows(
     (r"(?<=[\])}]) *(?:U|u|union) *(?=[\[({\\])", r"\\cup "),
     (r"\+ ?/? ?-(?=[ \d\\a-z(])", r"\\pm "),
     (r"=<", r"\\leq "),
-    (r"\A([^<>=,\\]+)(?:>=|\\geq?(?![a-zA-Z]))([^<>=,\\]+)(?:>=|\\geq?(?![a-zA-Z]))([^<>=,\\]+)\Z", r"\3\\leq \2\\leq \1"),
+    (rf"\A([^<>=,\\]+){_AT_LEAST}([^<>=,\\]+){_AT_LEAST}([^<>=,\\]+)\Z", r"\3\\leq \2\\leq \1"),
     (r"\A([^<>=,\\]+)>([^<>=,\\]+)>([^<>=,\\]+)\Z", r"\3<\2<\1"),
     (r"\^ ?-(\w)(?!\w)", r"^{-\1}"),
 )
@@ -82,18 +83,19 @@ _ROWS = re.compile(r"\A\[ ?\[([^\[\]]*(?:\] ?, ?\[[^\[\]]*)+)\] ?\]\Z")
 _DEGREES = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc)(?: ?\^ ?\{?\d\}?)?) ?(?:\( ?|\{ ?)?(\d+(?:\.\d+)?) ?\^ ?\{? ?\\circ ?\}? ?[)}]?"
 )
-_WORDS = dict(
-    zip(
-        "zero one two three four five six seven eight nine ten eleven twelve 零 一 二 三 四 五 六 七 八 九 十".split(),
-        [*map(str, range(13)), *map(str, range(11))],
-        strict=True,
+_WORDS = {
+    word: str(number)
+    for words in (
+        "zero one two three four five six seven eight nine ten eleven twelve",
+        "零 一 二 三 四 五 六 七 八 九 十",
     )
-)
+    for number, word in enumerate(words.split() if " " in words else words)
+}
 
 
 def one_spelling(text: str) -> str:
-    r"""Macros that have several names, by one of them; what stands around an answer and says nothing, taken off; degrees
-    inside a function in radians.
+    r"""Macros that have several names, by one of them; what stands around an answer and says nothing, taken off;
+    degrees inside a function in radians.
 
     >>> one_spelling("**\\operatorname{sin}(x)**"), one_spelling("\\approx 3.14")
     ('\\sin (x)', '3.14')

@@ -12,8 +12,7 @@ from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING
 
-from p2o_core.verify.notation import TEXT
-from p2o_core.verify.times import MERIDIEMS, same_clock, split_time
+from p2o_core.verify.times import MERIDIEMS
 
 if TYPE_CHECKING:
     from pint import UnitRegistry
@@ -47,8 +46,8 @@ _SPELLINGS = {
     "元": "yuan", "块": "yuan", "円": "yen", "米": "meter", "厘米": "centimeter", "毫米": "millimeter",
     "千米": "kilometer", "公里": "kilometer", "克": "gram", "千克": "kilogram", "公斤": "kilogram", "升": "liter",
     "秒": "second", "分钟": "minute", "小时": "hour", "天": "day", "周": "week", "年": "year", "度": "degree",
-    "吨": "metric_ton", "平方厘米": "centimeter^2", "平方米": "meter^2", "立方厘米": "centimeter^3", "立方米": "meter^3",
-    "小時": "hour", "時間": "hour", "分": "minute", "美元": "dollar", "欧元": "euro", "日元": "yen", "мм": "millimeter",
+    "吨": "metric_ton", "平方厘米": "centimeter^2", "平方米": "meter^2", "立方厘米": "centimeter^3",
+    "立方米": "meter^3", "小時": "hour", "時間": "hour", "分": "minute", "美元": "dollar", "欧元": "euro", "日元": "yen", "мм": "millimeter",
     "см": "centimeter", "м": "meter", "км": "kilometer", "г": "gram", "кг": "kilogram",
     "с": "second", "мин": "minute", "ч": "hour", "л": "liter", "руб": "ruble", "градусов": "degree",
     "hrs": "hour", "mins": "minute", "secs": "second", "yrs": "year", "gm": "gram", "gms": "gram", "kms": "kilometer",
@@ -56,7 +55,6 @@ _SPELLINGS = {
     "sq": "square", "cu": "cubic", "sec": "second", "ly": "light_year", "Dollars": "dollar", "rad": "radian",
 }  # fmt: skip
 """Spellings that pint does not know."""
-_MULTIPLES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _ANYTHING = """
 people person unit item object thing time way piece total in only approximately approx about exactly each of the
 altogether unit^2 unit^3
@@ -71,46 +69,7 @@ _OPPOSITES = [
         "wins losses", "clockwise counterclockwise anticlockwise", "n s", "e w", "heads tails", "first last",
     )
 ]  # fmt: skip
-_MARKS = {"'": ("foot", "arcminute"), "''": ("inch", "arcsecond")}
-_MATHEMATICS = re.compile(
-    r"(?:not|never|impossible|pi|sin|cos|tan|cot|csc|log|ln|exp|sqrt|and|or|mod|inf|oo|to|if|for|when|where|base|arc\w+|times|alpha|beta|gamma"
-    r"|delta|theta|lambda|mu|phi|psi|omega|sigma|rho|tau|eta|xi)\Z"
-)
-
-_SIGN_BEFORE = re.compile(
-    r"\A(?P<minus>-?) *(?:(?P<sign>\\?\$|[¢€£¥₹₽₩])|\\text *\{ *(?P<in_text>\\?\$|[¢€£¥₹₽₩]) *\}"
-    r"|(?P<code>US ?\\?\$|USD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)(?![a-zA-Z])) *(?=[\d.\\(-])"
-)
-_SIGN_AFTER = re.compile(r"(?<=[\d}]) *(?:\\text *\{ *)?(\\?\$|[¢€£¥₹₽₩])(?: *\})?\Z")
-_PERCENT_AFTER = re.compile(r" *(?:\\?%|\\(?:text|mathrm)\{ *(?:\\?%|per ?cent) *\}|(?<![a-zA-Z])(?:per ?cent|pct))\Z")
-_DEGREES_AFTER = re.compile(r" *(?:\^ *\{? *\\circ *\}?|\\degree) *(?:\{?(?:\\(?:text|mathrm) *\{)? *([CFK]) *\}*)?\Z")
-_WRITTEN = [
-    (re.compile(pattern), into)
-    for pattern, into in (
-        (r"(\\(?:mathrm|text)\{[^{}]*)\^ ?\{ ?(-?\d) ?\}", r"\1^\2"),
-        (rf"\\[dt]?frac *\{{ *{TEXT} *\}} *\{{ *{TEXT} *((?:\^\d)?) *\}}\Z", r"\\text{\1/\2\3}"),
-        (r"\\(?:mathrm|text) ?\{ ?\\[dt]?frac\{([a-zA-Z]+)\}\{([a-zA-Z]+(?:\^\d)?)\} ?\}\Z", r"\\text{\1/\2}"),
-        (r"(?<=\d) \\[dt]?frac\{(k?m|cm|ft|mi)\}\{(s|h|s\^2|hr)\}\Z", r" \\text{\1/\2}"),
-        (r"/ ?\( ?(\w+)(?: |\*| ?\\cdot ?)(\w+) ?\)", r"/\1/\2"),
-        (r"(?<=[\d} ])[(\[] *([a-zA-Z]{2,}|\\text\{[^{}]*\}) *[)\]]\Z", r"\1"),
-        (r"\\mu *(?:\\(?:text|mathrm)\{ *([a-zA-Z]+) *\}|([a-zA-Z]+))\Z", r"u\1\2"),
-        (r"(?<=[\d} ])(k|M|m)? ?\\Omega ?\Z", r" \1ohm"),
-    )
-]
-"""Units as formulas write them, and as words."""
-_POWER = r"(?: *\^ *(?:\{ *-?\d *\}|-?\d))?"
-_WORD = rf"(?:{TEXT.replace('([^{}]*)', '[^{}]*')}{_POWER}|[^\W\d_]+\.?{_POWER})"
-_UNIT_AFTER = re.compile(
-    rf"(?:(?<=[\d}})\].!\s])|(?=\\)) *(?P<unit>{_WORD}(?: *(?:/|\\cdot(?![a-zA-Z])|\*| )? *{_WORD})*)\Z"
-)
-_TWO_UNITS = re.compile(
-    rf"(?P<first>-?\d+) *(?P<large>{TEXT.replace('([^{}]*)', '[^{}]*')}|[a-zA-Z]+\.?|') *(?:and|,|\\text *\{{ *and *\}})? *"
-    rf"(?P<second>\d+(?:\.\d+)?) *(?P<small>{TEXT.replace('([^{}]*)', '[^{}]*')}|[a-zA-Z]+\.?|''|\")\Z"
-)
-_MARK_AFTER = re.compile(r"\A(-?[\d./ ]*\d) *('{1,2}|\")\Z")
-_NUMBER = re.compile(r"\d|\\(?:pi|sqrt|[dt]?frac)(?![a-zA-Z])")
-_ANOTHER_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
-_PLAIN_NUMBER = re.compile(r"(?<=\d)e(?=[-+\d])|[-+\d.,/ ^{}()]|\\[dt]?frac|\\times|\\cdot|\\sqrt|\\pi")
+MARKS = {"'": ("foot", "arcminute"), "''": ("inch", "arcsecond")}
 
 
 @dataclass(frozen=True)
@@ -127,45 +86,6 @@ class Unit:
     """Words behind a known unit: ``north`` of ``5 m north``."""
 
 
-@dataclass(frozen=True)
-class Measured:
-    """An answer's number, in LaTeX as it was written, and its unit, None for none."""
-
-    value: str
-    unit: Unit | None = None
-
-
-def split(text: str) -> Measured:
-    r"""Take the unit off an answer that :func:`p2o_core.verify.notation.in_latex` has written.
-
-    >>> split("\\$1.5\\text{ million}"), split("60 km/h").value
-    (Measured(value='1.5\\times 10^{6}', unit=Unit(name='dollar', known=True)), '60')
-    """
-    before: Unit | None = None
-    if (match := _SIGN_BEFORE.match(text)) is not None:
-        before = _currency(match["sign"] or match["in_text"] or match["code"])
-        text = re.sub(r"(?<=\d) ?/ ?(?=[a-z]{2,}\Z)", " per ", match["minus"] + text[match.end() :])
-    elif (match := _SIGN_AFTER.search(text)) is not None:
-        before, text = _currency(match[1]), text[: match.start()]
-    if before is None and (match := _PERCENT_AFTER.search(text)) is not None:
-        return Measured(text[: match.start()].strip(), Unit(PERCENT))
-    if before is None and (match := _DEGREES_AFTER.search(text)) is not None:
-        scale = {"C": "degree_Celsius", "F": "degree_Fahrenheit", "K": "kelvin"}.get(match[1] or "", "degree")
-        return Measured(text[: match.start()].strip(), Unit(scale))
-    if (time := split_time(text)) is not None:
-        return Measured(time[0], Unit(time[1], rest=time[2]))
-    if before is None and (measured := _compound(text)) is not None:
-        return measured
-    if (match := _MARK_AFTER.match(text)) is not None:
-        return Measured(match[1], _named([match[2]]))
-    value, words = _words_after(text)
-    if words and words[0] in _MULTIPLES:
-        value = f"{value}\\times 10^{{{_MULTIPLES[words.pop(0)]}}}"
-    if before is not None:
-        return Measured(value, Unit(before.name, before.known, " ".join(words).lower()) if words else before)
-    return Measured(value, _named(words))
-
-
 def ratio(one: Unit | None, other: Unit | None) -> Fraction | None:
     """How many of ``other`` one of ``one`` is; None when the two contradict each other.
 
@@ -174,18 +94,19 @@ def ratio(one: Unit | None, other: Unit | None) -> Fraction | None:
     """
     if one is None or other is None or one == other:
         return Fraction(1)
-    if _opposite(one, other) or (one.known and other.known and _differ(one.rest, other.rest)):
+    if _opposite(one, other) or (one.known and other.known and differ(one.rest, other.rest)):
         return None
-    if one.name in _MARKS or other.name in _MARKS:
-        return _marked_ratio(one.name, other.name)
-    if one.name == other.name:
+    if one.name == other.name or {one.name, other.name} == {"pound", "sterling"}:
         return Fraction(1)
-    if {one.name, other.name} == {"pound", "sterling"}:
-        return Fraction(1)
-    if PERCENT in (one.name, other.name) or one.name in MERIDIEMS or other.name in MERIDIEMS:
+    if {one.name, other.name} & {PERCENT, *MERIDIEMS}:
         return None
     if one.known and other.known:
-        return _pint_ratio(one.name, other.name)
+        return _known_ratio(one.name, other.name)
+    return _counted_ratio(one, other)
+
+
+def _counted_ratio(one: Unit, other: Unit) -> Fraction | None:
+    """``5 red apples`` are 5 apples, but not 5 green apples."""
     mine, theirs = (set(unit.name.split()) for unit in (one, other))
     if _power(one) != _power(other):  # one unit squared, and cubed
         return None
@@ -193,12 +114,12 @@ def ratio(one: Unit | None, other: Unit | None) -> Fraction | None:
     return Fraction(1) if mine <= theirs or theirs <= mine else None
 
 
-def _marked_ratio(one: str, other: str) -> Fraction | None:
+def _known_ratio(one: str, other: str) -> Fraction | None:
     """``5'`` are feet or minutes of arc, as the other side has it."""
-    readings = list(zip(_MARKS.get(one, (one, one)), _MARKS.get(other, (other, other)), strict=True))
-    ratios = [_pint_ratio(*reading) for reading in readings]
+    readings = list(zip(MARKS.get(one, (one, one)), MARKS.get(other, (other, other)), strict=True))
+    ratios = [pint_ratio(*reading) for reading in dict.fromkeys(readings)]
     if "degree" in (one, other):  # of arc, then
-        return ratios[1]
+        return ratios[-1]
     return next((found for found in ratios if found is not None), None)
 
 
@@ -208,79 +129,24 @@ def _opposite(one: Unit, other: Unit) -> bool:
     return any(mine & words and theirs & words and not mine & theirs & words for words in _OPPOSITES)
 
 
-def _differ(one: str, other: str) -> bool:
+def differ(one: str, other: str) -> bool:
+    """Whether each has a word that the other lacks."""
     mine, theirs = (set(rest.split()) - _GENERAL for rest in (one, other))
     return not (mine <= theirs or theirs <= mine)
-
-
-def same_time(one: Measured, other: Measured) -> bool | None:
-    """Whether two times of day are the same; None where neither says a.m. or p.m., or one is no time."""
-    halves = [side.unit.name if side.unit is not None and side.unit.name in MERIDIEMS else None for side in (one, other)]
-    if halves == [None, None]:
-        return None
-    if any(side.unit is not None and half is None for side, half in zip((one, other), halves, strict=True)):
-        return False  # 5 nm is not 5 pm
-    if one.unit is not None and other.unit is not None and _differ(one.unit.rest, other.unit.rest):
-        return False
-    return same_clock(one.value, other.value, (halves[0], halves[1]))
 
 
 def _power(unit: Unit) -> str:
     return "".join(re.findall(r"(?:\^|\*\* )([23])\Z", unit.name))
 
 
-def _compound(text: str) -> Measured | None:
-    r"""``5 ft 6 in`` as one number of the first unit; None where there are no two units of one kind."""
-    match = _TWO_UNITS.match(text)
-    if match is None:
-        return None
-    large, small = (_named([re.sub(TEXT, r"\1", match[place]).strip(" {}.")]) for place in ("large", "small"))
-    if large is None or small is None or not large.known or not small.known:
-        return None
-    if large.name in _MARKS or small.name in _MARKS:
-        large, small = (Unit(_MARKS.get(unit.name, (unit.name,))[0]) for unit in (large, small))
-    share = _pint_ratio(small.name, large.name)
-    if share is None or not 0 < share < 1:
-        return None
-    return Measured(str(Fraction(match["first"]) + Fraction(match["second"]) * share), large)
-
-
-def _words_after(text: str) -> tuple[str, list[str]]:
-    """The text without its last words, and these as :func:`_named` reads them."""
-    if "\\int" in text:  # dx is no unit
-        return text, []
-    for pattern, into in _WRITTEN:
-        text = pattern.sub(into, text)
-    match = _UNIT_AFTER.search(text)
-    if match is None:
-        return _other_script(text)
-    value, unit = text[: match.start()].strip(), match["unit"]
-    written = re.sub(TEXT, r" \1 ", unit).replace("\\cdot", "*").strip()
-    plain = not unit.startswith("\\")
-    bare_letter = plain and re.fullmatch(r"[a-zA-Z](?: *\^.*)?", written)
-    if not _NUMBER.search(value) or any(_MATHEMATICS.match(word) for word in re.findall(r"[a-zA-Z]+", written)):
-        return text, []
-    if _ANOTHER_WORD.search(re.sub(r"\\[a-zA-Z]+", "", value)):  # 5 hours and 20 minutes
-        return text, []
-    if bare_letter and (written[0] not in "mgshlLNJWVAKd" or _PLAIN_NUMBER.sub("", value)):
-        return text, []  # a variable
-    return value, re.sub(r" *([/*^]) *", r"\1", written.replace("{", "").replace("}", "")).split()
-
-
-def _other_script(text: str) -> tuple[str, list[str]]:
-    """Chinese, Japanese and Cyrillic words need no space: 8元."""
-    match = re.search(r"(?<=[\d})]) *([^\W\d_a-zA-Z]+)\Z", text)
-    return (text, []) if match is None else (text[: match.start()], [match[1]])
-
-
-def _currency(sign: str) -> Unit:
+def currency(sign: str) -> Unit:
     name = "$" if sign.endswith("$") else sign.lstrip("\\").rstrip(".")
-    return Unit(_SIGNS[name]) if name in _SIGNS else _named([name]) or Unit(name, known=False)
+    return Unit(_SIGNS[name]) if name in _SIGNS else named([name]) or Unit(name, known=False)
 
 
-def _named(words: list[str]) -> Unit | None:
+def named(words: list[str]) -> Unit | None:
     """The longest beginning that is a unit, otherwise the words themselves; None for no words."""
-    if words and words[0].replace('"', "''") in _MARKS:
+    if words and words[0].replace('"', "''") in MARKS:
         return Unit(words[0].replace('"', "''"))
     spelled = [_SPELLINGS.get(word.rstrip(".,"), word.rstrip(".,()") or word).lstrip("(") for word in words]
     spelled = _powers(" ".join(spelled)).split()
@@ -331,7 +197,7 @@ def _in_pint(words: str) -> str | None:
 
 
 @cache
-def _pint_ratio(one: str, other: str) -> Fraction | None:
+def pint_ratio(one: str, other: str) -> Fraction | None:
     registry = _registry()
     if "degree_" in one + other:  # scales with another zero
         return None

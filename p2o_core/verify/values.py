@@ -111,7 +111,8 @@ def _at_a_point(side: Any, shift: int = 0) -> Any:
         side = side.rhs
     if not isinstance(side, sympy.Expr):
         return side
-    point = {symbol: 1 + sympy.Rational((sum(map(ord, symbol.name)) + shift) % 997, 499) for symbol in side.free_symbols}
+    codes = {symbol: sum(map(ord, symbol.name)) + shift for symbol in side.free_symbols}
+    point = {symbol: 1 + sympy.Rational(code % 997, 499) for symbol, code in codes.items()}
     return _exact(side).subs(point)
 
 

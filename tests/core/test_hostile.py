@@ -19,8 +19,8 @@ from p2o_core.verify import Verifier
 from p2o_core.verify.checking import READ_CHARACTERS, SHOWN_CHARACTERS, check_answer, hopeless, shown, window
 from p2o_core.verify.equivalence import last_boxed
 from p2o_core.verify.host import WORKER_MEMORY_BYTES
+from p2o_core.verify.measured import split
 from p2o_core.verify.notation import in_latex, joins_numbers, plain_mathematics, plain_numbers
-from p2o_core.verify.units import split
 from stress.hostile import PeakMemory, descendants, judge_each, throughput, verifier_processes
 from stress.hostile_corpus import BIDI, CONTROL, FAMILIES, box, code, corpus, hanging, honest
 

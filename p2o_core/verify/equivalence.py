@@ -9,6 +9,12 @@ r"""Whether an answer says the same as the gold answer. What is decided here, an
 - **A space joins no digits**: ``4 5`` is not 45; ``10 000`` is 10000.
 - **Lists that go on in dots** are equal member by member; ``1, 2, \ldots, n`` and ``1, 2, 3, \ldots, n`` are not.
 - **Multiple choice**: the letter, the letter with its text and the text alone are the same.
+- **What contradicts**: ``5 more`` and ``5 fewer``, ``5 m north`` and ``5 m south``, ``5 red`` and ``5 blue``,
+  ``x=6`` and ``y=6``, ``x=5=6``, numbers of another base; a base, like a unit, may be missing on one side. A rate
+  (``3 to 4``) turned around is another. In a list without braces repetition counts, in a set it does not.
+- **Words are text**: ``ABC`` is not ``ACB``; short lower-case ones (``ab``) are products.
+- **Two units are one number**: ``5 ft 6 in`` is 66 inches. ``7:05`` and dates are compared as they are written.
+- ``1/2x`` is half of x: a stroke takes the numbers beside it. ``0.333\ldots`` goes on as it began: it is a third.
 - An inequality is not an interval: ``x>2`` is not ``(2,\infty)``, unless math-verify's default says so.
 
 Everything else is math-verify's word.

@@ -41,7 +41,7 @@ _IN_TEXT = TEXT.replace("([^{}]*)", "[^{}]*")
 _POWER = r"(?: *\^ *(?:\{ *-?\d *\}|-?\d))?"
 _WORD = rf"(?:{_IN_TEXT}{_POWER}|[^\W\d_]+\.?{_POWER})"
 _UNIT_AFTER = re.compile(
-    rf"(?:(?<=[\d}})\].!\s])|(?=\\)) *(?P<unit>{_WORD}(?: *(?:/|\\cdot(?![a-zA-Z])|\*| )? *{_WORD})*)\Z"
+    rf"(?:(?<=[\d}})\].!\s])|(?=\\)) ?(?P<unit>{_WORD}(?:(?: ?(?:/|\\cdot(?![a-zA-Z])|\*) ?| |(?=\\)){_WORD}){{0,9}})\Z"
 )
 _TWO_UNITS = re.compile(
     rf"(?P<minus>-?)(?P<first>\d+) *(?P<large>{_IN_TEXT}|[a-zA-Z]+\.?|') *(?:and|,|\\text *\{{ *and *\}})? *"

@@ -6,10 +6,10 @@ import re
 
 MERIDIEMS = ("a.m.", "p.m.")
 
-_TEXT = r"(?:\\(?:text|mathrm) *\{)?"
+_TEXT = r"(?:\\(?:text|mathrm) ?\{)?"
 _MERIDIEM = re.compile(
-    rf" *{_TEXT} *(?:(?<![a-zA-Z])([ap])\.? ?m\.?|(?:in the|at) (morning|afternoon|evening|night))"
-    r"(?P<rest>(?: [a-zA-Z]+)*)\.? *\}?\Z",
+    rf" ?{_TEXT} ?(?:(?<![a-zA-Z])([ap])\.? ?m\.?|(?:in the|at) (morning|afternoon|evening|night))"
+    r"(?P<rest>(?: [a-zA-Z]+){0,4})\.? ?\}?\Z",
     re.IGNORECASE,
 )
 _CLOCK = re.compile(r"\A(\d{1,2})(?::(\d\d))?(?::(\d\d))?\Z")

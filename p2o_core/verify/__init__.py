@@ -2,7 +2,9 @@
 
 ``verifier``     the pool as its callers see it    ``host``, ``preload``   its processes
 ``checking``     one response, one verdict         ``equivalence``         answer against gold answer
-``notation``     many ways to write a number       ``units``, ``values``   what pint and sympy know of it
+``prose``        the answer without a box          ``values``              what sympy knows of it
+``notation``     many ways to write a number       ``spelling``            and many names for one macro
+``measured``     a number and what is beside it    ``units``, ``times``    what pint knows of that; hours and dates
 """
 
 from p2o_core.verify.checking import check_answer

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from p2o_core.types import Verdict, VerdictStatus
 from p2o_core.verify.equivalence import equivalent, last_boxed, readable
-from p2o_core.verify.notation import prose_numbers
+from p2o_core.verify.prose import answer_in_prose
 
 Pair = tuple[str, str | Sequence[str]]
 """A response and its gold answer, or several gold answers of which any is right."""
@@ -34,10 +34,6 @@ _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\
 """Control and bidirectional characters and lone surrogates: a person would see another answer than the parser reads."""
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200d\u2060-\u2064\ufeff\ufff9-\ufffb\ufffe\uffff]")
-_SIGN_BEFORE = re.compile(r"(?:\\?\$|[€£¥₹])\Z")
-_UNIT_AFTER = re.compile(r" ?(?:\\?%|°[CF]?|[^\W\d_]{1,12}(?:/[^\W\d_]{1,6})?(?:\^?[23²³])?\b|[ap]\.m\.)")
-"""A sign or one word beside a number in running text."""
-
 _BRACE = re.compile(r"(?<!\\)[{}]")
 
 
@@ -72,8 +68,8 @@ def hopeless(answer: str) -> bool:
 def check_answer(pair: Pair) -> Verdict:
     """Compare one response with its gold answer, or with each of several until one agrees.
 
-    The answer is what the last box holds, and boxes that stand close to it; without a box, the last expression that
-    math-verify finds, with the unit beside it. Whether it says the same as the gold answer is
+    The answer is what the last box holds, and boxes that stand close to it; without a box, what
+    :func:`p2o_core.verify.prose.answer_in_prose` finds. Whether it says the same as the gold answer is
     :func:`p2o_core.verify.equivalence.equivalent`'s word. Raises what sympy raises.
     """
     response, golds = window(pair[0]), (pair[1],) if isinstance(pair[1], str) else tuple(pair[1])
@@ -82,9 +78,10 @@ def check_answer(pair: Pair) -> Verdict:
         return Verdict(VerdictStatus.UNPARSABLE, 0.0, "")
     # a space: taken out, they would join two numbers to a third
     response = _UNREADABLE.sub(" ", response)
-    answers = [boxed] if boxed is not None else _unboxed(response)
-    if not answers or hopeless(answers[0]):
+    answer = boxed if boxed is not None else answer_in_prose(response)
+    if answer is None or hopeless(answer):
         return Verdict(VerdictStatus.UNPARSABLE, 0.0, "")
+    answers = [answer]
     if boxed is not None and response.count("boxed") > 1:
         answers += _boxes_side_by_side(response, boxed)
     for gold in golds:
@@ -119,21 +116,6 @@ def _boxes_side_by_side(response: str, last: str) -> list[str]:
 
     together = extract_boxed_content(response, mode="last")
     return [together] if together.strip() != last and not hopeless(together) else []
-
-
-def _unboxed(response: str) -> list[str]:
-    """The answer in a response without a box; empty when there is none."""
-    from math_verify import parse
-
-    prose = prose_numbers(response)
-    found = parse(prose, parsing_timeout=None)
-    if not found:
-        return []
-    answer = str(found[-1])  # as it stood
-    place = prose.rfind(answer)
-    before = _SIGN_BEFORE.search(prose[max(0, place - 8) : place]) if place >= 0 else None
-    after = _UNIT_AFTER.match(prose[place + len(answer) :]) if place >= 0 else None
-    return [(before[0] if before else "") + answer + (after[0].rstrip() if after else "")]
 
 
 def _words(error: Exception) -> str:

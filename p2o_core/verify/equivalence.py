@@ -9,6 +9,12 @@ r"""Whether an answer says the same as the gold answer. What is decided here, an
 - **A space joins no digits**: ``4 5`` is not 45; ``10 000`` is 10000.
 - **Lists that go on in dots** are equal member by member; ``1, 2, \ldots, n`` and ``1, 2, 3, \ldots, n`` are not.
 - **Multiple choice**: the letter, the letter with its text and the text alone are the same.
+- **What contradicts**: ``5 more`` and ``5 fewer``, ``5 m north`` and ``5 m south``, ``5 red`` and ``5 blue``,
+  ``x=6`` and ``y=6``, ``x=5=6``, numbers of another base; a base, like a unit, may be missing on one side. A rate
+  (``3 to 4``) turned around is another. In a list without braces repetition counts, in a set it does not.
+- **Words are text**: ``ABC`` is not ``ACB``; short lower-case ones (``ab``) are products.
+- **Two units are one number**: ``5 ft 6 in`` is 66 inches. ``7:05`` and dates are compared as they are written.
+- ``1/2x`` is half of x: a stroke takes the numbers beside it. ``0.333\ldots`` goes on as it began: it is a third.
 - An inequality is not an interval: ``x>2`` is not ``(2,\infty)``, unless math-verify's default says so.
 
 Everything else is math-verify's word.
@@ -20,7 +26,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from p2o_core.verify import units
+from p2o_core.verify import measured, units
 from p2o_core.verify.notation import (
     TEXT,
     has_dots,
@@ -30,12 +36,25 @@ from p2o_core.verify.notation import (
     plain_numbers,
     same_dots,
 )
+from p2o_core.verify.times import same_date
 from p2o_core.verify.values import same_number, same_numbers_inside
 
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _THOUSANDS = re.compile(r"\A-?\d{1,3}(?:(?:,|\{,\}|['’])\d{3})+(?:\.\d+)?\Z")
 _DECIMAL = re.compile(r"\A-?(?:\d+(?:\.\d*)?|\.\d+)\Z")
-_BASE = re.compile(r"\d_ *\{? *(?:\\text\{ *)?(\d+)")
+_BASE = re.compile(
+    r"(?<=[\dA-Z)}]) *(?:_ *\{? *|(?=\(?base)|(?=\\text *\{ *\(? *base))"
+    r"(?:\\(?:text|mathrm) *\{ *)?\(? *(?:base *\}? *)?"
+    r"(\d{1,2}|two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen) *\)?[ })]*\Z"
+)
+_BASES = {
+    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+    "ten": "10", "twelve": "12", "sixteen": "16",
+}  # fmt: skip
+_FIGURE = re.compile(
+    r"\\(?:triangle|angle|Delta|square|measuredangle)(?![a-zA-Z])|[\s{}]|\\(?:text|mathrm|overline)(?=\{)"
+)
+_NAMED_NUMBER = re.compile(r"\A([a-zA-Z](?:_\{?\w\}?)?) *= *[-\d.,/ ]+\Z")
 _CHOICE = re.compile(
     r"\A(?:(?:option|choice|answer) +)?(?:\(([A-J])\)|([A-J])[).:]|(?<=[a-z] )([A-J])\Z)(?: *(.+))?\Z",
     re.IGNORECASE | re.DOTALL,
@@ -75,22 +94,26 @@ def equivalent(answer: str, gold: str) -> bool:
         return _same_lists(ours, theirs)
     if joins_numbers(ours) or joins_numbers(theirs):
         return False
-    return _same_measured(units.split(ours), units.split(theirs))
+    return _same_measured(measured.split(ours), measured.split(theirs))
 
 
 def readable(answer: str) -> bool:
     """Whether latex2sympy makes something of it."""
-    return bool(_parsed(_core(units.split(in_latex(answer)).value)))
+    return bool(_parsed(_core(measured.split(in_latex(answer)).value)))
 
 
-def _same_measured(ours: units.Measured, theirs: units.Measured) -> bool:
-    time = units.same_time(ours, theirs)
+def _same_measured(ours: measured.Measured, theirs: measured.Measured) -> bool:
+    time = measured.same_time(ours, theirs)
+    time = same_date(ours.value, theirs.value) if time is None else time
     if time is not None:
         return time
     ratio = units.ratio(ours.unit, theirs.unit)
     mine, other = _core(ours.value), _core(theirs.value)
-    if ratio is None or not mine or not other or _bases_differ(mine, other):
+    if ratio is None or not mine or not other:
         return False
+    (mine, base), (other, another) = _based(mine), _based(other)
+    if base or another:  # one on one side only is no error, like a unit
+        return (not base or not another or base == another) and mine.lower() == other.lower()
     if _same_value(_scaled(mine, ratio), other):
         return True
     hundredth = Fraction(1, 100)
@@ -105,7 +128,16 @@ def _same_value(mine: str, gold: str) -> bool:
         return True
     if _DECIMAL.match(mine) and _DECIMAL.match(gold):
         return Fraction(mine) == Fraction(gold)
-    ours, theirs = _parsed(mine), _parsed(gold)
+    if _other_name(mine, gold) or _contradicts_itself(mine):
+        return False
+    bags = [_members(side) for side in (mine, gold)]
+    if any(len(set(bag)) < len(bag) for bag in bags):
+        return _same_bags(*bags)
+    return _same_expression(_parsed(mine), _parsed(gold))
+
+
+def _same_expression(ours: list[Any], theirs: list[Any]) -> bool:
+    """Whether what latex2sympy made of them is the same: math-verify says so and no number contradicts."""
     if not ours or not theirs:
         return False
     number = same_number(ours[0], theirs[0])
@@ -118,6 +150,46 @@ def _same_value(mine: str, gold: str) -> bool:
         for said in ours
         for right in theirs
     )
+
+
+def _other_name(mine: str, gold: str) -> bool:
+    """Words are compared as text, not as products of letters, and ``x=6`` is not ``y=6``."""
+    words = [_FIGURE.sub("", side) for side in (mine, gold)]
+    if all(word.isascii() and word.isalpha() for word in words):
+        return any(sum(letter.isupper() for letter in word) > 1 or len(word) > 3 for word in words)
+    names = [_NAMED_NUMBER.match(side) for side in (mine, gold)]
+    return all(names) and len({match[1] for match in names if match is not None}) > 1
+
+
+def _contradicts_itself(value: str) -> bool:
+    """``x=5=6``."""
+    numbers = {Fraction(part.strip()) for part in value.split("=") if _DECIMAL.match(part.strip())}
+    return len(numbers) > 1
+
+
+def _members(value: str) -> list[str]:
+    """The members of a list without brackets; the value itself when it is none."""
+    if "," not in value or (value[0] in "([\\{" and not value.startswith("\\frac")):
+        return [value]
+    depth, members = 0, [""]
+    for sign in value:
+        depth += (sign in "([{") - (sign in ")]}")
+        if sign == "," and depth == 0:
+            members.append("")
+        else:
+            members[-1] += sign
+    return [_squeezed(member.strip()) for member in members]
+
+
+def _same_bags(ours: list[str], theirs: list[str]) -> bool:
+    """``1, 2, 2`` is not ``1, 1, 2``: in a list without braces, repetition counts."""
+    rest = list(theirs)
+    for mine in ours:
+        match = next((gold for gold in rest if _same_value(mine, gold)), None)
+        if match is None:
+            return False
+        rest.remove(match)
+    return not rest
 
 
 def _core(value: str) -> str:
@@ -162,6 +234,8 @@ def _same_choice(ours: str, theirs: str) -> bool | None:
 def _choice(text: str) -> tuple[str, str] | None:
     """The letter of ``C) 14`` and its text, blank for none; a letter alone needs its parentheses: C may be a number."""
     match = _CHOICE.match(re.sub(TEXT, r"\1", text).strip())
+    if match is not None and re.match(r"(?i)(?:and|or|,|&|\()\b", match[4] or ""):
+        return None  # (A) and (B)
     return None if match is None else ((match[1] or match[2] or match[3]).upper(), (match[4] or "").strip())
 
 
@@ -179,10 +253,13 @@ def _same_lists(ours: str, theirs: str) -> bool:
     )
 
 
-def _bases_differ(ours: str, theirs: str) -> bool:
-    """``101_2`` is not ``101_3``."""
-    bases = [match[1] if (match := _BASE.search(value)) else "" for value in (ours, theirs)]
-    return all(bases) and bases[0] != bases[1]
+def _based(value: str) -> tuple[str, str]:
+    r"""A number's digits and its base, blank for none: ``101_{\text{two}}``, ``(101)_2``, ``101 base 2``."""
+    match = _BASE.search(value)
+    digits = re.sub(r"\\(?:text|mathrm)|[{}() ]", "", value[: match.start()]) if match is not None else ""
+    if match is None or not re.fullmatch(r"-?\d[\dA-Fa-f]*|[A-Fa-f][\dA-Fa-f]+|\d*\.\d+", digits):
+        return value, ""
+    return digits, _BASES.get(match[1], match[1])
 
 
 def _squeezed(text: str) -> str:
@@ -190,5 +267,7 @@ def _squeezed(text: str) -> str:
     plain = re.sub(TEXT, r"\1", text)
     plain = re.sub(r"\\[dtc](?=frac)", r"\\", plain)
     plain = re.sub(r"(?<![\d.]) | (?![\d.])|\$", "", re.sub(r"\s+", " ", plain))
-    plain = re.sub(r"\A\((\w)\)\Z", r"\1", plain).strip(".")
-    return plain if re.search(r"[\d\\]", plain) else plain.lower()  # East is east, but Mg is not mg
+    plain = re.sub(r"\A\((\w)\)\Z", r"\1", plain)
+    if not has_dots(plain):
+        plain = plain.strip(".")
+    return plain if len(plain) < 2 or re.search(r"[\d\\]", plain) else plain.lower()  # East is east, Mg is not mg

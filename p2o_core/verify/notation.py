@@ -13,13 +13,15 @@ from fractions import Fraction
 from functools import cache
 from itertools import groupby
 
+from p2o_core.verify.spelling import one_spelling, plain_functions
+
 TEXT = r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|mbox|mathrm|operatorname)\s*\{([^{}]*)\}"
 """A LaTeX text group; its content is the expression's one group."""
 
 _MATH_MARKS = re.compile(r"\A(?:\$\$?|\\\(|\\\[)([^$]*?)(?:\$\$?|\\\)|\\\])\Z")
 _LOOKS = re.compile(
     r"\\(?:textcolor\s*\{[^{}]*\}|color\s*\{[^{}]*\}|(?:boldsymbol|bm|pmb|underline|uline|mathbf|mathsf|mathtt|mathit"
-    r"|mathnormal|fbox|boxed|ensuremath|displaystyle|textstyle|scriptstyle|tiny|small|large|Large|LARGE|huge|Huge|bf"
+    r"|mathnormal|mathcal|emph|hbox|underbrace|vec|hat|fbox|boxed|ensuremath|displaystyle|textstyle|scriptstyle|tiny|small|large|Large|LARGE|huge|Huge|bf"
     r"|it|rm|limits)(?![a-zA-Z]))|\\(?:left|right|[bB]igg?[lrm]?)(?:\.|(?![a-zA-Z]))"
 )
 _SPACE = re.compile(
@@ -27,12 +29,23 @@ _SPACE = re.compile(
     r"|\\[hv]space\*?\{[^{}]*\}|\\(?:text|mbox|mathrm)\{\s*\}|\s+"
 )
 _THIN_AFTER_COMMA = re.compile(r"(?<=\d),\\! *(?=\d{3})")
-_BRACELESS = re.compile(r"(\\(?:[dtc]?frac|[dt]?binom)) *(\d) *(\d)")
+_BRACELESS = re.compile(
+    r"(\\(?:[dtc]?frac|[dt]?binom))(?: *([\da-zA-Z])|(?<=frac)(?: *(\\[a-zA-Z]{2,})| +([a-zA-Z])))"
+    r" *(?:([\da-zA-Z])|(\\[a-zA-Z]{2,})(?! *[{(\[]))"
+)
+_UNSEEN = "\u00ad\u200b\u2060\ufeff"
 _LONE_BRACES = re.compile(r"(?<![\^_}\])\w])\{ *(-?[\w.]+) *\}")
 _ENVIRONMENT = re.compile(r"\\begin\s*\{")
 
-_GROUPS_OF_THREE = re.compile(r"(?<![\w.,]) ?\d{1,3}(?: \d{3})+(?! ?\d)")
-_JOINED = re.compile(r"(?<![_^\d])\d+\.? +\.?\d|\d *\\\\ *\d|\d\{,\}(?!\d{3}(?!\d))\d|\d['’]\d(?!\d\d(?!\d))")
+_GROUPS_OF_THREE = re.compile(r"(?<![\w.,]) ?\d{1,3}(?: \d{3})+(?! ?\d)(?P<under> ?/ ?\d+)?")
+_BEHIND_THE_POINT = re.compile(r"(?<![\w.,])\d{1,20}\.\d{3}(?: \d{3}){1,20}(?: \d{1,2})?(?! ?\d)")
+_ENDLESS = re.compile(
+    r"(?<![\d.])(\d{0,20}\.\d{0,20}?)(?:(\d)\2{2,20}|(\d{2,6})\3{1,20})(?:\\[lc]?dots(?![a-zA-Z])|\.{3})"
+)
+_JOINED = re.compile(
+    r"(?<![_^\d])\d+\.? +\.?\d|\d *\\\\ *\d|\d\{,\}(?!\d{3}(?!\d))\d"
+    r"|\d['’]\d(?!\d\d(?!\d)|\d?(?:\"|''))"
+)
 _MIXED = re.compile(
     r"(?<![\w.,/^)}])(?P<sign>-?) ?(?P<whole>\d+)(?:(?: +|(?=\\[dtc]?frac))(?:(?P<over>\d+) ?/ ?(?P<under>\d+)"
     r"(?![\d.])|\\[dtc]?frac *(?:\{ *(?P<over2>\d+) *\}|(?P<over3>\d)) *(?:\{ *(?P<under2>\d+) *\}|(?P<under3>\d))))"
@@ -48,7 +61,10 @@ _SIGNS = {
     "×": r"\times ", "÷": "/", "·": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "⋅": r"\cdot ", "∗": "*", "⁄": "/",
     "∕": "/", "−": "-", "‐": "-", "‑": "-", "–": "-", "—": "-", "′": "'", "’": "'", "°": r"^\circ ", "…": r"\ldots ",
     "⋯": r"\ldots ", "≠": r"\neq ", "∅": r"\emptyset ", "µ": r"\mu ", "⩽": r"\leq ", "⩾": r"\geq ", "、": ",",
-    "。": ".", "√": "√", "∛": "∛", "∜": "∜", "\u0304": "\u0304", "\u0305": "\u0305",
+    "。": ".", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|",
+    "Ø": r"\emptyset ",
+    "⟨": "(", "⟩": ")", "〈": "(", "〉": ")", "△": r"\triangle ", "∨": r"\text{ or }", "∶": ":", "Ω": r"\Omega ",
+    "√": "√", "∛": "∛", "∜": "∜", "\u0304": "\u0304", "\u0305": "\u0305",
 }  # fmt: skip
 """Signs that latex2sympy wants otherwise than pylatexenc writes them."""
 _CURRENCY = "$¢£¥€₹₽₩元円圆"
@@ -76,12 +92,15 @@ def in_latex(answer: str) -> str:
     >>> in_latex("$\\bm{x²}\\;+ √3/2$")
     '{x^{2}} + \\sqrt{3}/2'
     """
-    text = answer.strip()
+    text = answer.strip().strip(_UNSEEN)
     while (match := _MATH_MARKS.match(text)) is not None:
         text = match[1].strip()
+    if text.count("$") - text.count(r"\$") in (2, 4, 6):  # $5$ or $6$
+        text = re.sub(r"(?<!\\)\$", " ", text)
     text = _without_looks(_from_unicode(text)).replace(r"\varnothing", r"\emptyset")
-    text = _BRACELESS.sub(r"\1{\2}{\3}", _THIN_AFTER_COMMA.sub(",", text))
-    text = _SPACE.sub(" ", text).strip()
+    text = one_spelling(_THIN_AFTER_COMMA.sub(",", text).strip())
+    text = _ENDLESS.sub(r"\1\\overline{\2\3}", _BRACELESS.sub(_braced, text))
+    text = re.sub(r"\} +\{", "}{", _SPACE.sub(" ", text).strip())
     if not text.endswith(".."):
         text = text.rstrip(".").rstrip()
     return text if _ENVIRONMENT.search(text) else _LONE_BRACES.sub(r"\1", text)
@@ -104,21 +123,6 @@ def plain_numbers(text: str) -> str:
     text = _RECURRING.sub(_recurring, _mixed(_grouped(text)))
     text = _TIMES_TEN.sub(r"\\times 10^{\1}", text)
     return _E_NOTATION.sub(r"\1\\times 10^{\2}", re.sub(rf"([/^])({_E_NOTATION.pattern})", r"\1(\2)", text))
-
-
-def prose_numbers(text: str) -> str:
-    r"""Mixed numbers and e-notation in running text as math-verify finds them there.
-
-    >>> prose_numbers("The answer is 2 2/3, or 4.5e33.")
-    'The answer is \\frac{8}{3}, or $4.5\\times 10^{33}$.'
-    """
-
-    def scientific(match: re.Match[str]) -> str:
-        inside = match.string.count("$", 0, match.start()) % 2 == 1
-        number = f"{match[1]}\\times 10^{{{match[2]}}}"
-        return number if inside else f"${number}$"
-
-    return _E_NOTATION.sub(scientific, _mixed(text))
 
 
 def plain_mathematics(text: str) -> str:
@@ -159,8 +163,22 @@ def _without_looks(text: str) -> str:
     return text
 
 
+def _braced(match: re.Match[str]) -> str:
+    r"""``\frac12`` and ``\frac\pi6`` with their braces."""
+    over, under = match[2] or match[3] or match[4], match[5] or match[6]
+    return f"{match[1]}{{{over}}}{{{under}}}"
+
+
 def _grouped(text: str) -> str:
-    return _GROUPS_OF_THREE.sub(lambda match: match[0].replace(" ", ""), text)
+    text = _BEHIND_THE_POINT.sub(lambda match: match[0].replace(" ", ""), text)
+    return _GROUPS_OF_THREE.sub(_without_spaces, text)
+
+
+def _without_spaces(match: re.Match[str]) -> str:
+    """``41 121/255`` is a mixed number; 10 000/3 is none."""
+    groups = match[0].partition("/")[0].split()
+    under = (match["under"] or "").strip(" /")
+    return match[0] if under and len(groups) == 2 and 0 < int(groups[1]) < int(under) else match[0].replace(" ", "")
 
 
 def _mixed(text: str) -> str:
@@ -187,6 +205,7 @@ def _recurring(match: re.Match[str]) -> str:
 
 
 def _mathematics(text: str) -> str:
+    text = plain_functions(text)
     text = _OPERATOR.sub(lambda match: _OPERATORS[match[0]], text)
     text = _NAME.sub(_command, text)
     while (match := _OPENED.search(text)) is not None:
@@ -244,7 +263,9 @@ def _sign(sign: str) -> str:
     if kind == "<fraction>":  # ½
         over, _, under = unicodedata.normalize("NFKC", sign).partition("⁄")
         return f"\\frac{{{over}}}{{{under or 1}}}"
-    if sign not in "ℝℤℚℕℂ" and kind.startswith("<"):  # full-width, mathematical alphabets, kinds of space
+    if (
+        sign not in "ℝℤℚℕℂ" and kind.startswith("<") and kind != "<circle>"
+    ):  # full-width, mathematical alphabets, kinds of space
         return unicodedata.normalize("NFKC", sign)
     if unicodedata.category(sign) == "Sm" or "\u0370" <= sign <= "\u03ff" or sign in "ℝℤℚℕℂ":
         return _in_pylatexenc(sign)

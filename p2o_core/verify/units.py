@@ -12,13 +12,12 @@ from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING
 
-from p2o_core.verify.notation import TEXT
+from p2o_core.verify.times import MERIDIEMS
 
 if TYPE_CHECKING:
     from pint import UnitRegistry
 
 PERCENT = "percent"
-MERIDIEMS = ("a.m.", "p.m.")
 
 _NAMES = """
 meter gram second minute hour day week month year decade century liter inch foot yard mile nautical_mile ounce pound
@@ -47,44 +46,30 @@ _SPELLINGS = {
     "元": "yuan", "块": "yuan", "円": "yen", "米": "meter", "厘米": "centimeter", "毫米": "millimeter",
     "千米": "kilometer", "公里": "kilometer", "克": "gram", "千克": "kilogram", "公斤": "kilogram", "升": "liter",
     "秒": "second", "分钟": "minute", "小时": "hour", "天": "day", "周": "week", "年": "year", "度": "degree",
-    "吨": "metric_ton", "мм": "millimeter",
-    "см": "centimeter", "м": "meter", "км": "kilometer", "г": "gram", "кг": "kilogram",
-    "с": "second", "мин": "minute", "ч": "hour", "л": "liter", "руб": "ruble", "градусов": "degree",
+    "吨": "metric_ton", "平方厘米": "centimeter^2", "平方米": "meter^2", "立方厘米": "centimeter^3",
+    "立方米": "meter^3", "小時": "hour", "時間": "hour", "分": "minute", "美元": "dollar", "欧元": "euro",
+    "日元": "yen", "мм": "millimeter", "см": "centimeter", "м": "meter", "км": "kilometer", "г": "gram",
+    "кг": "kilogram", "с": "second", "мин": "minute", "ч": "hour", "л": "liter", "руб": "ruble", "градусов": "degree",
     "hrs": "hour", "mins": "minute", "secs": "second", "yrs": "year", "gm": "gram", "gms": "gram", "kms": "kilometer",
     "kmh": "kilometer/hour", "kmph": "kilometer/hour", "Rs": "rupee", "rs": "rupee", "deg": "degree", "ltr": "liter",
-    "sq": "square", "cu": "cubic", "Dollars": "dollar", "rad": "radian",
+    "sq": "square", "cu": "cubic", "sec": "second", "ly": "light_year", "Dollars": "dollar", "rad": "radian",
 }  # fmt: skip
 """Spellings that pint does not know."""
-_MULTIPLES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _ANYTHING = """
 people person unit item object thing time way piece total in only approximately approx about exactly each of the
-altogether left more unit^2 unit^3
+altogether unit^2 unit^3
 """
 _GENERAL = frozenset(_ANYTHING.split())
 """Words for anything that is counted; they contradict no other."""
-_MATHEMATICS = re.compile(
-    r"(?:pi|sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|and|or|mod|inf|oo|to|if|for|when|where|base|arc\w+|times|alpha|beta|gamma"
-    r"|delta|theta|lambda|mu|phi|psi|omega|sigma|rho|tau|eta|xi)\Z"
-)
-
-_SIGN_BEFORE = re.compile(
-    r"\A(?P<minus>-?) *(?:(?P<sign>\\?\$|[¢€£¥₹₽₩])|\\text *\{ *(?P<in_text>\\?\$|[¢€£¥₹₽₩]) *\}"
-    r"|(?P<code>USD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)(?![a-zA-Z])) *(?=[\d.\\(-])"
-)
-_SIGN_AFTER = re.compile(r"(?<=[\d}]) *(?:\\text *\{ *)?(\\?\$|[¢€£¥₹₽₩])(?: *\})?\Z")
-_PERCENT_AFTER = re.compile(r" *(?:\\?%|\\(?:text|mathrm)\{ *(?:\\?%|per ?cent) *\}|(?<![a-zA-Z])per ?cent)\Z")
-_DEGREES_AFTER = re.compile(r" *(?:\^ *\{? *\\circ *\}?|\\degree) *(?:\{?(?:\\(?:text|mathrm) *\{)? *([CFK]) *\}*)?\Z")
-_MERIDIEM_AFTER = re.compile(r" *(?:\\(?:text|mathrm) *\{)? *(?<![a-zA-Z])([ap])\.? ?m\.? *\}?\Z", re.IGNORECASE)
-_CLOCK = re.compile(r"\A(\d{1,2})(?::(\d\d))?(?::(\d\d))?\Z")
-_FRACTION_OF_UNITS = re.compile(rf"\\[dt]?frac *\{{ *({TEXT}) *\}} *\{{ *({TEXT}) *\}}\Z")
-_POWER = r"(?: *\^ *(?:\{ *-?\d *\}|-?\d))?"
-_WORD = rf"(?:{TEXT.replace('([^{}]*)', '[^{}]*')}{_POWER}|[^\W\d_]+\.?{_POWER})"
-_UNIT_AFTER = re.compile(
-    rf"(?:(?<=[\d}})\].!\s])|(?=\\)) *(?P<unit>{_WORD}(?: *(?:/|\\cdot(?![a-zA-Z])|\*| )? *{_WORD})*)\Z"
-)
-_NUMBER = re.compile(r"\d|\\(?:pi|sqrt|[dt]?frac)(?![a-zA-Z])")
-_ANOTHER_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
-_PLAIN_NUMBER = re.compile(r"[-\d.,/ ^{}()]|\\[dt]?frac|\\times|\\cdot|\\sqrt|\\pi")
+_OPPOSITES = [
+    frozenset(words.split())
+    for words in (
+        "more fewer less", "left right", "north south", "east west", "up down", "above below", "ago later from",
+        "before after", "increase decrease", "increased decreased", "gain loss", "profit loss", "win loss", "off more",
+        "wins losses", "clockwise counterclockwise anticlockwise", "n s", "e w", "heads tails", "first last",
+    )
+]  # fmt: skip
+MARKS = {"'": ("foot", "arcminute"), "''": ("inch", "arcsecond")}
 
 
 @dataclass(frozen=True)
@@ -92,44 +77,13 @@ class Unit:
     """A unit by pint's name, ``percent``, a meridiem, or, where ``known`` is false, words in singular.
 
     >>> split("12\\\\text{ apples}").unit
-    Unit(name='apple', known=False)
+    Unit(name='apple', known=False, rest='')
     """
 
     name: str
     known: bool = True
-
-
-@dataclass(frozen=True)
-class Measured:
-    """An answer's number, in LaTeX as it was written, and its unit, None for none."""
-
-    value: str
-    unit: Unit | None = None
-
-
-def split(text: str) -> Measured:
-    r"""Take the unit off an answer that :func:`p2o_core.verify.notation.in_latex` has written.
-
-    >>> split("\\$1.5\\text{ million}"), split("60 km/h").value
-    (Measured(value='1.5\\times 10^{6}', unit=Unit(name='dollar', known=True)), '60')
-    """
-    before: Unit | None = None
-    if (match := _SIGN_BEFORE.match(text)) is not None:
-        before = _currency(match["sign"] or match["in_text"] or match["code"])
-        text = match["minus"] + text[match.end() :]
-    elif (match := _SIGN_AFTER.search(text)) is not None:
-        before, text = _currency(match[1]), text[: match.start()]
-    if before is None and (match := _PERCENT_AFTER.search(text)) is not None:
-        return Measured(text[: match.start()].strip(), Unit(PERCENT))
-    if before is None and (match := _DEGREES_AFTER.search(text)) is not None:
-        scale = {"C": "degree_Celsius", "F": "degree_Fahrenheit", "K": "kelvin"}.get(match[1] or "", "degree")
-        return Measured(text[: match.start()].strip(), Unit(scale))
-    if (match := _MERIDIEM_AFTER.search(text)) is not None and _CLOCK.match(text[: match.start()].strip()):
-        return Measured(text[: match.start()].strip(), Unit(f"{match[1].lower()}.m."))
-    value, words = _words_after(text)
-    if words and words[0] in _MULTIPLES:
-        value = f"{value}\\times 10^{{{_MULTIPLES[words.pop(0)]}}}"
-    return Measured(value, before or _named(words))
+    rest: str = ""
+    """Words behind a known unit: ``north`` of ``5 m north``."""
 
 
 def ratio(one: Unit | None, other: Unit | None) -> Fraction | None:
@@ -140,83 +94,80 @@ def ratio(one: Unit | None, other: Unit | None) -> Fraction | None:
     """
     if one is None or other is None or one == other:
         return Fraction(1)
-    if {one.name, other.name} == {"pound", "sterling"}:
+    if _opposite(one, other) or (one.known and other.known and differ(one.rest, other.rest)):
+        return None
+    if one.name == other.name or {one.name, other.name} == {"pound", "sterling"}:
         return Fraction(1)
-    if PERCENT in (one.name, other.name) or one.name in MERIDIEMS or other.name in MERIDIEMS:
+    if {one.name, other.name} & {PERCENT, *MERIDIEMS}:
         return None
     if one.known and other.known:
-        return _pint_ratio(one.name, other.name)
+        return _known_ratio(one.name, other.name)
+    return _counted_ratio(one, other)
+
+
+def _counted_ratio(one: Unit, other: Unit) -> Fraction | None:
+    """``5 red apples`` are 5 apples, but not 5 green apples."""
     mine, theirs = (set(unit.name.split()) for unit in (one, other))
     if _power(one) != _power(other):  # one unit squared, and cubed
         return None
-    return Fraction(1) if mine & theirs or mine <= _GENERAL or theirs <= _GENERAL else None
+    mine, theirs = mine - _GENERAL, theirs - _GENERAL
+    return Fraction(1) if mine <= theirs or theirs <= mine else None
 
 
-def same_time(one: Measured, other: Measured) -> bool | None:
-    """Whether two times of day are the same; None where neither says a.m. or p.m., or one is no time."""
-    meridiems = [side.unit.name for side in (one, other) if side.unit is not None and side.unit.name in MERIDIEMS]
-    times = [_CLOCK.match(side.value) for side in (one, other)]
-    if not meridiems or not all(times):
-        return None
-    clocks = [tuple(int(part or 0) for part in match.groups()) for match in times if match is not None]
-    if len(meridiems) == 2 and meridiems[0] != meridiems[1]:
-        return False
-    if len(meridiems) == 1 and max(clocks)[0] > 12:  # 15:00 and 3:00 p.m.
-        return meridiems[0] == "p.m." and abs(clocks[0][0] - clocks[1][0]) == 12 and clocks[0][1:] == clocks[1][1:]
-    return clocks[0] == clocks[1]
+def _known_ratio(one: str, other: str) -> Fraction | None:
+    """``5'`` are feet or minutes of arc, as the other side has it."""
+    readings = list(zip(MARKS.get(one, (one, one)), MARKS.get(other, (other, other)), strict=True))
+    ratios = [pint_ratio(*reading) for reading in dict.fromkeys(readings)]
+    if "degree" in (one, other):  # of arc, then
+        return ratios[-1]
+    return next((found for found in ratios if found is not None), None)
+
+
+def _opposite(one: Unit, other: Unit) -> bool:
+    """``5 fewer`` is not 5 more, nor 5 m north 5 m south."""
+    mine, theirs = (set(f"{unit.name} {unit.rest}".split()) for unit in (one, other))
+    return any(mine & words and theirs & words and not mine & theirs & words for words in _OPPOSITES)
+
+
+def differ(one: str, other: str) -> bool:
+    """Whether each has a word that the other lacks."""
+    mine, theirs = (set(rest.split()) - _GENERAL for rest in (one, other))
+    return not (mine <= theirs or theirs <= mine)
 
 
 def _power(unit: Unit) -> str:
     return "".join(re.findall(r"(?:\^|\*\* )([23])\Z", unit.name))
 
 
-def _words_after(text: str) -> tuple[str, list[str]]:
-    """The text without its last words, and these as :func:`_named` reads them."""
-    text = _FRACTION_OF_UNITS.sub(lambda match: f"{match[1]}/{match[3]}", text)
-    text = re.sub(r"\\mu (?=[a-zA-Z]+\Z)", "u", text)
-    match = _UNIT_AFTER.search(text)
-    if match is None:
-        return _other_script(text)
-    value, unit = text[: match.start()].strip(), match["unit"]
-    written = re.sub(TEXT, r" \1 ", unit).replace("\\cdot", "*").strip()
-    plain = not unit.startswith("\\")
-    bare_letter = plain and len(written) == 1 and written.isascii()
-    if not _NUMBER.search(value) or any(_MATHEMATICS.match(word) for word in re.findall(r"[a-zA-Z]+", written)):
-        return text, []
-    if _ANOTHER_WORD.search(re.sub(r"\\[a-zA-Z]+", "", value)):  # 5 hours and 20 minutes
-        return text, []
-    if bare_letter and (written not in "mgshlLNJWVAKd" or _PLAIN_NUMBER.sub("", value)):
-        return text, []  # a variable
-    return value, re.sub(r" *([/*^]) *", r"\1", written.replace("{", "").replace("}", "")).split()
+def currency(sign: str) -> Unit:
+    name = "$" if sign.endswith("$") else sign.lstrip("\\").rstrip(".")
+    return Unit(_SIGNS[name]) if name in _SIGNS else named([name]) or Unit(name, known=False)
 
 
-def _other_script(text: str) -> tuple[str, list[str]]:
-    """Chinese, Japanese and Cyrillic words need no space: 8元."""
-    match = re.search(r"(?<=[\d})]) *([^\W\d_a-zA-Z]+)\Z", text)
-    return (text, []) if match is None else (text[: match.start()], [match[1]])
-
-
-def _currency(sign: str) -> Unit:
-    name = sign.lstrip("\\").rstrip(".")
-    return Unit(_SIGNS[name]) if name in _SIGNS else _named([name]) or Unit(name, known=False)
-
-
-def _named(words: list[str]) -> Unit | None:
+def named(words: list[str]) -> Unit | None:
     """The longest beginning that is a unit, otherwise the words themselves; None for no words."""
+    if words and words[0].replace('"', "''") in MARKS:
+        return Unit(words[0].replace('"', "''"))
     spelled = [_SPELLINGS.get(word.rstrip(".,"), word.rstrip(".,()") or word).lstrip("(") for word in words]
     spelled = _powers(" ".join(spelled)).split()
     for count in range(len(spelled), 0, -1):
         name = _in_pint(" ".join(spelled[:count]))
         if name is not None:
-            return Unit(name)
+            return Unit(name, rest=" ".join(spelled[count:]).lower())
     singular = [re.sub(r"(?<=\w\w\w)s(?=\^|\Z)", "", word.lower()) for word in spelled if word]
     return Unit(" ".join(singular), known=False) if singular else None
 
 
 def _powers(words: str) -> str:
-    """``square meters`` as ``meters^2``."""
+    """``square meters`` as ``meters^2``, ``degrees Celsius`` as one unit."""
     words = re.sub(r"\bsquare (\w+)|(\w+) squared\b", lambda match: f"{match[1] or match[2]}^2", words)
+    words = re.sub(r"\b[Dd]egrees? ([Cc]elsius|[Ff]ahrenheit|C|F)\b", _scale, words)
+    words = re.sub(r"\blight[- ]years?\b", "light_year", words)
     return re.sub(r"\bcubic (\w+)|(\w+) cubed\b", lambda match: f"{match[1] or match[2]}^3", words)
+
+
+def _scale(match: re.Match[str]) -> str:
+    return "degree_Celsius" if match[1][0] in "cC" else "degree_Fahrenheit"
 
 
 @cache
@@ -231,7 +182,7 @@ def _registry() -> UnitRegistry:
 @cache
 def _in_pint(words: str) -> str | None:
     """pint's name for a unit, like ``kilometer / hour``; None where these words are none that people measure in."""
-    if len(words) > 40 or not re.fullmatch(r"[^\W\d_]+(?:\^-?\d)?(?:(?:[ /*]| per )[^\W\d_]+(?:\^-?\d)?)*", words):
+    if len(words) > 40 or not re.fullmatch(r"[^\W\d]+(?:\^-?\d)?(?:(?:[ /*]| per )[^\W\d]+(?:\^-?\d)?)*", words):
         return None
     registry = _registry()
     for spelling in dict.fromkeys([words, words.lower()]):
@@ -246,7 +197,7 @@ def _in_pint(words: str) -> str | None:
 
 
 @cache
-def _pint_ratio(one: str, other: str) -> Fraction | None:
+def pint_ratio(one: str, other: str) -> Fraction | None:
     registry = _registry()
     if "degree_" in one + other:  # scales with another zero
         return None

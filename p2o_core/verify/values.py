@@ -41,8 +41,27 @@ def same_numbers_inside(one: Any, other: Any) -> bool:
 
 def _agree(one: Any, other: Any) -> bool:
     """False only when both are numbers, or formulas with a value at the point, and these differ."""
+    import sympy
+
+    if isinstance(one, sympy.Rel) and isinstance(other, sympy.Rel):
+        return _same_relation(one, other)
+    for side in (one, other):
+        sides = [_number(part) for part in side.args] if isinstance(side, sympy.Eq) else [None]
+        if None not in sides and not _equal(*sides):
+            return False  # 2 + 3 = 6
     values = [_number(_at_a_point(side)) for side in (one, other)]
     return any(value is None for value in values) or _equal(*values)
+
+
+def _same_relation(one: Any, other: Any) -> bool:
+    """False only when one is no multiple of the other at two points, or turned: ``2x<2`` is ``x<1`` and ``1>x``."""
+    ratios = []
+    for shift in (0, 1):
+        left, right = (_number(_at_a_point(side.lhs - side.rhs, shift)) for side in (one, other))
+        if left is None or right is None or right == 0:
+            return True
+        ratios.append(left / right)
+    return _equal(*ratios)
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -65,24 +84,36 @@ def _number(side: Any) -> Any:
 
     if isinstance(side, sympy.Eq) and side.lhs.is_Symbol:
         side = side.rhs
-    if not isinstance(side, sympy.Expr) or side.free_symbols:
+    if not isinstance(side, sympy.Expr):
         return None
-    exact = side.replace(lambda part: part.is_Float, lambda part: sympy.Rational(str(part))).doit()
+    if {symbol.name for symbol in side.free_symbols} == {"i"}:
+        side = side.subs(next(iter(side.free_symbols)), sympy.I)
+    if side.free_symbols:
+        return None
+    exact = _exact(side).doit()
     if exact.is_Rational or exact in (sympy.oo, -sympy.oo):
         return exact
     return exact if exact.is_number and exact.is_finite else None
 
 
-def _at_a_point(side: Any) -> Any:
+def _exact(side: Any) -> Any:
+    """Decimals as fractions."""
+    import sympy
+
+    return side.replace(lambda part: part.is_Float, lambda part: sympy.Rational(str(part)))
+
+
+def _at_a_point(side: Any, shift: int = 0) -> Any:
     """A formula's value where each symbol has a number of its own, somewhere between 1 and 3."""
     import sympy
 
-    if isinstance(side, sympy.Eq | sympy.Rel):
-        side = side.lhs - side.rhs if not side.lhs.is_Symbol else side.rhs
+    if isinstance(side, sympy.Eq) and side.lhs.is_Symbol:
+        side = side.rhs
     if not isinstance(side, sympy.Expr):
         return side
-    point = {symbol: 1 + sympy.Rational(sum(map(ord, symbol.name)) % 997, 499) for symbol in side.free_symbols}
-    return side.subs(point)
+    codes = {symbol: sum(map(ord, symbol.name)) + shift for symbol in side.free_symbols}
+    point = {symbol: 1 + sympy.Rational(code % 997, 499) for symbol, code in codes.items()}
+    return _exact(side).subs(point)
 
 
 def _members(side: Any) -> list[Any]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from p2o_core.types import VerdictStatus
 from p2o_core.verify import check_answer
 from p2o_core.verify.equivalence import last_boxed
+from p2o_core.verify.measured import split
 from p2o_core.verify.notation import in_latex, plain_mathematics, plain_numbers
-from p2o_core.verify.units import split
 
 SAME = {
     "long known": [

@@ -19,8 +19,8 @@ from p2o_core.verify import Verifier
 from p2o_core.verify.checking import READ_CHARACTERS, SHOWN_CHARACTERS, check_answer, hopeless, shown, window
 from p2o_core.verify.equivalence import last_boxed
 from p2o_core.verify.host import WORKER_MEMORY_BYTES
+from p2o_core.verify.measured import split
 from p2o_core.verify.notation import in_latex, joins_numbers, plain_mathematics, plain_numbers
-from p2o_core.verify.units import split
 from stress.hostile import PeakMemory, descendants, judge_each, throughput, verifier_processes
 from stress.hostile_corpus import BIDI, CONTROL, FAMILIES, box, code, corpus, hanging, honest
 
@@ -134,6 +134,20 @@ def test_taking_answers_apart_takes_linear_time() -> None:
         "1.",
         "a",
         " ",
+        "1 000 ",
+        "1/2",
+        "\\frac a",
+        "[[1,2],",
+        "5 ft ",
+        "\\sin 3^\\circ",
+        "1212",
+        "a>b",
+        "**",
+        "\\\\ ",
+        "x=",
+        "base ",
+        "\\(",
+        "answer is ",
     ],
 )
 def test_expressions_do_not_explode(bait: str) -> None:

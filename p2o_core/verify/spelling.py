@@ -1,0 +1,132 @@
+r"""Macros and words that say the same: ``\nicefrac12``, ``\operatorname{sin}``, ``cbrt(8)``, ``**Answer:** 5``.
+
+Each row is a pattern and what takes its place. :mod:`p2o_core.verify.notation` applies the rows to every answer.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|max|min|gcd|lcm|lim|det"
+_END = r"(?![a-zA-Z])"
+_AT_LEAST = rf"(?:>=|\\geq?{_END})"
+
+
+def _rows(*rows: tuple[str, str]) -> list[tuple[re.Pattern[str], str]]:
+    return [(re.compile(pattern), into) for pattern, into in rows]
+
+
+_MACROS = _rows(
+    (rf"\\(?:operatorname\*?|text(?:rm)?|mathrm|mbox) ?\{{ ?({FUNCTIONS}) ?\}}", r"\\\1 "),
+    (r"(?<![a-zA-Z\\])\\(?:mathrm|operatorname) ?\{ ?([eid]) ?\}(?= ?(?:\^|\\(?:pi|sqrt)|\Z|[-+)},]))", r"\1"),
+    (rf"\\(?:nicefrac|sfrac|flatfrac|xfrac){_END}", r"\\frac"),
+    (rf"\\(?:mathds|Bbb|mathbf|mathbbm|mathbb) ?(?:\{{ ?([CNQRZ]) ?\}}|([CNQRZ]){_END})", r"\\mathbb{\1\2}"),
+    (rf"\\([NQRZ]){_END}", r"\\mathbb{\1}"),
+    (rf"\\var(phi|epsilon|theta|rho|sigma|kappa){_END}", r"\\\1"),
+    (rf"\\lbrace{_END}", r"\\{"),
+    (rf"\\rbrace{_END}", r"\\}"),
+    (rf"\\lbrack{_END}", "["),
+    (rf"\\rbrack{_END}", "]"),
+    (rf"\\langle{_END}", "("),
+    (rf"\\rangle{_END}", ")"),
+    (rf"\\(?:colon|ratio){_END}|∶", ":"),
+    (rf"\\mid{_END}", "|"),
+    (r"\\sqrt ?(\\(?:pi|theta|alpha|beta|lambda|mu))(?![a-zA-Z])", r"\\sqrt{\1}"),
+    (r"(?<![\w})])\^\{(\d)\}\\sqrt(?=[{(])", r"\\sqrt[\1]"),
+    (r" ?\(mod (\w+)\)", r" \\pmod{\1}"),
+    (rf"\\lg{_END}", r"\\log_{10}"),
+    (rf"\\surd{_END}", r"\\sqrt"),
+    (r"\\root ?\{?(\w)\}? ?\\of ?", r"\\sqrt[\1]"),
+    (r"\^ ?(?:\{ ?(?:\\(?:text|mathrm)\{ ?o ?\}|o) ?\}|o(?![a-zA-Z]))", r"^\\circ "),
+    (r"(?<=\d) ?(?:\^ ?\{ ?)?(?:\\(?:text|mathrm)\{ ?)?(?:st|nd|rd|th)(?![a-zA-Z]) ?\}{0,2}", ""),
+    (r"\^ ?(?:\{ ?\\prime ?\}|\\prime(?![a-zA-Z]))", "'"),
+    (rf" ?\\(?:checkmark|blacksquare|qed|square|Box){_END} ?\Z", ""),
+    (r"\\(?:phantom|underset|overset|label|tag) ?\{ ?\}", ""),
+)
+_AROUND = _rows(
+    (r"\A(?:\*\*|__)(?=[^*_])(.*?)(?:\*\*|__)\Z", r"\1"),
+    (r"\A\*([^*]+)\*\Z", r"\1"),
+    (r"\A`+([^`]+)`+\Z", r"\1"),
+    (
+        r"(?i)\A(?:\\text\{)? *(?:the )?(?:final |correct )?(?:answer|option|choice)(?:(?: is)? ?:| is) *\}? *(?=.)",
+        "",
+    ),
+    (r"\A(?:=|\\approx(?![a-zA-Z])|\\sim(?:eq)?(?![a-zA-Z])|≈|~|≃|(?:about|approximately|roughly) ) *(?=[^ =])", ""),
+    (r"(?i)\A(?:minus|negative) +(?=[\d.\\$])|\A\\text\{ ?(?:minus|negative) ?\} ?(?=[\d.\\$])", "-"),
+    (r"\A(?:\\text\{ *[A-Za-z ]+\}|[A-Za-z]{4,}(?: [A-Za-z]+)*) *[=:] *(?=.)", ""),
+    (r"\A\\text\{([^{}]*\d[^{}]*)\}\Z", r"\1"),
+    (r"(?<=[\d)}]) +to +(?=[\d({\\])|(?<=[\d)}]) ?\\text\{ *to *\} ?(?=[\d({\\])", ":"),
+    (r"\A\(([^()]*\\pm[^()]*)\) ?/ ?(\w+)\Z", r"\\frac{\1}{\2}"),
+    (r"(?<!\\)[,;] ?\Z|(?<!\\)\\\Z", ""),
+    (r"(?:\\\\ ?)+\Z|\A(?:\\\\ ?)+", ""),
+)
+_PLAIN = _rows(
+    (r"(?<![\w.)}^/])(\d+)/(\d+) ?(?=[a-zA-Z(]|\\(?:pi|sqrt|frac))", r"\\frac{\1}{\2}"),
+    (r"(?<![a-zA-Z\\])cbrt *\(", r"\\sqrt[3]("),
+    (r"(?<![a-zA-Z\\])root *\( *(\d) *, *", r"\\sqrt[\1]("),
+    (r"(?<![a-zA-Z\\])abs *\(([^()]*)\)", r"|\1|"),
+    (r"(?<![a-zA-Z\\])floor *\(([^()]*)\)", r"\\lfloor \1\\rfloor "),
+    (r"(?<![a-zA-Z\\])ceil(?:ing)? *\(([^()]*)\)", r"\\lceil \1\\rceil "),
+    (r"(?<![a-zA-Z\\])log(2|10) *(?=\()", r"\\log_{\1}"),
+    (r"(?<![a-zA-Z\\])(?:binom|binomial|C|nCr) *\( *([\w*]+) *, *([\w*]+) *\)", r"\\binom{\1}{\2}"),
+    (r"(?<![a-zA-Z\\])sqrt *(?=\{|\d|[a-z](?![a-zA-Z]))", r"\\sqrt "),
+    (r"(?<![a-zA-Z\\])(sin|cos|tan|ln)(?=[xyzt](?![a-zA-Z]))", r"\\\1 "),
+    (r"(?<=[\])}]) *(?:U|u|union) *(?=[\[({\\])", r"\\cup "),
+    (r"\+ ?/? ?-(?=[ \d\\a-z(])", r"\\pm "),
+    (r"=<", r"\\leq "),
+    (rf"\A([^<>=,\\]+){_AT_LEAST}([^<>=,\\]+){_AT_LEAST}([^<>=,\\]+)\Z", r"\3\\leq \2\\leq \1"),
+    (r"\A([^<>=,\\]+)>([^<>=,\\]+)>([^<>=,\\]+)\Z", r"\3<\2<\1"),
+    (r"\^ ?-(\w)(?!\w)", r"^{-\1}"),
+)
+_ROWS = re.compile(r"\A\[ ?\[([^\[\]]*(?:\] ?, ?\[[^\[\]]*)+)\] ?\]\Z")
+_DEGREES = re.compile(
+    r"(\\(?:sin|cos|tan|cot|sec|csc)(?: ?\^ ?\{?\d\}?)?) ?(?:\( ?|\{ ?)?(\d+(?:\.\d+)?) ?\^ ?\{? ?\\circ ?\}? ?[)}]?"
+)
+_WORDS = {
+    word: str(number)
+    for words in (
+        "zero one two three four five six seven eight nine ten eleven twelve",
+        "零 一 二 三 四 五 六 七 八 九 十",
+    )
+    for number, word in enumerate(words.split() if " " in words else words)
+}
+
+
+def one_spelling(text: str) -> str:
+    r"""Macros that have several names, by one of them; what stands around an answer and says nothing, taken off;
+    degrees inside a function in radians.
+
+    >>> one_spelling("**\\operatorname{sin}(x)**"), one_spelling("\\approx 3.14")
+    ('\\sin (x)', '3.14')
+    """
+    word = text.removeprefix("\\text{").rstrip("}").lower()
+    if word in _WORDS:
+        return _WORDS[word]
+    for pattern, into in _AROUND:
+        text = pattern.sub(into, text)
+    if "\\" in text or "^" in text or "th" in text or "∶" in text:
+        for pattern, into in _MACROS:
+            text = pattern.sub(into, text)
+        text = _DEGREES.sub(_in_radians, text)
+    rows = _ROWS.match(text)
+    if rows is not None:
+        text = r"\begin{pmatrix}" + re.sub(r"\] ?, ?\[", r"\\\\", rows[1]).replace(",", "&") + r"\end{pmatrix}"
+    return text.strip()
+
+
+def plain_functions(text: str) -> str:
+    r"""Functions and operators of plain text in LaTeX.
+
+    >>> plain_functions("cbrt(8)"), plain_functions("+-5")
+    ('\\sqrt[3](8)', '\\pm 5')
+    """
+    for pattern, into in _PLAIN:
+        text = pattern.sub(into, text)
+    return text
+
+
+def _in_radians(match: re.Match[str]) -> str:
+    turn = Fraction(match[2]) / 180
+    over = r"\pi" if turn.numerator == 1 else rf"{turn.numerator}\pi"
+    return f"{match[1]}{{\\frac{{{over}}}{{{turn.denominator}}}}}"

@@ -14,8 +14,7 @@ from p2o_core.finite import NotFinite
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
 from p2o_core.update import update_policy
-from p2o_core.update_report import RunningMeans
-from p2o_core.update_report import UpdateReport
+from p2o_core.update_report import RunningMeans, UpdateReport
 from tests.core.test_update import CONFIG, mixed_groups, weights
 
 SETTINGS = CONFIG.model_copy(update={"groups_per_minibatch": 1, "warmup_steps": 3})

@@ -11,10 +11,11 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from p2o_core.schemas import read_json
+from p2o_core.schemas import read_record
 from p2o_core.types import TemplateSearch
 from tasks.report import experiment_rows
 from tasks.running.layout import Layout
+from tasks.running.runner import read_timings
 
 console = Console()
 if not console.is_terminal:
@@ -54,16 +55,17 @@ def stage_progress(title: str) -> Iterator[Callable[[int, int], None]]:
 
 def table_rows(layout: Layout, last_iteration: int) -> list[Row]:
     """A row an iteration as the table and the Prefect artefacts show it."""
-    timings = read_json(layout.timings) if layout.timings.exists() else {}
+    timings = read_timings(layout)
     rows = []
     for row in experiment_rows(layout.run, last_iteration):
         iteration = row["iteration"]
         templates = layout.iteration(iteration) / "templates.json"
-        best = TemplateSearch.from_json(read_json(templates)).best if templates.exists() else None
-        seconds = {key.split("@")[0]: s for key, s in timings.items() if int(key.split("@")[1]) == iteration}
+        best = read_record(templates, TemplateSearch).best if templates.exists() else None
         if "tokens/rollout" in row:
             row["tokens/bare_and_templated"] = row["tokens/rollout"] + row["tokens/templated"]
-        rows.append(row | {"best_template": best.text.replace("\n", " ") if best else "", "seconds": seconds})
+        rows.append(
+            row | {"best_template": best.text.replace("\n", " ") if best else "", "seconds": timings.get(iteration, {})}
+        )
     return rows
 
 

@@ -15,7 +15,7 @@ from flows.lifecycle.secrets import prefect_secret
 from flows.tracking.parents import check_project
 from flows.tracking.tracker import Tracker
 from p2o_core.config import EvaluateConfig
-from tasks.benchmarks import benchmark_source, evaluate_benchmarks, evaluation_settings
+from tasks.benchmarks import BenchmarkScores, benchmark_source, evaluate_benchmarks, evaluation_settings
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.layout import Layout
 from tasks.running.runtime import Runtime
@@ -24,7 +24,7 @@ from tasks.running.runtime import Runtime
 @task(task_run_name="benchmarks-{iteration}", cache_policy=NO_CACHE, persist_result=False)
 def benchmark_task(
     experiment: Experiment, layout: Layout, iteration: int, benchmarks: list[str], settings: EvaluateConfig
-) -> dict[str, Any]:
+) -> BenchmarkScores:
     """All benchmarks with one warm engine."""
     sources = [benchmark_source(text) for text in benchmarks]
     with Runtime(prefect_secret) as runtime:
@@ -37,7 +37,7 @@ def evaluate(
     iteration: int | None = None,
     benchmarks: list[str] | None = None,
     settings: dict[str, Any] | None = None,
-) -> dict[str, Any] | State:
+) -> BenchmarkScores | State:
     """Measure the policy of an iteration (the last by default) and log it to MLflow.
 
     Args:
@@ -48,35 +48,35 @@ def evaluate(
     return until_cancelled(lambda: _evaluate(Path(workspace).resolve(), iteration, benchmarks or [], settings or {}))
 
 
-def _evaluate(root: Path, iteration: int | None, benchmarks: list[str], settings: dict[str, Any]) -> dict[str, Any]:
+def _evaluate(root: Path, iteration: int | None, benchmarks: list[str], settings: dict[str, Any]) -> BenchmarkScores:
     experiment = load_experiment(root / "params.yaml")
     layout = Layout(root, experiment.experiment)
     check_project(experiment.tracking.project, root)
     at = experiment.last_iteration if iteration is None else iteration
     section = evaluation_settings(experiment.evaluate, settings)
-    metrics = benchmark_task(experiment, layout, at, benchmarks, section)
-    delivery = Tracker(experiment, layout).log_evaluation(at, metrics)
+    scores = benchmark_task(experiment, layout, at, benchmarks, section)
+    delivery = Tracker(experiment, layout).log_evaluation(at, scores)
     if not delivery.ok:
         get_run_logger().warning("%s", delivery)
         console.print(f"[yellow]{delivery}. Mend: the same command again logs it; nothing is measured twice.[/]")
-    rows = benchmark_rows(metrics)
+    rows = benchmark_rows(scores)
     description = f"Benchmarks after iteration {at} of {experiment.experiment}"
     publish_table(f"{experiment.experiment}-benchmarks-{at}", rows, description)
     console.print(_table(rows, f"{experiment.experiment} after iteration {at}, prompt {section.prompt}"))
-    return metrics
+    return scores
 
 
-def benchmark_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+def benchmark_rows(scores: BenchmarkScores) -> list[dict[str, Any]]:
     """A row a benchmark, and their unweighted mean (the paper's Avg.)."""
-    samples = metrics["settings"]["samples"]
-    rows = []
-    for name, accuracy in metrics["accuracy"].items():
-        passes = {f"pass@{k}": by_name[name] for k, by_name in metrics["pass_at"].items() if k != "1"}
-        lengths = metrics["lengths"][name]
+    samples = scores.settings.samples
+    rows: list[dict[str, Any]] = []
+    for name, accuracy in scores.accuracy.items():
+        passes = {f"pass@{k}": by_name[name] for k, by_name in scores.pass_at.items() if k != "1"}
+        lengths = scores.lengths[name]
         rows.append(
-            {"benchmark": name, "problems": metrics["problems"][name], f"avg@{samples}": accuracy}
+            {"benchmark": name, "problems": scores.problems[name], f"avg@{samples}": accuracy}
             | passes
-            | {f"maj@{samples}": metrics["maj_at"][name], "tokens": lengths["mean"], "truncated": lengths["truncated"]}
+            | {f"maj@{samples}": scores.maj_at[name], "tokens": lengths.mean, "truncated": lengths.truncated}
         )
     mean = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0] if key not in ("benchmark", "problems")}
     return [*rows, {"benchmark": "mean", "problems": sum(row["problems"] for row in rows)} | mean]

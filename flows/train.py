@@ -17,16 +17,24 @@ from flows.publishing import Publishers
 from flows.tracking.parents import check_project
 from flows.tracking.tracker import Tracker
 from flows.versioning.versions import PARAMETERS, Versions, node
-from p2o_core.schemas import BadInput, read_json
+from p2o_core.schemas import BadInput, read_record
+from p2o_core.update_report import IterationUpdate
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.registry import STAGES, plan
 from tasks.report import experiment_rows
 from tasks.running.datasets import check_unchanged
 from tasks.running.layout import Layout
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
-from tasks.running.runner import StageRun, check_parameters, is_fresh, run_stage, write_parameters
+from tasks.running.plan import Ledger, Outcome, run_plan
+from tasks.running.runner import StageRun, check_parameters, run_stage, write_parameters
 from tasks.running.runtime import Runtime
-from tasks.running.stage import TrainingStopped
+from tasks.running.stage import Stage, TrainingStopped
+
+WORDS = {
+    Outcome.KNOWN: "up to date",
+    Outcome.FINISHED: "finished before, recorded now",
+    Outcome.RESTORED: "restored from DVC's run cache",
+}
 
 
 @task(task_run_name="{name}-{iteration}", cache_policy=NO_CACHE, persist_result=False)
@@ -34,6 +42,34 @@ def stage_task(name: str, iteration: int, experiment: Experiment, layout: Layout
     """One stage in this process, with the warm policy."""
     with stage_progress(f"iteration {iteration} · {name}") as progress:
         return run_stage(STAGES[name], experiment, layout, iteration, runtime, progress)
+
+
+def _as_task(stage: Stage, experiment: Experiment, layout: Layout, iteration: int, runtime: Runtime) -> StageRun:
+    return stage_task(stage.name, iteration, experiment, layout, runtime)
+
+
+class Recorded(Ledger):
+    """DVC's record of a workspace. Nothing is looked up or recorded under other parameters than the run began with.
+
+    ``knows`` and ``record`` raise BadInput: params.yaml was edited meanwhile, in a field that the stage depends on.
+    """
+
+    def __init__(self, versions: Versions, experiment: Experiment, layout: Layout, *, run_cache: bool) -> None:
+        self.versions = versions
+        self.experiment = experiment
+        self.layout = layout
+        self.run_cache = run_cache
+
+    def knows(self, stage: Stage, iteration: int) -> bool:
+        check_parameters(stage, self.experiment, self.layout)
+        return self.versions.is_up_to_date(node(stage, iteration))
+
+    def restore(self, stage: Stage, iteration: int) -> bool:
+        return self.run_cache and self.versions.restore(node(stage, iteration))
+
+    def record(self, stage: Stage, iteration: int) -> None:
+        check_parameters(stage, self.experiment, self.layout)  # DVC records those that are in the file now
+        self.versions.commit(node(stage, iteration))
 
 
 @flow(name="train", log_prints=False)
@@ -78,25 +114,14 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
     if last < experiment.last_iteration:
         steps = [step for step in steps if step[0].name != "report"]  # it waits for the whole experiment
     with Runtime(prefect_secret) as runtime:
-        for stage, iteration in steps:
-            name = node(stage, iteration)
-            check_parameters(stage, experiment, layout)
-            if versions.is_up_to_date(name):
-                console.print(f"[dim]{name}: up to date[/]")
-            elif is_fresh(stage, experiment, layout, iteration):
-                versions.commit(name)
-                console.print(f"[dim]{name}: finished before, recorded now[/]")
-            elif run_cache and versions.restore(name) and is_fresh(stage, experiment, layout, iteration):
-                console.print(f"[dim]{name}: restored from DVC's run cache[/]")
-            else:
-                took = stage_task(stage.name, iteration, experiment, layout, runtime)
-                check_parameters(stage, experiment, layout)  # DVC records those that are in the file now
-                versions.commit(name)
-                console.print(f"{name}: {took}")
+        ledger = Recorded(versions, experiment, layout, run_cache=run_cache)
+        for step in run_plan(steps, experiment, layout, runtime, ledger=ledger, run=_as_task):
+            name, iteration = node(step.stage, step.iteration), step.iteration
+            console.print(f"{name}: {step.took}" if step.took else f"[dim]{name}: {WORDS[step.outcome]}[/]")
             publishers.stage_done(name)
-            if stage.name == "distill" and _learnt_nothing(layout, iteration):
+            if step.stage.name == "distill" and _learnt_nothing(layout, iteration):
                 log.warning("iteration %d: no group carried a signal, the policy did not change", iteration)
-            if stage.name == "evaluate":
+            if step.stage.name == "evaluate":
                 publishers.iteration_done(iteration)
                 watch(experiment, layout, iteration, log)
     if last == experiment.last_iteration:
@@ -117,4 +142,4 @@ def watch(experiment: Experiment, layout: Layout, iteration: int, log: Logger | 
 
 
 def _learnt_nothing(layout: Layout, iteration: int) -> bool:
-    return read_json(layout.iteration(iteration) / "update.json")["status"] == "no_signal"
+    return read_record(layout.iteration(iteration) / "update.json", IterationUpdate).status == "no_signal"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,7 +14,8 @@ from p2o_core.digests import is_whole, mark
 from p2o_core.groups import Group, TrainingSample
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
-from p2o_core.schemas import read_json, read_rows, write_json, write_rows
+from p2o_core.schemas import read_record, read_rows, write_record, write_rows, written_whole
+from p2o_core.update_report import RunningMeans
 
 
 class LastStep:
@@ -27,16 +26,13 @@ class LastStep:
         self.folder = folder
 
     def put(self, step: int, write: Callable[[Path], object]) -> None:
-        """Save the state of ``step``; ``write`` gets a folder and fills it."""
-        draft = self.folder / ".step"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        write(draft)
-        before, target = sorted(self.folder.glob("step-*")), self.folder / f"step-{step:05d}-{mark(draft)}"
-        shutil.rmtree(target, ignore_errors=True)  # a damaged one of the same name
-        os.replace(draft, target)
-        for path in before:
-            if path != target:
+        """``write`` fills the folder it is given."""
+        with written_whole(self.folder / "step", lambda draft: name) as draft:
+            draft.mkdir()
+            write(draft)
+            name = f"step-{step:05d}-{mark(draft)}"
+        for path in self.folder.glob("step-*"):
+            if path.name != name:
                 shutil.rmtree(path)
 
     def get(self) -> tuple[int, Path] | None:
@@ -51,8 +47,8 @@ def last_whole(folder: Path, pattern: str) -> Path | None:
 
 
 class UpdateCheckpoints:
-    """Checkpoints of one update in ``folder``: the old log-probs, and after every ``every``-th step the weights, the
-    optimiser and ``progress`` (the sums for the update's report). Without a folder it keeps nothing."""
+    """Of one update, in ``folder``: the old log-probs, and after every ``every``-th step weights, optimiser and
+    ``means`` (what the update's report adds up). Without a folder nothing is kept."""
 
     def __init__(self, folder: Path | None = None, *, every: int = 1) -> None:
         self.folder = folder
@@ -68,14 +64,12 @@ class UpdateCheckpoints:
         if kept is not None:
             return [list(group) for _, group in groupby(read_rows(kept, TrainingSample), key=lambda s: s.problem_id)]
         groups = compute()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / ".groups.parquet"
-        write_rows(draft, [sample for group in groups for sample in group], TrainingSample)
-        os.replace(draft, self.folder / f"groups-{mark(draft)}.parquet")
+        with written_whole(self.folder / "groups.parquet", lambda draft: f"groups-{mark(draft)}.parquet") as draft:
+            write_rows(draft, [sample for group in groups for sample in group], TrainingSample)
         return groups
 
-    def save(self, step: int, planned: int, policy: Policy, optimizer: PolicyOptimizer, progress: Any) -> None:
-        """Save after step ``step`` of ``planned``, but not after the last one: the stage saves the policy next."""
+    def save(self, step: int, planned: int, policy: Policy, optimizer: PolicyOptimizer, means: RunningMeans) -> None:
+        """After step ``step`` of ``planned``; not after the last one, since the stage saves the policy next."""
         if self.folder is None or step == planned or step % self.every:
             return
 
@@ -83,19 +77,19 @@ class UpdateCheckpoints:
             weights = {name: p.detach().contiguous() for name, p in policy.trainable_parameters().items()}
             save_file(weights, folder / "weights.safetensors")
             optimizer.save(folder)
-            write_json(folder / "progress.json", progress)
+            write_record(folder / "progress.json", means)
 
         LastStep(self.folder).put(step, write)
 
-    def restore(self, policy: Policy, optimizer: PolicyOptimizer) -> tuple[int, Any]:
-        """Load the last checkpoint into policy and optimiser. Return its step and progress, (0, None) without one.
+    def restore(self, policy: Policy, optimizer: PolicyOptimizer) -> tuple[int, RunningMeans]:
+        """Put the last checkpoint into policy and optimiser. Returns its step and means: 0 and none without one.
 
         Raises:
             ValueError: the checkpoint is of another policy.
         """
         last = LastStep(self.folder).get() if self.folder is not None else None
         if last is None:
-            return 0, None
+            return 0, RunningMeans()
         step, path = last
         parameters, weights = policy.trainable_parameters(), load_file(path / "weights.safetensors")
         if parameters.keys() != weights.keys():
@@ -104,4 +98,4 @@ class UpdateCheckpoints:
             for name, parameter in parameters.items():
                 parameter.copy_(weights[name])
         optimizer.load(path)
-        return step, read_json(path / "progress.json")
+        return step, read_record(path / "progress.json", RunningMeans)

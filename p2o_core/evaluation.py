@@ -6,12 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field
 
 from p2o_core.config import EvaluateConfig, RolloutConfig
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.mining import rewards_by_problem
 from p2o_core.rollout import gold_answers, judge
+from p2o_core.schemas import read_record
 from p2o_core.types import AnswerVerifier, Completion, Judged, Problem
 
 Value = TypeVar("Value")
@@ -62,12 +66,66 @@ def maj_at_k(answers: Mapping[str, Sequence[tuple[str, float]]]) -> float:
 
 
 @dataclass(frozen=True)
+class Lengths:
+    """Tokens a completion, mean and 95th percentile, and the share that was cut off."""
+
+    mean: float
+    p95: float
+    truncated: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What k completions a problem come to, by difficulty. ``accuracy`` is avg@k; ``pass_at`` has k as its keys, then
+    the difficulty; ``mean_tokens`` and ``truncated`` (a share) are over all completions."""
+
+    accuracy: Mapping[str, float]
+    pass_at: Mapping[str, Mapping[str, float]]
+    maj_at: Mapping[str, float]
+    lengths: Mapping[str, Lengths]
+    mean_tokens: float
+    truncated: float
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Unweighted, over the difficulties."""
+        return sum(self.accuracy.values()) / len(self.accuracy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement(Scores):
+    """An iteration's evaluation: metrics.json. ``best_template`` is the accuracy under the last search's best template,
+    where that was measured."""
+
+    iteration: int
+    best_template: Annotated[Mapping[str, float] | None, Field(exclude_if=lambda value: value is None)] = None
+    status: Literal["measured"] = "measured"
+
+
+@dataclass(frozen=True)
+class NotDue:
+    """metrics.json of an iteration between two evaluations."""
+
+    iteration: int
+    status: Literal["not_due"] = "not_due"
+
+
+Evaluation = Annotated[Measurement | NotDue, Field(discriminator="status")]
+
+
+def read_evaluation(path: Path) -> Measurement | None:
+    """A metrics.json; None where the iteration was not due. Raises BadInput."""
+    found: Measurement | NotDue = read_record(path, Evaluation)
+    return found if isinstance(found, Measurement) else None
+
+
+@dataclass(frozen=True)
 class Measured:
-    """k completions a problem, their verdicts, and the metrics by difficulty."""
+    """k completions a problem, their verdicts, and what they come to."""
 
     completions: list[Completion]
     judged: list[Judged]
-    metrics: dict[str, Any]
+    scores: Scores
 
 
 def measure(
@@ -89,17 +147,15 @@ def measure(
     read: dict[str, list[tuple[str, float]]] = {}
     for row in judged:
         read.setdefault(row.problem_id, []).append((row.extracted, row.reward))
-    metrics = {
-        "accuracy": {tier: avg_at_k(_of(rewards, ids)) for tier, ids in tiers.items()},
-        "pass_at": {
-            str(k): {tier: pass_at_k(_of(rewards, ids), k) for tier, ids in tiers.items()} for k in config.pass_k
-        },
-        "maj_at": {tier: maj_at_k(_of(read, ids)) for tier, ids in tiers.items()},
-        "lengths": {tier: _lengths(completions, set(ids)) for tier, ids in tiers.items()},
-        "mean_tokens": sum(len(c.token_ids) for c in completions) / len(completions),
-        "truncated": sum(c.truncated for c in completions) / len(completions),
-    }
-    return Measured(completions, judged, metrics)
+    scores = Scores(
+        accuracy={tier: avg_at_k(_of(rewards, ids)) for tier, ids in tiers.items()},
+        pass_at={str(k): {tier: pass_at_k(_of(rewards, ids), k) for tier, ids in tiers.items()} for k in config.pass_k},
+        maj_at={tier: maj_at_k(_of(read, ids)) for tier, ids in tiers.items()},
+        lengths={tier: _lengths(completions, set(ids)) for tier, ids in tiers.items()},
+        mean_tokens=sum(len(c.token_ids) for c in completions) / len(completions),
+        truncated=sum(c.truncated for c in completions) / len(completions),
+    )
+    return Measured(completions, judged, scores)
 
 
 def _ids_by_difficulty(problems: Sequence[Problem]) -> dict[str, list[str]]:
@@ -114,15 +170,14 @@ def _of(values: Mapping[str, Value], ids: Sequence[str]) -> dict[str, Value]:
     return {id_: values[id_] for id_ in ids}
 
 
-def _lengths(completions: Sequence[Completion], ids: set[str]) -> dict[str, float]:
-    """Return tokens a completion (mean and 95th percentile) and the share of truncated completions."""
+def _lengths(completions: Sequence[Completion], ids: set[str]) -> Lengths:
     lengths = sorted(len(c.token_ids) for c in completions if c.problem_id in ids)
     cut = sum(c.truncated for c in completions if c.problem_id in ids)
-    return {
-        "mean": sum(lengths) / len(lengths),
-        "p95": float(lengths[int(0.95 * (len(lengths) - 1))]),
-        "truncated": cut / len(lengths),
-    }
+    return Lengths(
+        mean=sum(lengths) / len(lengths),
+        p95=float(lengths[int(0.95 * (len(lengths) - 1))]),
+        truncated=cut / len(lengths),
+    )
 
 
 @dataclass(frozen=True)

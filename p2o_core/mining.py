@@ -4,10 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from p2o_core.config import MineConfig
 from p2o_core.types import HardSample, Judged
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Shares over groups: the mean ``solve_rate``, ``all_fail``, ``all_pass`` and ``zero_signal`` (no variance).
+
+    >>> signal_statistics({"a": [0, 1], "b": [0, 0]})
+    Signal(solve_rate=0.25, all_fail=0.5, all_pass=0.0, zero_signal=0.5)
+    """
+
+    solve_rate: float
+    all_fail: float
+    all_pass: float
+    zero_signal: float
+
+
+@dataclass(frozen=True)
+class MiningReport(Signal):
+    """An iteration's groups and hard set: mining.json. ``near_hard`` of the ``hard`` problems were solved once;
+    ``remembered`` come from iterations before."""
+
+    hard: int
+    near_hard: int
+    remembered: int
+    by_difficulty: Mapping[str, Signal]
 
 
 def _checked(problem_id: str, rewards: Sequence[float]) -> Sequence[float]:
@@ -42,8 +67,8 @@ def mine_hard(rewards: Mapping[str, Sequence[float]], *, near_hard: bool = True)
     ]
 
 
-def signal_statistics(rewards: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Shares over groups: ``all_fail``, ``all_pass``, ``zero_signal`` (no variance) and the mean ``solve_rate``."""
+def signal_statistics(rewards: Mapping[str, Sequence[float]]) -> Signal:
+    """Over the groups of rewards. Raises ValueError where there is none."""
     groups = [_checked(problem_id, values) for problem_id, values in rewards.items()]
     if not groups:
         raise ValueError("no groups to mine: the rollout stage produced nothing")
@@ -51,12 +76,12 @@ def signal_statistics(rewards: Mapping[str, Sequence[float]]) -> dict[str, float
     def share(condition: list[bool]) -> float:
         return sum(condition) / len(condition)
 
-    return {
-        "solve_rate": sum(sum(group) / len(group) for group in groups) / len(groups),
-        "all_fail": share([not any(group) for group in groups]),
-        "all_pass": share([all(reward == 1 for reward in group) for group in groups]),
-        "zero_signal": share([len(set(group)) == 1 for group in groups]),
-    }
+    return Signal(
+        solve_rate=sum(sum(group) / len(group) for group in groups) / len(groups),
+        all_fail=share([not any(group) for group in groups]),
+        all_pass=share([all(reward == 1 for reward in group) for group in groups]),
+        zero_signal=share([len(set(group)) == 1 for group in groups]),
+    )
 
 
 def rewards_by_problem(judged: Sequence[Judged]) -> dict[str, list[float]]:
@@ -86,16 +111,16 @@ def mine(
 
 def mining_report(
     rewards: Mapping[str, Sequence[float]], hard: Sequence[HardSample], difficulty: Mapping[str, str], iteration: int
-) -> dict[str, Any]:
+) -> MiningReport:
     """:func:`signal_statistics` over this iteration's groups, all and by difficulty, and the hard set's sizes."""
     mined = [sample for sample in hard if sample.mined_at == iteration]
     tiers = sorted({difficulty[id_] for id_ in rewards})
-    return {
-        **signal_statistics(rewards),
-        "hard": len(mined),
-        "near_hard": sum(sample.near for sample in mined),
-        "remembered": len(hard) - len(mined),
-        "by_difficulty": {
+    return MiningReport(
+        **asdict(signal_statistics(rewards)),
+        hard=len(mined),
+        near_hard=sum(sample.near for sample in mined),
+        remembered=len(hard) - len(mined),
+        by_difficulty={
             tier: signal_statistics({id_: r for id_, r in rewards.items() if difficulty[id_] == tier}) for tier in tiers
         },
-    }
+    )

@@ -1,21 +1,26 @@
-"""Parquet and JSON forms of the data contract, and the checks bad input meets before any work."""
+"""Files of the data contract: rows in parquet, records in JSON, and the checks bad input meets before any work."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields
 from enum import Enum
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints, overload
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 
 from p2o_core.types import Problem
 
 Row = TypeVar("Row")
+Record = TypeVar("Record")
 
 _ARROW_TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -127,15 +132,81 @@ def _read_null_checked(path: Path) -> list[Problem]:
     return read_rows(path, Problem)
 
 
+@contextmanager
+def written_whole(path: Path, named: Callable[[Path], str] | None = None) -> Iterator[Path]:
+    """A path to write a file or a folder to, which takes ``path``'s place when the block ends: whole or not at all.
+
+    The draft lies in a folder of its own beside ``path`` (``.<name>.draft``), together with whatever is made on the
+    way, such as a database's journal. A block that raises leaves nothing; a kill leaves the folder, which nobody reads
+    and the next writer clears.
+
+    Args:
+        named: gives the final name in ``path``'s folder when the content is known, for names with a digest in them.
+    """
+    folder = path.with_name(f".{path.name}.draft")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        draft = folder / path.name
+        yield draft
+        put_in_place(draft, path if named is None else path.with_name(named(draft)))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_in_place(draft: Path, target: Path) -> None:
+    """Move a file or folder to where another may lie. An old folder goes first: for a moment nothing is there."""
+    if target.is_dir():
+        shutil.rmtree(target)
+    os.replace(draft, target)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Canonical JSON: sorted keys, two spaces, newline at the end, no NaN. The file is there whole or not at all."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    draft = path.with_name(f".{path.name}.draft")
-    try:
+    with written_whole(path) as draft:
         draft.write_text(text)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+
+
+def write_record(path: Path, record: Any) -> None:
+    """Write a dataclass as canonical JSON. Raises ValueError where a field is not of its type, or NaN."""
+    write_json(path, _adapter(record.__class__).dump_python(record, mode="json", warnings="error"))
+
+
+@overload
+def read_record(path: Path, record_type: type[Record]) -> Record: ...
+@overload
+def read_record(path: Path, record_type: Any) -> Any: ...
+def read_record(path: Path, record_type: Any) -> Any:
+    """Read what :func:`write_record` wrote: a dataclass, or whichever it is of a union of dataclasses.
+
+    Every field has to be there but those that are None, and none besides.
+
+    Raises:
+        BadInput: the file is missing or unreadable, or not of this type; the message names the field.
+    """
+    content = read_json(path)
+    try:
+        record = _adapter(record_type).validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _not_this_record(path, ".".join(map(str, first["loc"])) or "(the whole)", first["msg"]) from error
+    known = {field.name for field in fields(record)}
+    for name in sorted(known - content.keys()):
+        if getattr(record, name) is not None:
+            raise _not_this_record(path, name, "it is missing")
+    for name in sorted(content.keys() - known):
+        raise _not_this_record(path, name, f"a {type(record).__name__} has none")
+    return record
+
+
+@cache
+def _adapter(record_type: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(record_type)
+
+
+def _not_this_record(path: Path, field: str, what: str) -> BadInput:
+    return BadInput(f"{path}: field {field!r}: {what}. Mend: delete the file and run its stage again.")
 
 
 def read_json(path: Path) -> Any:
@@ -143,9 +214,11 @@ def read_json(path: Path) -> Any:
     if not path.exists():
         raise BadInput(f"{path}: no such file. Mend: run the stage that writes it (see `p2o stage --help`).")
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}: line {error.lineno}: {error.msg}. Mend: delete it and run its stage again.") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: no UTF-8 text ({error.reason}). Mend: delete it and run its stage again.") from error
 
 
 def read_object(path: Path) -> dict[str, Any]:

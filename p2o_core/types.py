@@ -1,11 +1,16 @@
-"""The data contract: what flows between the stages. The parquet schemas in ``p2o_core.schemas`` derive from it."""
+"""The data contract: what flows between the stages. The parquet schemas in ``p2o_core.schemas`` derive from it, and
+the search's record; the other records stand beside what makes them: :class:`p2o_core.mining.MiningReport`,
+:class:`p2o_core.update_report.IterationUpdate`, :class:`p2o_core.evaluation.Measurement`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+from pydantic import SerializerFunctionWrapHandler, computed_field, model_serializer
 
 Gold = str | tuple[str, ...]
 """What is right: one answer, or several of which any is right."""
@@ -134,9 +139,40 @@ class Template:
     kept: bool
     found_at: int = 0
 
+    @computed_field  # type: ignore[prop-decorator]  # written beside the scores, for whoever reads the file
     @property
     def mean_score(self) -> float:
+        """Of all dev instances."""
         return sum(self.scores) / len(self.scores) if self.scores else 0.0
+
+
+@dataclass(frozen=True)
+class SearchCost:
+    """What a search took: scores, completions and tokens generated (rejected ones included, the policy's own
+    reflections too), gepa steps; and for reflection models calls, tokens and dollars, proposals refused by reason
+    and attempts that failed by kind. Nothing spent is written as ``{}``.
+
+    >>> SearchCost(metric_calls=60, tokens=9000).reflection_dollars
+    0.0
+    """
+
+    metric_calls: int = 0
+    completions: int = 0
+    tokens: int = 0
+    steps: int = 0
+    raced_out: int = 0
+    verifier_timeouts: int = 0
+    verifier_errors: int = 0
+    reflection_calls: int = 0
+    reflection_input_tokens: int = 0
+    reflection_output_tokens: int = 0
+    reflection_dollars: float = 0.0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, int] = field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return write(self) if self != SearchCost() else {}
 
 
 @dataclass(frozen=True)
@@ -146,17 +182,17 @@ class TemplateSearch:
     ``status`` says what happened in this iteration: ``searched``, ``drawn`` (at random), ``carried`` (not due: the last
     result stays), ``too_few_hard``, ``off``, and ``none`` in iteration 0. ``searched_at`` is the iteration of the last
     search, 0 when there was none. ``templates[i].scores[j]`` is candidate i's score on problem ``dev_ids[j]``. ``cost``
-    is what was spent in this iteration, empty when nothing was.
+    is what was spent in this iteration.
 
     >>> TemplateSearch().kept
     []
     """
 
-    status: str = "none"
+    status: Literal["searched", "drawn", "carried", "too_few_hard", "off", "none"] = "none"
     searched_at: int = 0
     dev_ids: Sequence[str] = ()
     templates: Sequence[Template] = ()
-    cost: Mapping[str, Any] = field(default_factory=dict)
+    cost: SearchCost = field(default_factory=SearchCost)
 
     @property
     def kept(self) -> list[Template]:
@@ -167,26 +203,6 @@ class TemplateSearch:
     def best(self) -> Template | None:
         """The candidate with the highest mean dev score (the first one on a tie), None when there is none."""
         return max(self.templates, key=lambda template: template.mean_score, default=None)
-
-    def to_json(self) -> dict[str, Any]:
-        """With each template's mean score, for whoever reads the file."""
-        templates = [asdict(template) | {"mean_score": template.mean_score} for template in self.templates]
-        return {
-            "status": self.status,
-            "searched_at": self.searched_at,
-            "dev_ids": list(self.dev_ids),
-            "templates": templates,
-            "cost": dict(self.cost),
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> TemplateSearch:
-        """The inverse of :meth:`to_json`."""
-        templates = [
-            Template(t["index"], t["text"], tuple(t["parents"]), tuple(t["scores"]), t["kept"], t["found_at"])
-            for t in value["templates"]
-        ]
-        return cls(value["status"], value["searched_at"], value["dev_ids"], templates, value["cost"])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import torch
 
@@ -48,12 +48,11 @@ def update_policy(
     planned = -(-len(signal) // size)
     with_old = checkpoints.old_logps(lambda: with_old_logps(policy, signal, config, temperature))
     started_at = optimizer.steps_done
-    done, progress = checkpoints.restore(policy, optimizer)
-    means = RunningMeans(**progress or {})
+    done, means = checkpoints.restore(policy, optimizer)
     for step in range(done, planned):
         minibatch = [sample for group in with_old[step * size : (step + 1) * size] for sample in group]
         train_step(policy, optimizer, minibatch, config, temperature, means)
-        checkpoints.save(step + 1, planned, policy, optimizer, asdict(means))
+        checkpoints.save(step + 1, planned, policy, optimizer, means)
         on_step(step + 1, planned)
     if not means.steps == planned == optimizer.steps_done - started_at:
         raise RuntimeError(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from p2o_core.evaluation import Skills
 
 if TYPE_CHECKING:  # torch is not imported by those who only draw a report
     from p2o_core.groups import TrainingSample
@@ -15,29 +17,55 @@ if TYPE_CHECKING:  # torch is not imported by those who only draw a report
 
 RATIO_EDGES = np.linspace(-5.0, 2.0, 29)
 """Edges of the template-ratio histogram, log10: quarters of a decade."""
+ENGINE_METRICS = ("engine_log_ratio_mean", "engine_log_ratio_max", "engine_kl")
+"""Of updates that compared the engine's log-probs with the trainer's."""
 
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """What an update did. ``status`` is ``updated``, ``no_signal`` (no group had variance) or ``off``."""
+    """What an update did. ``status`` is ``updated``, ``no_signal`` (no group had variance) or ``off``; ``metrics`` are
+    empty without a step."""
 
-    status: str
+    status: Literal["updated", "no_signal", "off"]
     groups: int
     groups_with_signal: int
     rollouts_trained: int
     planned_steps: int
     steps: int
-    metrics: dict[str, float]
-    template_ratios: list[int]
+    metrics: Mapping[str, float]
+    template_ratios: Sequence[int]
     """Completion tokens of templated rollouts by log10 of their template ratio, in :data:`RATIO_EDGES`' bins."""
+
+
+@dataclass(frozen=True)
+class SkillCheck(Skills):
+    """The skills around an update, and what became of the policy."""
+
+    answer: Literal["kept", "warned", "rolled_back"]
+
+
+@dataclass(frozen=True)
+class IterationUpdate(UpdateReport):
+    """An iteration's update with what came before and after it: update.json."""
+
+    optimizer_steps: int
+    """Of all iterations."""
+    templated_solve_rate: float
+    """Mean reward of the templated completions, 0 without any."""
+    templated_tokens: int
+    """Generated in this stage; the search paid for those of the ``reused`` completions."""
+    reused: int
+    entropy: float
+    """Nats a token, of the bare completions."""
+    skills: SkillCheck | None
+    """None: nothing was probed."""
 
 
 @dataclass
 class RunningMeans:
     """Token-weighted means of the loss metrics over an update; the loss itself adds up within a step.
 
-    ``dataclasses.asdict`` gives its state for a checkpoint's JSON, which keeps every bit of a float;
-    ``RunningMeans(**state)`` goes on from it.
+    A checkpoint's JSON keeps every bit of its floats, and an interrupted update goes on from them.
     """
 
     steps: int = 0
@@ -77,11 +105,8 @@ def engine_metrics(samples: Sequence[TrainingSample]) -> dict[str, float]:
     logs = np.array([ratio for sample in samples for ratio in sample.engine_log_ratios])
     if not logs.size:
         return {}
-    return {
-        "engine_log_ratio_mean": float(np.abs(logs).mean()),
-        "engine_log_ratio_max": float(np.abs(logs).max()),
-        "engine_kl": float((np.exp(logs) - 1 - logs).mean()),
-    }
+    values = (np.abs(logs).mean(), np.abs(logs).max(), (np.exp(logs) - 1 - logs).mean())
+    return dict(zip(ENGINE_METRICS, map(float, values), strict=True))
 
 
 def template_ratio_histogram(samples: Iterable[TrainingSample]) -> list[int]:

@@ -9,7 +9,6 @@ the undisturbed run's digest, and MLflow every point once. Exit status 1 otherwi
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import random
@@ -35,6 +34,7 @@ from p2o_core.digests import digest
 from tasks.parameters.experiment import load_experiment
 from tasks.registry import plan
 from tasks.running.layout import Layout
+from tasks.running.manifests import read_manifest
 from tasks.running.runner import is_fresh
 
 REPOSITORY = Path(__file__).parents[1]
@@ -171,7 +171,7 @@ def digests(workspace: Path) -> dict[str, str]:
     """Workspace-relative path to sha256, over every manifest, and of the manifests themselves."""
     found: dict[str, str] = {}
     for manifest in sorted((workspace / "data").rglob("*.manifest.json")):
-        found |= json.loads(manifest.read_text())["outputs"]
+        found |= read_manifest(manifest).outputs
         found[manifest.relative_to(workspace).as_posix()] = digest(manifest)
     return {name: digest(workspace / name) for name in found}
 

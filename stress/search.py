@@ -26,7 +26,7 @@ from flows.comparison.tables import calls_to_cover
 from p2o_core.config import EvolveConfig
 from p2o_core.cover import assign_templates, solvers
 from p2o_core.engines.base import RolloutRequest, Sampling
-from p2o_core.schemas import read_json, read_problems, read_rows
+from p2o_core.schemas import read_json, read_problems, read_record, read_rows
 from p2o_core.search.evolve import Evolution, evolve_templates
 from p2o_core.seeding import derive_seed
 from p2o_core.types import HardSample, Problem, TemplateSearch
@@ -73,8 +73,8 @@ class Outcome:
         return sum(max(row) >= self.solved_at for row in scores) / len(self.evolution.dev_ids)
 
     def calls_to(self, share: float) -> int | None:
-        found = [{"found_at": t.found_at, "scores": t.scores} for t in self.evolution.templates]
-        return calls_to_cover({"dev_ids": self.evolution.dev_ids, "templates": found}, self.solved_at, share)
+        search = TemplateSearch("searched", 1, self.evolution.dev_ids, self.evolution.templates, self.evolution.cost)
+        return calls_to_cover(search, self.solved_at, share)
 
 
 def cases(workspace: Path, arm: str, seeds: int, second: bool) -> Iterator[Case]:
@@ -88,7 +88,7 @@ def cases(workspace: Path, arm: str, seeds: int, second: bool) -> Iterator[Case]
             continue  # a run that ended before its second search
         train = {problem.id: problem for problem in read_problems(layout.base / "train.parquet")}
         hard = read_rows(layout.iteration(iteration) / "hard.parquet", HardSample)
-        before = TemplateSearch.from_json(read_json(layout.iteration(iteration - 1) / "templates.json"))
+        before = read_record(layout.iteration(iteration - 1) / "templates.json", TemplateSearch)
         archive = [template.text for template in before.kept if template.text]
         yield Case(experiment, layout, iteration, [train[sample.problem_id] for sample in hard], archive)
 

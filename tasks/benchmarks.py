@@ -5,25 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from p2o_core.config import EvaluateConfig
-from p2o_core.evaluation import measure
-from p2o_core.schemas import BadInput, check_problems, read_problems, write_json, write_rows
+from p2o_core.digests import digest
+from p2o_core.evaluation import Scores, measure
+from p2o_core.schemas import BadInput, check_problems, read_problems, read_record, write_record, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Judged, Problem
 from tasks.parameters.experiment import Experiment
 from tasks.problems.sources import ProblemSource, load_source
 from tasks.problems.tables import is_table
-from tasks.running.journal import Journal, JournaledEngine, JournaledVerifier
 from tasks.running.layout import Layout
 from tasks.running.lock import command, file_lock
-from tasks.running.rejected import stopped_at_nan
+from tasks.running.plan import run_plan
 from tasks.running.runtime import Runtime
-from tasks.running.storage import storage_errors
+from tasks.running.stage import Artifact, Stage, StageIO
 
 METRICS = "metrics.json"
 
@@ -45,6 +47,16 @@ def evaluation_settings(section: EvaluateConfig, changes: Mapping[str, Any]) -> 
         raise BadInput(f"--set: {wrong}. Mend: parameters of `evaluate` (docs/reference.md), as samples=8.") from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkScores(Scores):
+    """metrics.json of an evaluation: what was asked, and what it came to. A benchmark's name is its problems'
+    difficulty; ``problems`` counts them."""
+
+    iteration: int
+    settings: EvaluateConfig
+    problems: Mapping[str, int]
+
+
 def evaluate_benchmarks(
     experiment: Experiment,
     layout: Layout,
@@ -52,7 +64,7 @@ def evaluate_benchmarks(
     sources: Sequence[ProblemSource],
     settings: EvaluateConfig,
     runtime: Runtime,
-) -> dict[str, Any]:
+) -> BenchmarkScores:
     """Measure an iteration's policy on the benchmarks (on the held-out problems when none is named) and write
     predictions, verdicts and ``metrics.json`` to ``data/evaluations/<experiment>/<iteration>/<what was asked>/``.
 
@@ -66,50 +78,33 @@ def evaluate_benchmarks(
         raise BadInput(f"{policy}: no policy of iteration {iteration}. Mend: `p2o run` first, or another --iteration.")
     problems = _problems(sources, layout)
     folder = layout.evaluations / str(iteration) / _digest(experiment, policy, base, problems, settings)
-    with storage_errors(folder), file_lock(folder / ".lock", command(), wait=True):
-        if not (folder / METRICS).exists():
-            nan = layout.rejected(iteration).with_name("benchmarks.parquet")
-            with stopped_at_nan(nan, f"iteration {iteration}, benchmarks"):
-                _measure(experiment, layout, iteration, problems, settings, runtime, folder)
-    return read_metrics(folder / METRICS)
+    asked = experiment.model_copy(update={"evaluate": settings})
+    with file_lock(folder / ".lock", command(), wait=True):
+        list(run_plan([(benchmark_stage(problems, folder), iteration)], asked, layout, runtime))
+    return read_record(folder / METRICS, BenchmarkScores)
 
 
-def _measure(
-    experiment: Experiment,
-    layout: Layout,
-    iteration: int,
-    problems: list[Problem],
-    settings: EvaluateConfig,
-    runtime: Runtime,
-    folder: Path,
-) -> None:
-    policy, base = layout.iteration(iteration) / "policy", layout.base / "policy"
-    journal = Journal(folder / "units", {"asked": folder.name})
-    measured = measure(
-        JournaledEngine(
-            lambda: runtime.engine(policy, base, experiment),
-            journal,
-            unit=experiment.engine.completions_per_unit,
-        ),
-        JournaledVerifier(runtime.verifier(experiment.verify), journal),
-        problems,
-        settings,
-        derive_seed(experiment.seed, "benchmarks"),
+def benchmark_stage(problems: Sequence[Problem], folder: Path) -> Stage:
+    """The stage that measures a policy on ``problems`` under the experiment's ``evaluate`` settings, in ``folder``."""
+    return Stage(
+        name="benchmarks",
+        run=partial(_run, problems=problems),
+        inputs={"base": Artifact("policy", "base"), "policy": Artifact("policy", "current")},
+        outputs={"predictions": "predictions.parquet", "judgements": "judgements.parquet", "metrics": METRICS},
+        params=("seed", "threads", "policy", "engine", "verify.timeout_s", "evaluate"),
+        where=folder,
+        per_iteration=False,
     )
-    write_rows(folder / "predictions.parquet", measured.completions, Completion)
-    write_rows(folder / "judgements.parquet", measured.judged, Judged)
-    counts = {source: sum(p.difficulty == source for p in problems) for source in measured.metrics["accuracy"]}
-    settled = {"iteration": iteration, "settings": settings.model_dump(mode="json"), "problems": counts}
-    write_json(folder / METRICS, settled | measured.metrics)  # last: with it the measurement counts as done
-    journal.close()
 
 
-def read_metrics(path: Path) -> dict[str, Any]:
-    """What an evaluation came to. Raises BadInput."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except ValueError as error:
-        raise BadInput(f"{path}: not readable ({error}). Mend: delete it and evaluate again.") from error
+def _run(io: StageIO, *, problems: Sequence[Problem]) -> None:
+    settings, seed = io.experiment.evaluate, derive_seed(io.experiment.seed, "benchmarks")
+    measured = measure(io.engine(), io.verifier(), problems, settings, seed)
+    write_rows(io.outputs["predictions"], measured.completions, Completion)
+    io.counts["completions"] = write_rows(io.outputs["judgements"], measured.judged, Judged)
+    counts = {name: sum(p.difficulty == name for p in problems) for name in measured.scores.accuracy}
+    scores = BenchmarkScores(**vars(measured.scores), iteration=io.iteration, settings=settings, problems=counts)
+    write_record(io.outputs["metrics"], scores)
 
 
 def _problems(sources: Sequence[ProblemSource], layout: Layout) -> list[Problem]:
@@ -124,8 +119,6 @@ def _problems(sources: Sequence[ProblemSource], layout: Layout) -> list[Problem]
 def _digest(
     experiment: Experiment, policy: Path, base: Path, problems: Sequence[Problem], settings: EvaluateConfig
 ) -> str:
-    from p2o_core.digests import digest
-
     asked = {
         "policy": digest(policy),
         "base": digest(base),

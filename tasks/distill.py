@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from p2o_core.evaluation import probe_skills
 from p2o_core.mining import rewards_by_problem
 from p2o_core.rollout import gold_answers, judge, mean_entropy, reuse_winners, sample_templated
-from p2o_core.schemas import read_problems, read_rows, write_json, write_rows
+from p2o_core.schemas import read_problems, read_rows, write_record, write_rows
 from p2o_core.types import Assignment, Completion, Judged, Problem
+from p2o_core.update_report import IterationUpdate, SkillCheck, UpdateReport
 from tasks.running.rejected import rejected_update
 from tasks.running.stage import Artifact, Stage, StageIO, TrainingStopped
 
 if TYPE_CHECKING:
     from p2o_core.groups import Group
     from p2o_core.policy import Policy
-    from p2o_core.update_report import UpdateReport
 
 
 def run(io: StageIO) -> None:
@@ -48,19 +47,20 @@ def run(io: StageIO) -> None:
         del policy, groups
         release_memory()
     skills = _check_skills(io, problems, verdicts) if report.steps else None
-    if skills is not None and skills["answer"] == "rolled_back":
+    if skills is not None and skills.answer == "rolled_back":
         optimizer_steps -= report.steps  # a policy that was taken back has the optimiser it started with
     tokens = sum(len(completion.token_ids) for completion in sampled)  # the search paid for the reused ones
     io.counts |= {"tokens": tokens, "steps": report.steps}
-    outcome: dict[str, Any] = {
-        "optimizer_steps": optimizer_steps,
-        "templated_solve_rate": sum(j.reward for j in judged) / len(judged) if judged else 0.0,
-        "templated_tokens": tokens,
-        "reused": len(reused),
-        "entropy": mean_entropy(bare),
-        "skills": skills,
-    }
-    write_json(io.outputs["update"], asdict(report) | outcome)
+    update = IterationUpdate(
+        **vars(report),
+        optimizer_steps=optimizer_steps,
+        templated_solve_rate=sum(j.reward for j in judged) / len(judged) if judged else 0.0,
+        templated_tokens=tokens,
+        reused=len(reused),
+        entropy=mean_entropy(bare),
+        skills=skills,
+    )
+    write_record(io.outputs["update"], update)
 
 
 def _update(io: StageIO, policy: Policy, groups: Sequence[Group]) -> tuple[UpdateReport, int]:
@@ -93,7 +93,7 @@ def _update(io: StageIO, policy: Policy, groups: Sequence[Group]) -> tuple[Updat
     return report, optimizer.steps_done
 
 
-def _check_skills(io: StageIO, problems: Mapping[str, Problem], judged: Sequence[Judged]) -> dict[str, Any] | None:
+def _check_skills(io: StageIO, problems: Mapping[str, Problem], judged: Sequence[Judged]) -> SkillCheck | None:
     """Roll problems that the policy solved before the update out again, and give the configured answer to a loss:
     ``rolled_back`` puts the policy that the iteration started from into the output. None: nothing was probed.
 
@@ -112,21 +112,21 @@ def _check_skills(io: StageIO, problems: Mapping[str, Problem], judged: Sequence
     )
     if skills is None:
         return None
-    answer = "kept"
-    if skills.lost(config.skill_margin):
-        answer = {"warn": "warned", "roll_back": "rolled_back", "stop": "stopped"}[config.on_lost_skills]
-    if answer == "stopped":
+    if not skills.lost(config.skill_margin):
+        return SkillCheck(**vars(skills), answer="kept")
+    if config.on_lost_skills == "stop":
         raise TrainingStopped(
             f"iteration {io.iteration}, distill: accuracy on {skills.problems} problems solved before the update went "
             f"from {skills.before:.2f} to {skills.after:.2f}, more than health.skill_margin={config.skill_margin}. The "
             "policy of the last iteration is untouched. Mend: lower distill.learning_rate, or health.on_lost_skills: "
             "roll_back or warn."
         )
-    if answer == "rolled_back":
-        shutil.rmtree(io.outputs["policy"])
-        shutil.copytree(io.inputs["policy"], io.outputs["policy"])
-        io.runtime.forget_policies()
-    return asdict(skills) | {"answer": answer}
+    if config.on_lost_skills == "warn":
+        return SkillCheck(**vars(skills), answer="warned")
+    shutil.rmtree(io.outputs["policy"])
+    shutil.copytree(io.inputs["policy"], io.outputs["policy"])
+    io.runtime.forget_policies()
+    return SkillCheck(**vars(skills), answer="rolled_back")
 
 
 STAGE = Stage(

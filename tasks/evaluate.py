@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from p2o_core.evaluation import measure
-from p2o_core.schemas import read_json, read_problems, write_json, write_rows
+from p2o_core.evaluation import Measurement, NotDue, measure
+from p2o_core.schemas import read_problems, read_record, write_record, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Judged, TemplateSearch
 from tasks.running.stage import Artifact, Stage, StageIO
@@ -27,18 +27,19 @@ def run(io: StageIO) -> None:
     measured = measure(engine, verifier, problems, settings, stream)
     write_rows(io.outputs["predictions"], measured.completions, Completion)
     io.counts["completions"] = write_rows(io.outputs["judgements"], measured.judged, Judged)
-    metrics = {"iteration": io.iteration, "status": "measured"} | measured.metrics
-    best = TemplateSearch.from_json(read_json(io.inputs["templates"])).best if settings.best_template else None
-    if best is not None:
-        metrics["best_template"] = measure(engine, verifier, problems, settings, stream, best.text).metrics["accuracy"]
-    write_json(io.outputs["metrics"], metrics)
+    best = read_record(io.inputs["templates"], TemplateSearch).best if settings.best_template else None
+    under_best = measure(engine, verifier, problems, settings, stream, best.text).scores.accuracy if best else None
+    write_record(
+        io.outputs["metrics"],
+        Measurement(iteration=io.iteration, **vars(measured.scores), best_template=under_best),
+    )
 
 
 def _skip(io: StageIO) -> None:
     """The iteration is not due for an evaluation: empty tables, and a status that says so."""
     write_rows(io.outputs["predictions"], [], Completion)
     io.counts["completions"] = write_rows(io.outputs["judgements"], [], Judged)
-    write_json(io.outputs["metrics"], {"iteration": io.iteration, "status": "not_due"})
+    write_record(io.outputs["metrics"], NotDue(io.iteration))
 
 
 STAGE = Stage(

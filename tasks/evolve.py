@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from p2o_core.config import SelfReflector, TeacherReflector
 from p2o_core.cover import plan_templated
-from p2o_core.schemas import read_json, read_problems, read_rows, write_json, write_rows
+from p2o_core.schemas import read_json, read_problems, read_record, read_rows, write_record, write_rows
 from p2o_core.search.schedule import search_templates
 from p2o_core.types import Assignment, Completion, HardSample, TemplateSearch
 from tasks.running.journal import JournaledModel
@@ -24,7 +24,7 @@ def run(io: StageIO) -> None:
     hard = read_rows(io.inputs["hard"], HardSample)
     search, winners = search_templates(
         [problems[sample.problem_id] for sample in hard],
-        TemplateSearch.from_json(read_json(io.inputs["previous"])),
+        read_record(io.inputs["previous"], TemplateSearch),
         io.engine(),
         io.verifier(),
         read_json(io.inputs["phrases"]),
@@ -43,11 +43,11 @@ def run(io: StageIO) -> None:
         rollouts=experiment.distill.templated_samples,
         seed=io.seed("assignment"),
     )
-    write_json(io.outputs["templates"], search.to_json())
+    write_record(io.outputs["templates"], search)
     write_rows(io.outputs["winners"], winners, Completion)
     io.counts["assignments"] = write_rows(io.outputs["assignment"], assignments, Assignment)
     io.counts["kept"] = len(search.kept)
-    io.counts["tokens"] = search.cost.get("tokens", 0)
+    io.counts["tokens"] = search.cost.tokens
 
 
 def _language_model(io: StageIO) -> LanguageModel | None:

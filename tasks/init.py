@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2o_core.schemas import write_json, write_rows
+from p2o_core.schemas import write_record, write_rows
 from p2o_core.types import HardSample, TemplateSearch
 from tasks.running.stage import Artifact, Stage, StageIO
 
@@ -13,7 +13,7 @@ def run(io: StageIO) -> None:
 
     policy = Policy.create(io.inputs["base"], io.experiment.policy, seed=io.seed("adapter"))
     policy.save(io.outputs["policy"])
-    write_json(io.outputs["templates"], TemplateSearch().to_json())
+    write_record(io.outputs["templates"], TemplateSearch())
     write_rows(io.outputs["hard"], [], HardSample)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2o_core.mining import mine, mining_report, rewards_by_problem
-from p2o_core.schemas import read_problems, read_rows, write_json, write_rows
+from p2o_core.schemas import read_problems, read_rows, write_record, write_rows
 from p2o_core.types import HardSample, Judged
 from tasks.running.stage import Artifact, Stage, StageIO
 
@@ -16,8 +16,8 @@ def run(io: StageIO) -> None:
     hard = mine(rewards, read_rows(io.inputs["previous"], HardSample), io.experiment.mine, io.iteration)
     report = mining_report(rewards, hard, difficulty, io.iteration)
     write_rows(io.outputs["hard"], hard, HardSample)
-    write_json(io.outputs["mining"], report)
-    io.counts["hard"] = report["hard"]
+    write_record(io.outputs["mining"], report)
+    io.counts["hard"] = report.hard
 
 
 STAGE = Stage(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2o_core.schemas import read_json, write_json
-from p2o_core.types import TemplateSearch
-from tasks.running.manifests import manifest_path
+from p2o_core.evaluation import Measurement, read_evaluation
+from p2o_core.mining import MiningReport
+from p2o_core.schemas import read_record, write_record
+from p2o_core.types import SearchCost, TemplateSearch
+from p2o_core.update_report import IterationUpdate, SkillCheck
+from tasks.running.manifests import manifest_path, read_manifest
 from tasks.running.stage import Stage, StageIO
 
 Row = dict[str, Any]
@@ -22,77 +26,95 @@ GATHERED = (
 )
 
 
+@dataclass(frozen=True)
+class Summary:
+    """An experiment on one page: summary.json. Accuracies by name (``accuracy/<difficulty>``), before training and at
+    the last evaluation; ``evaluated`` are these two iterations, ``tokens`` all that were generated for training."""
+
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    gain: Mapping[str, float]
+    evaluated: tuple[int, int]
+    tokens: int
+    iterations: int
+
+
 def iteration_row(folder: Path) -> Row:
     """What one iteration did, from its artefacts; keys are MLflow metric names. Iteration 0 has accuracy only."""
     row: Row = {}
-    metrics: dict[str, Any] = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
-    if metrics.get("status") == "measured":
-        row |= {f"accuracy/{tier}": value for tier, value in metrics["accuracy"].items()}
-        row["accuracy/mean"] = sum(metrics["accuracy"].values()) / len(metrics["accuracy"])
-        row |= {
-            f"pass_at_{k}/{tier}": value for k, tiers in metrics["pass_at"].items() for tier, value in tiers.items()
-        }
-        row |= {f"maj_at_k/{tier}": value for tier, value in metrics["maj_at"].items()}
-        row |= {f"tokens_{name}/{tier}": v for tier, sizes in metrics["lengths"].items() for name, v in sizes.items()}
-        row |= {f"best_template/{tier}": value for tier, value in metrics.get("best_template", {}).items()}
-        row |= {"mean_tokens": metrics["mean_tokens"], "truncated": metrics["truncated"]}
+    if (folder / "metrics.json").exists() and (measured := read_evaluation(folder / "metrics.json")):
+        row |= _evaluation_row(measured)
     if (folder / "mining.json").exists():
-        mining = read_json(folder / "mining.json")
-        row |= {f"train/{name}": mining[name] for name in ("solve_rate", "all_fail", "all_pass", "zero_signal")}
-        row |= {"hard_set": mining["hard"], "near_hard": mining["near_hard"]}
+        mining = read_record(folder / "mining.json", MiningReport)
+        row |= {
+            "train/solve_rate": mining.solve_rate,
+            "train/all_fail": mining.all_fail,
+            "train/all_pass": mining.all_pass,
+            "train/zero_signal": mining.zero_signal,
+            "hard_set": mining.hard,
+            "near_hard": mining.near_hard,
+        }
     if (folder / "update.json").exists():
         row |= _training_row(folder)
     return row
 
 
+def _evaluation_row(measured: Measurement) -> Row:
+    row: Row = {f"accuracy/{tier}": value for tier, value in measured.accuracy.items()}
+    row["accuracy/mean"] = measured.mean_accuracy
+    row |= {f"pass_at_{k}/{tier}": value for k, tiers in measured.pass_at.items() for tier, value in tiers.items()}
+    row |= {f"maj_at_k/{tier}": value for tier, value in measured.maj_at.items()}
+    for tier, lengths in measured.lengths.items():
+        row |= {f"tokens_{name}/{tier}": value for name, value in vars(lengths).items()}
+    row |= {f"best_template/{tier}": value for tier, value in (measured.best_template or {}).items()}
+    return row | {"mean_tokens": measured.mean_tokens, "truncated": measured.truncated}
+
+
 def _training_row(folder: Path) -> Row:
-    search, update = TemplateSearch.from_json(read_json(folder / "templates.json")), read_json(folder / "update.json")
-    counts = read_json(manifest_path(folder, "rollout"))["counts"]
-    tokens = {
-        "rollout": counts["tokens"],
-        "templated": update["templated_tokens"],
-        "gepa": search.cost.get("tokens", 0),
-    }
+    search = read_record(folder / "templates.json", TemplateSearch)
+    update = read_record(folder / "update.json", IterationUpdate)
+    rolled_out = read_manifest(manifest_path(folder, "rollout")).counts["tokens"]
+    tokens = {"rollout": rolled_out, "templated": update.templated_tokens, "gepa": search.cost.tokens}
     return {
         "templates_kept": len(search.kept),
         "templates_tried": len(search.templates),
         **({"best_template_score": search.best.mean_score} if search.best else {}),
-        "gepa_metric_calls": search.cost.get("metric_calls", 0),
+        "gepa_metric_calls": search.cost.metric_calls,
         **_reflection_row(search.cost),
-        "templated_solve_rate": update["templated_solve_rate"],
-        "templated_reused": update["reused"],
-        "groups_with_signal": update["groups_with_signal"],
-        "optimizer_steps": update["optimizer_steps"],
-        **{f"update/{name}": value for name, value in update["metrics"].items()},
-        "update/entropy": update["entropy"],
-        **_skills_row(update["skills"]),
+        "templated_solve_rate": update.templated_solve_rate,
+        "templated_reused": update.reused,
+        "groups_with_signal": update.groups_with_signal,
+        "optimizer_steps": update.optimizer_steps,
+        **{f"update/{name}": value for name, value in update.metrics.items()},
+        "update/entropy": update.entropy,
+        **_skills_row(update.skills),
         **{f"tokens/{name}": value for name, value in tokens.items()},
         "tokens/total": sum(tokens.values()),
     }
 
 
-def _skills_row(skills: Mapping[str, Any] | None) -> Row:
+def _skills_row(skills: SkillCheck | None) -> Row:
     """Of updates after which solved problems were tried again."""
     if skills is None:
         return {}
     return {
-        "skills_before": skills["before"],
-        "skills_after": skills["after"],
-        "rolled_back": int(skills["answer"] == "rolled_back"),
-        "tokens/probe": skills["tokens"],
+        "skills_before": skills.before,
+        "skills_after": skills.after,
+        "rolled_back": int(skills.answer == "rolled_back"),
+        "tokens/probe": skills.tokens,
     }
 
 
-def _reflection_row(cost: Mapping[str, Any]) -> Row:
+def _reflection_row(cost: SearchCost) -> Row:
     """Of searches in which a model reflected."""
-    if not cost.get("reflection_calls"):
+    if not cost.reflection_calls:
         return {}
     return {
-        "gepa_reflection_calls": cost["reflection_calls"],
-        "gepa_reflection_tokens": cost["reflection_output_tokens"],
-        "gepa_dollars": cost["reflection_dollars"],
-        **{f"gepa_refused/{reason}": count for reason, count in cost["refused"].items()},
-        **{f"gepa_failed/{kind}": count for kind, count in cost["failed"].items()},
+        "gepa_reflection_calls": cost.reflection_calls,
+        "gepa_reflection_tokens": cost.reflection_output_tokens,
+        "gepa_dollars": cost.reflection_dollars,
+        **{f"gepa_refused/{reason}": count for reason, count in cost.refused.items()},
+        **{f"gepa_failed/{kind}": count for kind, count in cost.failed.items()},
     }
 
 
@@ -119,17 +141,15 @@ def run(io: StageIO) -> None:
     first, last = rows[0], rows[-1]
     accuracy = [name for name in first if name.startswith("accuracy/")]
     measured = next(row for row in reversed(rows) if "accuracy/mean" in row)  # not every iteration is evaluated
-    write_json(
-        io.outputs["summary"],
-        {
-            "before": {name: first[name] for name in accuracy},
-            "after": {name: measured[name] for name in accuracy},
-            "gain": {name: measured[name] - first[name] for name in accuracy},
-            "evaluated": [first["iteration"], measured["iteration"]],
-            "tokens": last["tokens/cumulative"],
-            "iterations": last["iteration"],
-        },
+    summary = Summary(
+        before={name: first[name] for name in accuracy},
+        after={name: measured[name] for name in accuracy},
+        gain={name: measured[name] - first[name] for name in accuracy},
+        evaluated=(first["iteration"], measured["iteration"]),
+        tokens=last["tokens/cumulative"],
+        iterations=last["iteration"],
     )
+    write_record(io.outputs["summary"], summary)
 
 
 STAGE = Stage(

@@ -19,7 +19,7 @@ from pydantic import Field, PositiveInt, ValidationError
 
 from flows.lifecycle.secrets import prefect_secret
 from p2o_core.config import Section
-from p2o_core.schemas import BadInput, read_json, write_json
+from p2o_core.schemas import BadInput, read_record, write_record
 from tasks.parameters.arms import apply_settings, arm_settings
 from tasks.parameters.experiment import Experiment, chain, check_experiment
 from tasks.registry import STAGES, plan
@@ -27,7 +27,7 @@ from tasks.report import iteration_row
 from tasks.running.layout import Layout, home
 from tasks.running.lock import command, file_lock
 from tasks.running.manifests import MANIFEST_SUFFIX
-from tasks.running.runner import is_fresh, run_stage
+from tasks.running.plan import Outcome, run_plan
 from tasks.running.runtime import Runtime
 
 FILE = "comparison.yaml"
@@ -73,6 +73,19 @@ class Arm:
     @property
     def name(self) -> str:
         return f"{self.arm}-s{self.seed}" + (f"-{self.world}" if self.world else "")
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """A run that came to its end: arm.json. ``settings`` and ``manifests`` are the digests by which it is found done:
+    of all that decides its artefacts, and of the manifests of all its stages."""
+
+    arm: str
+    seed: int
+    iterations: int
+    tokens: int
+    settings: str
+    manifests: str
 
 
 def load_comparison(path: Path) -> Comparison:
@@ -132,8 +145,8 @@ def is_done(comparison: Comparison, experiment: Experiment, layout: Layout) -> b
     marker = layout.run / DONE
     if not marker.exists():
         return False
-    done = read_json(marker)
-    return done["settings"] == done_digest(comparison, experiment) and done["manifests"] == _manifests(layout)
+    done = read_record(marker, ArmResult)
+    return done.settings == done_digest(comparison, experiment) and done.manifests == _manifests(layout)
 
 
 def run_arm(
@@ -141,35 +154,33 @@ def run_arm(
     experiment: Experiment,
     layout: Layout,
     on_iteration: Callable[[int, int], None] = lambda iteration, tokens: None,
-) -> dict[str, Any]:
+) -> ArmResult:
     """Iterate until the next iteration would start beyond the budget. Resumes where an earlier process stopped.
 
-    Returns what it writes to ``arm.json``: iterations, tokens, and the digests by which it is found done.
+    Returns what it writes to ``arm.json``.
     """
     with (
         file_lock(layout.run.parent / f".{layout.run.name}.lock", command(), wait=True),
         Runtime(prefect_secret) as runtime,
     ):
         done, spent = 0, 0
-        for stage, iteration in plan(experiment.last_iteration):
-            if stage.name == "report":
+        steps = [step for step in plan(experiment.last_iteration) if step[0].name != "report"]
+        for step in run_plan(steps, experiment, layout, runtime):
+            if step.stage.name != "evaluate":
                 continue
-            if stage.name == "rollout" and comparison.budget_tokens is not None and spent >= comparison.budget_tokens:
+            done, spent = step.iteration, spent + iteration_row(layout.iteration(step.iteration)).get("tokens/total", 0)
+            on_iteration(done, spent)
+            if comparison.budget_tokens is not None and spent >= comparison.budget_tokens:
                 break
-            if not is_fresh(stage, experiment, layout, iteration):
-                run_stage(stage, experiment, layout, iteration, runtime)
-            if stage.name == "evaluate":
-                done, spent = iteration, spent + iteration_row(layout.iteration(iteration)).get("tokens/total", 0)
-                on_iteration(iteration, spent)
-        result = {
-            "arm": experiment.arm,
-            "seed": experiment.seed,
-            "iterations": done,
-            "tokens": spent,
-            "settings": done_digest(comparison, experiment),
-            "manifests": _manifests(layout),
-        }
-        write_json(layout.run / DONE, result)
+        result = ArmResult(
+            arm=experiment.arm,
+            seed=experiment.seed,
+            iterations=done,
+            tokens=spent,
+            settings=done_digest(comparison, experiment),
+            manifests=_manifests(layout),
+        )
+        write_record(layout.run / DONE, result)
     return result
 
 
@@ -185,17 +196,15 @@ def run_named(workspace: Path, arm: Arm) -> Iterator[str]:
     if arm not in known:
         raise BadInput(f"{workspace / FILE}: no run {arm.name!r}. Mend: one of {', '.join(a.name for a in known)}.")
     result = run_arm(comparison, arm_experiment(comparison, arm, home(workspace)), arm_layout(workspace, arm))
-    yield f"{result['iterations']} iterations, {result['tokens']:,d} tokens"
+    yield f"{result.iterations} iterations, {result.tokens:,d} tokens"
 
 
 def prepare_world(experiment: Experiment, layout: Layout) -> bool:
     """Problems and base policy of a world, once for all its arms. Returns whether there was anything to do."""
     with file_lock(layout.base.parent / ".base.lock", command(), wait=True):
-        if is_fresh(STAGES["prepare"], experiment, layout, 0):
-            return False
         with Runtime(prefect_secret) as runtime:
-            run_stage(STAGES["prepare"], experiment, layout, 0, runtime)
-        return True
+            (step,) = run_plan([(STAGES["prepare"], 0)], experiment, layout, runtime)
+        return step.outcome is Outcome.MADE
 
 
 def _manifests(layout: Layout) -> str:

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from flows.comparison.runs import Evidence, Run
 from flows.comparison.statistics import bootstrap_mean
 from flows.comparison.tables import Funnel, SweepPoint
-from p2o_core.schemas import read_json
-from p2o_core.update_report import RATIO_EDGES
+from p2o_core.schemas import read_record
+from p2o_core.update_report import RATIO_EDGES, IterationUpdate
 
 # colours of Okabe and Ito, told apart by colour-blind people too
 COLOURS = ("#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7F7F7F", "#000000")
@@ -126,8 +126,12 @@ def ratio_picture(evidence: Evidence, arms: Sequence[str], bounds: tuple[float, 
 
 def template_ratios(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
     """(edges in log10, counts) over all iterations of these runs."""
-    updates = [read_json(run.folder / str(row["iteration"]) / "update.json") for run in runs for row in run.rows[1:]]
-    return RATIO_EDGES, np.sum([update["template_ratios"] for update in updates], axis=0)
+    updates = [
+        read_record(run.folder / str(row["iteration"]) / "update.json", IterationUpdate)
+        for run in runs
+        for row in run.rows[1:]
+    ]
+    return RATIO_EDGES, np.sum([update.template_ratios for update in updates], axis=0)
 
 
 def cost_picture(evidence: Evidence, arms: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from flows.comparison.statistics import MIN_SEEDS, Interval
 from flows.tracking.parents import experiment_page
 from p2o_core.schemas import write_json
 from tasks.parameters.arms import arm_settings
+from p2o_core.types import SearchCost, Template, TemplateSearch
 from tasks.running.layout import home
 
 FOLDER = "report"
@@ -139,11 +141,11 @@ class Search:
     """One search of the first seed, for the genealogy and the coverage map."""
 
     iteration: int
-    dev_ids: list[str]
+    dev_ids: Sequence[str]
     root: Node
     covering: list[Node]
     """The kept templates, in order of discovery."""
-    cost: dict[str, int]
+    cost: SearchCost
 
 
 def genealogies(evidence: Evidence) -> list[Search]:
@@ -155,22 +157,14 @@ def genealogies(evidence: Evidence) -> list[Search]:
     return [_search(result) for result in tables.searches(run)]
 
 
-def _search(result: dict[str, Any]) -> Search:
-    templates = result["templates"]
+def _search(result: TemplateSearch) -> Search:
+    def node(template: Template) -> Node:
+        children = (node(t) for t in result.templates if t.parents[:1] == (template.index,))
+        score, found_at = template.mean_score, template.found_at
+        return Node(template.text, score, template.kept, found_at, template.scores, tuple(children))
 
-    def node(template: dict[str, Any]) -> Node:
-        children = [t for t in templates if t["parents"][:1] == [template["index"]]]
-        return Node(
-            template["text"],
-            template["mean_score"],
-            template["kept"],
-            template["found_at"],
-            tuple(template["scores"]),
-            tuple(map(node, children)),
-        )
-
-    nodes = [node(template) for template in templates if template["kept"]]
-    return Search(result["iteration"], result["dev_ids"], node(templates[0]), nodes, result["cost"])
+    nodes = [node(template) for template in result.kept]
+    return Search(result.searched_at, result.dev_ids, node(result.templates[0]), nodes, result.cost)
 
 
 def interval(value: Interval | None, points: bool = True) -> str:

@@ -16,8 +16,8 @@ from flows.comparison.claims import BASELINE, METHOD
 from flows.comparison.runs import Evidence, Run
 from flows.comparison.statistics import Interval, difference, effect_size, paired_bootstrap
 from p2o_core.mining import rewards_by_problem
-from p2o_core.schemas import read_json, read_rows
-from p2o_core.types import Completion, Judged
+from p2o_core.schemas import read_record, read_rows
+from p2o_core.types import Completion, Judged, TemplateSearch
 from tasks.running.layout import home
 
 
@@ -121,7 +121,7 @@ def sweep(evidence: Evidence) -> list[SweepPoint]:
 
 
 @dataclass(frozen=True)
-class SearchCost:
+class SearchSummary:
     """What an arm's searches took and found; means over searches and seeds."""
 
     arm: str
@@ -142,74 +142,76 @@ class SearchCost:
     """Metric calls these needed for it."""
 
 
-def search_costs(evidence: Evidence) -> list[SearchCost]:
+def search_costs(evidence: Evidence) -> list[SearchSummary]:
     """Every arm that searches with gepa."""
     found = {arm: [searches(run) for run in evidence.of(arm, evidence.seeds(arm))] for arm in evidence.arms}
     found = {arm: runs for arm, runs in found.items() if any(runs)}
     levels = {arm: _solved_at(evidence, arm) for arm in found}
     targets = [_common_cover(firsts, levels) for firsts in _first_searches(found)]
-    return [_search_cost(arm, runs, levels[arm], targets) for arm, runs in found.items()]
+    return [_summarise_searches(arm, runs, levels[arm], targets) for arm, runs in found.items()]
 
 
-def _common_cover(firsts: dict[str, dict], levels: dict[str, float]) -> float:
+def _common_cover(firsts: dict[str, TemplateSearch], levels: dict[str, float]) -> float:
     """The share of dev instances that every first search covered, of those that covered any."""
     covers = [covered(first, levels[arm]) for arm, first in firsts.items()]
     return min((cover for cover in covers if cover > 0), default=math.inf)
 
 
-def _first_searches(found: dict[str, list[list[dict]]]) -> Iterator[dict[str, dict]]:
+def _first_searches(found: dict[str, list[list[TemplateSearch]]]) -> Iterator[dict[str, TemplateSearch]]:
     """For every seed all arms have: arm to its first search."""
     for index in range(min((len(runs) for runs in found.values()), default=0)):
         yield {arm: runs[index][0] for arm, runs in found.items() if runs[index]}
 
 
-def searches(run: Run) -> list[dict[str, Any]]:
-    """The results of the run's searches, in order, with their iteration."""
-    results = [
-        read_json(run.folder / str(row["iteration"]) / "templates.json") | {"iteration": row["iteration"]}
-        for row in run.rows[1:]
-    ]
-    return [result for result in results if result["status"] == "searched"]
+def searches(run: Run) -> list[TemplateSearch]:
+    """The results of the run's searches, in order."""
+    results = (
+        read_record(run.folder / str(row["iteration"]) / "templates.json", TemplateSearch) for row in run.rows[1:]
+    )
+    return [result for result in results if result.status == "searched"]
 
 
-def _search_cost(arm: str, runs: list[list[dict]], solved_at: float, targets: Sequence[float]) -> SearchCost:
+def _summarise_searches(
+    arm: str, runs: list[list[TemplateSearch]], solved_at: float, targets: Sequence[float]
+) -> SearchSummary:
     every = [search for run in runs for search in run]
     first = [calls_to_cover(run[0], solved_at, target) for run, target in zip(runs, targets, strict=False) if run]
     later = [calls_to_cover(search, solved_at, 0.5) for run in runs for search in run[1:]]
     reached = [calls for calls in later if calls is not None]
     known = [calls for calls in first if calls is not None]
-    return SearchCost(
+    return SearchSummary(
         arm=arm,
         searches=len(every) / len(runs),
-        metric_calls=mean(search["cost"]["metric_calls"] for search in every),
-        tokens=mean(search["cost"]["tokens"] for search in every),
+        metric_calls=mean(search.cost.metric_calls for search in every),
+        tokens=mean(search.cost.tokens for search in every),
         cover=mean(covered(search, solved_at) for search in every),
-        best_score=mean(max(t["mean_score"] for t in search["templates"]) for search in every),
-        raced_out=mean(search["cost"]["raced_out"] for search in every),
+        best_score=mean(max(t.mean_score for t in search.templates) for search in every),
+        raced_out=mean(search.cost.raced_out for search in every),
         first_calls=mean(known) if known else None,
         later_half=len(reached) / len(later) if later else 0.0,
         later_calls=mean(reached) if reached else None,
     )
 
 
-def covered(search: dict[str, Any], solved_at: float) -> float:
+def covered(search: TemplateSearch, solved_at: float) -> float:
     """Share of the dev instances that some candidate solves; the kept templates solve the same ones."""
-    solved = {i for t in search["templates"] for i, score in enumerate(t["scores"]) if score >= solved_at}
-    return len(solved) / len(search["dev_ids"])
+    solved = {i for t in search.templates for i, score in enumerate(t.scores) if score >= solved_at}
+    return len(solved) / len(search.dev_ids)
 
 
-def calls_to_cover(search: dict[str, Any], solved_at: float, share: float) -> int | None:
+def calls_to_cover(search: TemplateSearch, solved_at: float, share: float) -> int | None:
     """Metric calls after which the candidates known by then solve this share of the dev instances together.
 
-    >>> templates = [{"found_at": 9, "scores": [1.0, 0.0]}, {"found_at": 4, "scores": [0.0, 0.0]}]
-    >>> calls_to_cover({"dev_ids": ["a", "b"], "templates": templates}, 1.0, 0.5)
+    >>> from p2o_core.types import Template
+    >>> templates = [Template(0, "", (), (0.0, 0.0), True, found_at=4), Template(1, "z", (0,), (1.0, 0.0), True, 9)]
+    >>> calls_to_cover(TemplateSearch("searched", 1, ["a", "b"], templates), 1.0, 0.5)
     9
     """
     solved: set[int] = set()
-    for template in sorted(search["templates"], key=lambda template: template["found_at"]):
-        solved |= {index for index, score in enumerate(template["scores"]) if score >= solved_at}
-        if len(solved) >= share * len(search["dev_ids"]):
-            return template["found_at"]
+    for template in sorted(search.templates, key=lambda template: template.found_at):
+        solved |= {index for index, score in enumerate(template.scores) if score >= solved_at}
+        if len(solved) >= share * len(search.dev_ids):
+            return template.found_at
     return None
 
 

@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from p2o_core.schemas import read_json
+from p2o_core.mining import MiningReport
+from p2o_core.schemas import read_record
+from p2o_core.types import TemplateSearch
+from p2o_core.update_report import ENGINE_METRICS, IterationUpdate
 from tasks.parameters.experiment import Experiment, check_experiment
 from tasks.registry import plan
 from tasks.running.layout import Layout
-from tasks.running.manifests import manifest_path
-from tasks.running.runner import run_stage
+from tasks.running.manifests import manifest_path, read_manifest
+from tasks.running.plan import run_plan
 from tasks.running.runtime import Runtime
 
 TOKENS = 8
@@ -87,26 +90,37 @@ def dry_run(experiment: Experiment, folder: Path, on_stage: Callable[[str, float
     layout.sources.mkdir(parents=True)
     layout.params.write_text(_yaml(experiment.model_dump(mode="json")))
     with Runtime() as runtime:
-        for stage, iteration in plan(1):
-            took = run_stage(stage, experiment, layout, iteration, runtime)
-            on_stage(f"{stage.name}@{iteration}", took.seconds)
+        for step in run_plan(plan(1), experiment, layout, runtime):
+            on_stage(f"{step.stage.name}@{step.iteration}", step.took.seconds if step.took else 0.0)
     return _facts(experiment, layout)
 
 
 def _facts(experiment: Experiment, layout: Layout) -> Facts:
     folder = layout.iteration(1)
-    update, templates = read_json(folder / "update.json"), read_json(folder / "templates.json")
-    rollout = read_json(manifest_path(folder, "rollout"))["counts"]
-    mining = read_json(folder / "mining.json")
+    update = read_record(folder / "update.json", IterationUpdate)
+    search = read_record(folder / "templates.json", TemplateSearch)
+    mining = read_record(folder / "mining.json", MiningReport)
+    rollout = read_manifest(manifest_path(folder, "rollout")).counts
     facts = {
         "rollouts": f"{rollout['completions']} completions of {rollout['problems']} problems",
-        "hard set": f"{mining['hard']} (gate {experiment.evolve.min_hard}), {mining['near_hard']} of them near-hard",
-        "search": f"{templates['status']}, {templates['cost'].get('metric_calls', 0):,} metric calls of "
-        f"{experiment.evolve.max_metric_calls:,}, {len(templates['templates'])} candidates",
-        "groups with signal": f"{update['groups_with_signal']} of {update['groups']}",
-        "update": f"{update['status']}, {update['steps']} of {update['planned_steps']} optimiser steps planned "
+        "hard set": f"{mining.hard} (gate {experiment.evolve.min_hard}), {mining.near_hard} of them near-hard",
+        "search": f"{search.status}, {search.cost.metric_calls:,} metric calls of "
+        f"{experiment.evolve.max_metric_calls:,}, {len(search.templates)} candidates",
+        "groups with signal": f"{update.groups_with_signal} of {update.groups}",
+        "update": f"{update.status}, {update.steps} of {update.planned_steps} optimiser steps planned "
         f"for mini-batches of {experiment.distill.groups_per_minibatch}",
     }
-    names = ("loss", "learning_rate", "template_mask_dropped", "clip_fraction", "engine_log_ratio_max")
-    facts |= {name: f"{update['metrics'][name]:.3g}" for name in names if name in update["metrics"]}
-    return facts
+    return facts | _metrics(experiment, update)
+
+
+def _metrics(experiment: Experiment, update: IterationUpdate) -> Facts:
+    """Every metric of the update, and for those that are not there the reason."""
+    shown = {name: f"{value:.3g}" for name, value in update.metrics.items()}
+    if not update.steps:
+        why = "distillation is off" if update.status == "off" else "no group carried a signal"
+        return shown | {"metrics": f"none: no optimiser step was made, since {why}"}
+    if not any(name in ENGINE_METRICS for name in update.metrics):
+        off = experiment.distill.engine_ratio == "off"
+        why = "distill.engine_ratio is off" if off else "no completion was compared"
+        shown["engine metrics"] = f"none ({', '.join(ENGINE_METRICS)}): {why}"
+    return shown

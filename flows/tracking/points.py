@@ -9,6 +9,8 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 
+from p2o_core.evaluation import Scores
+
 ALIGNED = ("accuracy/", "train/", "best_template")
 """Metrics that a comparison also logs by generated tokens."""
 SECONDS = "seconds/"
@@ -32,15 +34,15 @@ def curve_points(row: dict[str, Any], now: int) -> list[Metric]:
     ]
 
 
-def benchmark_values(metrics: dict[str, Any]) -> dict[str, float]:
-    """A benchmark evaluation's ``metrics.json`` as MLflow metrics."""
-    values = {f"benchmark/{name}": metrics[name] for name in ("mean_tokens", "truncated")}
-    for kind in ("accuracy", "maj_at"):
-        values |= {f"benchmark/{kind}/{name}": value for name, value in metrics[kind].items()}
-    for k, by_name in metrics["pass_at"].items():
+def benchmark_values(scores: Scores) -> dict[str, float]:
+    """A benchmark evaluation as MLflow metrics."""
+    values = {"benchmark/mean_tokens": scores.mean_tokens, "benchmark/truncated": scores.truncated}
+    values |= {f"benchmark/accuracy/{name}": value for name, value in scores.accuracy.items()}
+    values |= {f"benchmark/maj_at/{name}": value for name, value in scores.maj_at.items()}
+    for k, by_name in scores.pass_at.items():
         values |= {f"benchmark/pass_at_{k}/{name}": value for name, value in by_name.items()}
-    for name, lengths in metrics["lengths"].items():
-        values |= {f"benchmark/{kind}/{name}": value for kind, value in lengths.items()}
+    for name, lengths in scores.lengths.items():
+        values |= {f"benchmark/{kind}/{name}": value for kind, value in vars(lengths).items()}
     return values
 
 

@@ -31,10 +31,11 @@ from flows.tracking.delivery import ATTEMPT_S, STORE_ERRORS, Delivery, DeliveryS
 from flows.tracking.parents import parent_run
 from flows.tracking.points import benchmark_values, curve_points, iteration_points, missing_points
 from flows.tracking.store import make_store, tracking_uri
-from p2o_core.schemas import read_json
+from p2o_core.evaluation import Scores
 from tasks.report import experiment_rows
 from tasks.running.layout import Layout
-from tasks.running.manifests import manifest_path
+from tasks.running.manifests import manifest_path, read_manifest
+from tasks.running.runner import read_timings
 
 if TYPE_CHECKING:
     from tasks.parameters.experiment import Experiment
@@ -96,7 +97,7 @@ class Tracker:
         """Log every iteration that is complete on disk and not logged yet."""
         rows = self._finished_rows()
         inputs = self._datasets() if rows else []
-        seconds = _timings(self.layout)
+        seconds = read_timings(self.layout)
         marks = {row["iteration"]: self._mark(row["iteration"]) for row in rows}
 
         def work() -> None:
@@ -132,10 +133,10 @@ class Tracker:
 
         return self._attempt(work, lambda: sum(row["iteration"] > self._curves for row in everything))
 
-    def log_evaluation(self, iteration: int, metrics: dict[str, Any]) -> Delivery:
+    def log_evaluation(self, iteration: int, scores: Scores) -> Delivery:
         """Benchmarks measured after an iteration (``tasks/benchmarks.py``), on that iteration's run; by their content
         a second log of the same numbers is the same point."""
-        values = benchmark_values(metrics)
+        values = benchmark_values(scores)
         delivered = False
 
         def work() -> None:
@@ -276,12 +277,12 @@ class Tracker:
 
     def _datasets(self) -> list[DatasetInput]:
         """The problem files with the digests their manifest gives them."""
-        manifest = read_json(manifest_path(self.layout.base, "prepare"))
+        manifest = read_manifest(manifest_path(self.layout.base, "prepare"))
         inputs = []
         for name, context in DATASETS.items():
             path = self.layout.relative(self.layout.base / name)
             # MLflow allows a digest 36 characters
-            dataset = Dataset(name, manifest["outputs"][path][:32], "local", f'{{"uri": "{path}"}}')
+            dataset = Dataset(name, manifest.outputs[path][:32], "local", f'{{"uri": "{path}"}}')
             inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", context)]))
         return inputs
 
@@ -289,11 +290,3 @@ class Tracker:
 def _written(manifest: Path) -> int:
     """When an iteration ended, in ms, as its file says now."""
     return manifest.stat().st_mtime_ns // 1_000_000
-
-
-def _timings(layout: Layout) -> dict[int, dict[str, float]]:
-    by_iteration: dict[int, dict[str, float]] = {}
-    for key, seconds in (read_json(layout.timings) if layout.timings.exists() else {}).items():
-        stage, iteration = key.split("@")
-        by_iteration.setdefault(int(iteration), {})[stage] = seconds
-    return by_iteration

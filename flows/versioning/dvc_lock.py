@@ -10,6 +10,8 @@ from dvc.dvcfile import Lockfile
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from p2o_core.schemas import written_whole
+
 LOCK = "dvc.lock"
 KEPT = Path(".dvc") / "tmp" / "dvc.lock.kept"
 
@@ -18,10 +20,8 @@ def keep_lock(workspace: Path) -> None:
     """Put a copy aside before DVC writes."""
     lock, kept = workspace / LOCK, workspace / KEPT
     if lock.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        draft = kept.with_suffix(".draft")
-        shutil.copyfile(lock, draft)
-        draft.replace(kept)
+        with written_whole(kept) as draft:
+            shutil.copyfile(lock, draft)
 
 
 def mend_lock(workspace: Path) -> None:

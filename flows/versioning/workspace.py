@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from dvc.repo import Repo
 
-from p2o_core.schemas import BadInput
+from p2o_core.schemas import BadInput, written_whole
 from tasks.parameters.arms import apply_settings, arm_settings
 from tasks.parameters.experiment import PARAMS_FILE, Experiment, chain, check_experiment, load_experiment
 from tasks.parameters.reading import read_yaml
@@ -132,9 +132,8 @@ def _derive(workspace: Path, start: Path, content: dict[str, Any], wait: bool) -
 def _fill(workspace: Path, start: Path, content: dict[str, Any]) -> None:
     root, params = home(start), workspace / PARAMS_FILE
     workspace.mkdir(parents=True, exist_ok=True)
-    draft = params.with_suffix(".draft")
-    draft.write_text(_yaml(content))
-    draft.replace(params)
+    with written_whole(params) as draft:
+        draft.write_text(_yaml(content))
     pipeline = start / "dvc.yaml"
     shutil.copyfile(pipeline if pipeline.exists() else root / "dvc.yaml", workspace / "dvc.yaml")
     shutil.copytree(start / "data" / "sources", workspace / "data" / "sources", dirs_exist_ok=True)

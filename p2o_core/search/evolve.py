@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import gepa
 from gepa.core.state import GEPAState
@@ -23,31 +22,7 @@ from p2o_core.search.reflection import PROMPT, ModelReflector, ReflectionCost
 from p2o_core.search.reflectors import PhraseReflector
 from p2o_core.search.sampling import DistinctParentSampling
 from p2o_core.seeding import derive_seed
-from p2o_core.types import AnswerVerifier, Completion, Problem, Template, VerdictStatus
-
-
-@dataclass(frozen=True)
-class SearchCost:
-    """What a search took: scores, completions and tokens generated (rejected ones included, the policy's own
-    reflections too), gepa steps; and for reflection models calls, tokens and dollars, proposals refused by reason
-    and attempts that failed by kind."""
-
-    metric_calls: int = 0
-    completions: int = 0
-    tokens: int = 0
-    steps: int = 0
-    raced_out: int = 0
-    verifier_timeouts: int = 0
-    verifier_errors: int = 0
-    reflection_calls: int = 0
-    reflection_input_tokens: int = 0
-    reflection_output_tokens: int = 0
-    reflection_dollars: float = 0.0
-    refused: dict[str, int] = field(default_factory=dict)
-    failed: dict[str, int] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+from p2o_core.types import AnswerVerifier, Completion, Problem, SearchCost, Template, VerdictStatus
 
 
 @dataclass(frozen=True)

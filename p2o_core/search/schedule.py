@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from p2o_core.config import EvolveConfig, PhraseReflector, RolloutConfig
 from p2o_core.engines.base import RolloutEngine, Sampling
-from p2o_core.types import AnswerVerifier, Completion, Problem, Template, TemplateSearch
+from p2o_core.types import AnswerVerifier, Completion, Problem, SearchCost, Template, TemplateSearch
 
 if TYPE_CHECKING:
     from p2o_core.engines.language_models import LanguageModel
@@ -50,7 +50,7 @@ def search_templates(
     if not config.enabled:
         return TemplateSearch("off"), []
     if not is_due(previous, config, iteration):
-        return replace(previous, status="carried", cost={}), []
+        return replace(previous, status="carried", cost=SearchCost()), []
     if len(hard) < config.min_hard:
         return TemplateSearch("too_few_hard"), []
     if config.search == "random":
@@ -70,8 +70,8 @@ def search_templates(
         archive=[t.text for t in previous.kept if t.text] if config.archive else (),
         on_calls=on_calls,
     )
-    cost = evolution.cost.to_json()
-    return TemplateSearch("searched", iteration, evolution.dev_ids, evolution.templates, cost), evolution.winners
+    found = TemplateSearch("searched", iteration, evolution.dev_ids, evolution.templates, evolution.cost)
+    return found, evolution.winners
 
 
 def draw_templates(phrases: Sequence[str], config: EvolveConfig, seed: int) -> list[Template]:

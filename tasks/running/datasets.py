@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from p2o_core.digests import digest
-from p2o_core.schemas import BadInput, read_json
+from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import Experiment, FilesPrepare
 from tasks.running.layout import Layout
-from tasks.running.manifests import manifest_path
+from tasks.running.manifests import manifest_path, read_manifest
 
 
 def check_unchanged(experiment: Experiment, layout: Layout, new: Mapping[str, Path] | None = None) -> None:
@@ -25,12 +25,12 @@ def check_unchanged(experiment: Experiment, layout: Layout, new: Mapping[str, Pa
         return
     began_with: dict[str, str] = {}
     for manifest in (manifest_path(layout.iteration(0), "evaluate"), trained[0]):
-        began_with |= read_json(manifest)["inputs"] if manifest.exists() else {}
+        began_with |= read_manifest(manifest).inputs if manifest.exists() else {}
     names = {layout.relative(layout.base / name): name for name in ("train.parquet", "heldout.parquet")}
     recorded = {path: began_with[path] for path in names if path in began_with}
     prepared = manifest_path(layout.base, "prepare")
     if prepared.exists() and isinstance(experiment.prepare, FilesPrepare):
-        recorded |= read_json(prepared)["inputs"]
+        recorded |= read_manifest(prepared).inputs
     for name, before in recorded.items():
         path = layout.workspace / name
         there = (new or {}).get(names.get(name, ""), path)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,7 @@ from typing import Any, Generic, TypeVar
 from p2o_core.digests import is_whole, mark
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.engines.language_models import LanguageModel, Reply
-from p2o_core.schemas import read_json, read_rows, write_json, write_rows
+from p2o_core.schemas import read_json, read_rows, write_json, write_rows, written_whole
 from p2o_core.types import AnswerVerifier, Completion, Gold, Verdict
 
 Answer = TypeVar("Answer")
@@ -92,12 +91,8 @@ class Journal:
             log.warning("%s is not what its name says, or answers another question: computed again", path)
             path.unlink()
         answer = compute()
-        draft = self.folder / f".{stem}draft{form.suffix}"
-        try:
+        with written_whole(self.folder / "unit", lambda draft: f"{stem}{mark(draft)}{form.suffix}") as draft:
             form.write(draft, answer)
-            os.replace(draft, self.folder / f"{stem}{mark(draft)}{form.suffix}")
-        finally:
-            draft.unlink(missing_ok=True)
         return answer
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2o_core.digests import digest
-from p2o_core.schemas import BadInput, read_json, write_json
+from p2o_core.schemas import BadInput, read_json, read_record
 
 SCHEMA_VERSION = 2
 MANIFEST_SUFFIX = ".manifest.json"
@@ -29,13 +29,27 @@ class Manifest:
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     counts: Mapping[str, int]
+    schema_version: int = SCHEMA_VERSION
 
-    def write(self, path: Path) -> None:
-        write_json(path, {"schema_version": SCHEMA_VERSION, **{k: getattr(self, k) for k in self.__annotations__}})
+
+class OtherSchema(BadInput):
+    """A manifest of another version of this software."""
 
 
 def manifest_path(folder: Path, stage: str) -> Path:
     return folder / f"{stage}{MANIFEST_SUFFIX}"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Raises BadInput: it is missing, damaged or (OtherSchema) of another version."""
+    content = read_json(path)
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise OtherSchema(
+            f"{path}: field 'schema_version' is {version!r}, this version reads {SCHEMA_VERSION}. Mend: delete "
+            f"{path.parent} and run its stages again."
+        )
+    return read_record(path, Manifest)
 
 
 def check_input(workspace: Path, path: Path) -> str:
@@ -50,18 +64,13 @@ def check_input(workspace: Path, path: Path) -> str:
         return digest(path)  # nobody's output: a manifest vouches for the others, sources are the user's
     name = path.relative_to(workspace).as_posix()
     for manifest in sorted(path.parent.glob(f"*{MANIFEST_SUFFIX}")):
-        content = read_json(manifest)
-        if content.get("schema_version") != SCHEMA_VERSION:
-            raise BadInput(
-                f"{manifest}: field 'schema_version' is {content.get('schema_version')!r}, this version reads "
-                f"{SCHEMA_VERSION}. Mend: delete {path.parent} and run its stages again."
-            )
-        if name in content["outputs"]:
-            expected, actual = content["outputs"][name], digest(path)
+        made = read_manifest(manifest)
+        if name in made.outputs:
+            expected, actual = made.outputs[name], digest(path)
             if actual != expected:
                 raise BadInput(
                     f"{path}: its digest is {actual}, {manifest.name} says {expected}. Mend: it was changed after "
-                    f"stage {content['stage']!r} wrote it; delete it and run that stage again."
+                    f"stage {made.stage!r} wrote it; delete it and run that stage again."
                 )
             return actual
     raise BadInput(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -10,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2o_core.digests import digest
-from p2o_core.schemas import BadInput, read_json, write_json
+from p2o_core.schemas import BadInput, put_in_place, read_json, write_json, write_record
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.datasets import check_unchanged
 from tasks.running.journal import Journal
 from tasks.running.layout import Layout
-from tasks.running.manifests import SCHEMA_VERSION, Manifest, check_input, manifest_path
+from tasks.running.manifests import SCHEMA_VERSION, Manifest, OtherSchema, check_input, manifest_path, read_manifest
 from tasks.running.rejected import stopped_at_nan
 from tasks.running.runtime import Runtime
 from tasks.running.stage import Stage, StageIO
@@ -66,7 +65,8 @@ def run_stage(
     with storage_errors(stage.output_folder(layout, iteration)):
         recalled = _run(stage, experiment, layout, iteration, runtime, progress)
         seconds = time.monotonic() - started
-        _note_timing(layout.timings, f"{stage.name}@{iteration}", seconds)
+        if stage.in_chain:
+            _note_timing(layout.timings, f"{stage.name}@{iteration}", seconds)
     return StageRun(seconds, recalled)
 
 
@@ -82,7 +82,7 @@ def _run(
     scratch.mkdir(parents=True)
     params = experiment.digest_of(stage.params)
     asked = {"schema_version": SCHEMA_VERSION, "params": params, "inputs": input_digests}
-    journal = Journal(layout.units(iteration, stage.name), asked)
+    journal = Journal(stage.units_folder(layout, iteration), asked)
     io = StageIO(
         experiment=experiment,
         layout=layout,
@@ -113,7 +113,6 @@ def write_parameters(experiment: Experiment, layout: Layout) -> None:
     content = experiment.model_dump(mode="json")
     with storage_errors(layout.parameters.parent):
         if not layout.parameters.exists() or read_json(layout.parameters) != content:
-            layout.parameters.parent.mkdir(parents=True, exist_ok=True)
             write_json(layout.parameters, content)
 
 
@@ -140,13 +139,16 @@ def is_fresh(stage: Stage, experiment: Experiment, layout: Layout, iteration: in
     path = manifest_path(stage.output_folder(layout, iteration), stage.name)
     if not path.exists():
         return False
-    manifest = read_json(path)
-    if manifest["schema_version"] != SCHEMA_VERSION or manifest.get("params") != experiment.digest_of(stage.params):
+    try:
+        manifest = read_manifest(path)
+    except OtherSchema:
+        return False
+    if manifest.params != experiment.digest_of(stage.params):
         return False
     reads = stage.input_paths(layout, iteration, experiment.last_iteration).values()
-    if {layout.relative(path) for path in reads} != set(manifest["inputs"]):
+    if {layout.relative(path) for path in reads} != set(manifest.inputs):
         return False
-    files = {**manifest["inputs"], **manifest["outputs"]}
+    files = {**manifest.inputs, **manifest.outputs}
     return all(
         (layout.workspace / name).exists() and digest(layout.workspace / name) == sha for name, sha in files.items()
     )
@@ -158,13 +160,10 @@ def _publish(stage: Stage, io: StageIO, params: str, input_digests: dict[str, st
     outputs = {}
     for key, name in stage.outputs.items():
         target = folder / name
-        if target.is_dir():
-            shutil.rmtree(target)
-        os.replace(io.outputs[key], target)
+        put_in_place(io.outputs[key], target)
         outputs[io.layout.relative(target)] = digest(target)
-    draft = folder / f".{manifest.name}.tmp"
-    Manifest(stage.name, io.iteration, io.experiment.seed, params, input_digests, outputs, io.counts).write(draft)
-    os.replace(draft, manifest)
+    made = Manifest(stage.name, io.iteration, io.experiment.seed, params, input_digests, outputs, io.counts)
+    write_record(manifest, made)
 
 
 def _settle_torch(stage: Stage, threads: int) -> None:
@@ -177,7 +176,15 @@ def _settle_torch(stage: Stage, threads: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
+def read_timings(layout: Layout) -> dict[int, dict[str, float]]:
+    """Iteration to stage to the seconds that it took last. Raises BadInput."""
+    by_iteration: dict[int, dict[str, float]] = {}
+    for key, seconds in (read_json(layout.timings) if layout.timings.exists() else {}).items():
+        stage, iteration = key.split("@")
+        by_iteration.setdefault(int(iteration), {})[stage] = seconds
+    return by_iteration
+
+
 def _note_timing(path: Path, key: str, seconds: float) -> None:
     timings = read_json(path) if path.exists() else {}
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, timings | {key: round(seconds, 2)})

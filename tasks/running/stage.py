@@ -35,7 +35,9 @@ class Artifact:
         return folder_of(self.where, layout, iteration) / self.name
 
 
-def folder_of(where: Where, layout: Layout, iteration: int) -> Path:
+def folder_of(where: Where | Path, layout: Layout, iteration: int) -> Path:
+    if isinstance(where, Path):
+        return where
     folders = {
         "data": layout.sources.parent,
         "base": layout.base,
@@ -93,7 +95,8 @@ class Stage:
     inputs: Mapping[str, Artifact]
     outputs: Mapping[str, str]
     params: tuple[str, ...]
-    where: Where = "current"
+    where: Where | Path = "current"
+    """A path: the stage stands beside the chain of stages, and writes to that folder."""
     per_iteration: bool = True
     gathers: tuple[str, ...] = ()
     """Files read from every iteration, keyed ``"<iteration>/<name>"``; one that an iteration lacks is left out."""
@@ -104,6 +107,15 @@ class Stage:
             candidates = {f"{index}/{name}": layout.iteration(index) / name for name in self.gathers}
             paths |= {key: path for key, path in candidates.items() if path.exists()}
         return paths
+
+    @property
+    def in_chain(self) -> bool:
+        """One of an experiment's stages, with a name of its own in each iteration."""
+        return not isinstance(self.where, Path)
+
+    def units_folder(self, layout: Layout, iteration: int) -> Path:
+        """Finished units while it runs. Beside the chain several may run for one iteration, each in its own folder."""
+        return self.where / "units" if isinstance(self.where, Path) else layout.units(iteration, self.name)
 
     def output_folder(self, layout: Layout, iteration: int) -> Path:
         return folder_of(self.where, layout, iteration)

@@ -14,7 +14,7 @@ from p2o_core.finite import NotFinite
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
 from p2o_core.update import update_policy
-from p2o_core.update_report import UpdateReport
+from p2o_core.update_report import RunningMeans, UpdateReport
 from tests.core.test_update import CONFIG, mixed_groups, weights
 
 SETTINGS = CONFIG.model_copy(update={"groups_per_minibatch": 1, "warmup_steps": 3})
@@ -82,7 +82,7 @@ def test_a_resume_that_would_train_nothing_is_an_error(base_folder: Path, tmp_pa
     """A checkpoint that claims more steps than the optimiser took (another run's, or an edited one)."""
     policy = Policy.create(base_folder, FullPolicy(), seed=0)
     checkpoints = UpdateCheckpoints(tmp_path)
-    checkpoints.save(3, 5, policy, PolicyOptimizer(policy, SETTINGS), {"steps": 4})
+    checkpoints.save(3, 5, policy, PolicyOptimizer(policy, SETTINGS), RunningMeans(steps=4))
     with pytest.raises(RuntimeError, match="4 optimiser steps were planned"):
         train(policy, tmp_path)
 

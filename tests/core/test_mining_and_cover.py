@@ -51,8 +51,8 @@ def test_mining() -> None:
     assert mine_hard(rewards, near_hard=False) == ["z"]
     assert mine_hard({"one": [1.0]}) == [], "a single success is no near miss"
     statistics = signal_statistics(rewards)
-    assert statistics["all_fail"] == statistics["all_pass"] == 0.25
-    assert statistics["zero_signal"] == 0.5
+    assert statistics.all_fail == statistics.all_pass == 0.25
+    assert statistics.zero_signal == 0.5
 
 
 @pytest.mark.parametrize("bad", [[], [float("nan"), 0.0]])

@@ -15,13 +15,29 @@ from flows.comparison.page import cell, contents, interval, number, rendering
 from flows.comparison.runs import Evidence, Run
 from flows.comparison.statistics import Interval
 from flows.comparison.tables import calls_to_cover, covered, funnel, over, searches
-from p2o_core.schemas import write_rows
-from p2o_core.types import Completion, Judged, Problem, VerdictStatus
-from p2o_core.update_report import RATIO_EDGES
+from p2o_core.schemas import write_record, write_rows
+from p2o_core.types import Completion, Judged, Problem, Template, TemplateSearch, VerdictStatus
+from p2o_core.update_report import RATIO_EDGES, IterationUpdate
 from tests.platform.workspace import REPOSITORY
 
 PROBLEMS = [Problem(f"{tier}-{i}", "q", "1", tier, "heldout") for tier in ("easy", "hard", "ood") for i in range(4)]
 BUDGET = 1000
+UPDATE = IterationUpdate(
+    status="no_signal",
+    groups=1,
+    groups_with_signal=0,
+    rollouts_trained=0,
+    planned_steps=0,
+    steps=0,
+    metrics={},
+    template_ratios=[0] * (len(RATIO_EDGES) - 1),
+    optimizer_steps=0,
+    templated_solve_rate=0.0,
+    templated_tokens=0,
+    reused=0,
+    entropy=0.5,
+    skills=None,
+)
 
 
 def judged(rewards: dict[str, list[float]]) -> list[Judged]:
@@ -126,14 +142,9 @@ def test_comparisons_are_paired_and_few_seeds_give_no_verdict(evidence: Evidence
 
 
 def test_calls_to_cover() -> None:
-    search = {
-        "dev_ids": ["a", "b", "c", "d"],
-        "templates": [
-            {"found_at": 4, "scores": [0.0, 0.0, 0.0, 0.0]},
-            {"found_at": 30, "scores": [0.0, 0.5, 0.5, 0.0]},
-            {"found_at": 20, "scores": [0.5, 0.25, 0.0, 0.0]},
-        ],
-    }
+    scores = {4: (0.0, 0.0, 0.0, 0.0), 30: (0.0, 0.5, 0.5, 0.0), 20: (0.5, 0.25, 0.0, 0.0)}
+    templates = [Template(i, f"z{i}", (), row, True, at) for i, (at, row) in enumerate(scores.items())]
+    search = TemplateSearch("searched", 1, ["a", "b", "c", "d"], templates)
     assert covered(search, 0.5) == 3 / 4
     assert [calls_to_cover(search, 0.5, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)] == [4, 20, 30, 30, None]
 
@@ -154,13 +165,14 @@ def test_funnel_follows_each_problem(tmp_path: Path) -> None:
             folder / "templated.parquet", [Completion(p, 2, "T", "", (1,), (0.0,), False) for p in told], Completion
         )
         write_rows(folder / "templated_verdicts.parquet", judged({p: [r] for p, r in told.items()}), Judged)
-        (folder / "templates.json").write_text(json.dumps({"status": "searched" if iteration == 1 else "carried"}))
+        searched = TemplateSearch("searched" if iteration == 1 else "carried", searched_at=1)
+        write_record(folder / "templates.json", searched)
     rows = [{"iteration": i, "tokens/cumulative": i} for i in range(3)]
     run = Run(Arm("p2o", 0), tmp_path / "p2o-s0", rows)
     comparison = Comparison(recipe=Path("params.yaml"), arms=("p2o",), budget_tokens=9, max_iterations=2)
     found = funnel(Evidence(comparison, tmp_path, {run.arm: run}, {"": PROBLEMS}), "p2o")
     assert (found.seen, found.hard, found.rescued, found.seen_again, found.solved_bare) == (5, 4, 2, 1, 1)
-    assert [search["iteration"] for search in searches(run)] == [1]
+    assert [search.searched_at for search in searches(run)] == [1]
 
 
 def test_numbers_and_texts_in_the_report() -> None:
@@ -185,8 +197,8 @@ def test_the_report_of_one_s_own_files(tmp_path: Path, arms: tuple[str, ...]) ->
         write_rows(folder / "verdicts.parquet", judged({"t": [0, 1]}), Judged)
         write_rows(folder / "templated.parquet", [], Completion)
         write_rows(folder / "templated_verdicts.parquet", [], Judged)
-        (folder / "templates.json").write_text('{"status": "no_search"}')
-        (folder / "update.json").write_text(json.dumps({"template_ratios": [0] * (len(RATIO_EDGES) - 1)}))
+        write_record(folder / "templates.json", TemplateSearch("too_few_hard"))
+        write_record(folder / "update.json", UPDATE)
         rows = [*run.rows, {"iteration": 2, "tokens/cumulative": 150, "train/all_fail": 0.5}]
         shutil.copytree(folder, run.folder / "2")
         write_rows(run.folder / "2" / "judgements.parquet", [], Judged)

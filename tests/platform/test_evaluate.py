@@ -44,6 +44,16 @@ def test_heldout_problems_at_another_k(copy: Workspace) -> None:
     assert measured(copy, 1) == [path], "the same question is not measured again"
     assert path.stat().st_mtime_ns == before
     assert len(client.get_metric_history(run, "benchmark/accuracy/easy")) == 1, "nor logged again"
+
+    content = {name: (path.parent / name).read_bytes() for name in ("metrics.json", "predictions.parquet")}
+    (path.parent / "predictions.parquet").write_bytes(content["predictions.parquet"][:-20])
+    path.write_text("{}")
+    copy.sh("p2o evaluate --iteration 1 --set samples=4 --set 'pass_k=[1, 4]'")
+    assert {name: (path.parent / name).read_bytes() for name in content} == content, "what is damaged is measured again"
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        *(".lock", "benchmarks.manifest.json", "judgements.parquet", "metrics.json", "predictions.parquet")
+    ]
+    assert "benchmarks" not in (copy.root / "data/timings/tiny.json").read_text()
     with sqlite3.connect(copy.root / ".prefect" / "prefect.db") as database:
         keys = {key for (key,) in database.execute("select key from artifact where key is not null")}
     assert "tiny-benchmarks-1" in keys

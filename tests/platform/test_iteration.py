@@ -11,8 +11,9 @@ from p2o_core import IterationConfig, Memory, p2o_iteration
 from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.optimizer import STATE_FILE, PolicyOptimizer
 from p2o_core.policy import Policy
-from p2o_core.schemas import read_json, read_problems, read_rows
+from p2o_core.schemas import read_json, read_problems, read_record, read_rows
 from p2o_core.types import Assignment, Completion, HardSample, Judged, TemplateSearch
+from p2o_core.update_report import IterationUpdate
 from p2o_core.verify import Verifier
 from tasks.parameters.experiment import load_experiment
 from tests.platform.workspace import Workspace
@@ -51,7 +52,7 @@ def test_in_memory_and_staged_iterations_are_the_same_to_the_bit(
         staged = trained.run / str(number)
         assert done.bare == read_rows(staged / "rollouts.parquet", Completion)
         assert done.hard == read_rows(staged / "hard.parquet", HardSample)
-        assert done.search == TemplateSearch.from_json(read_json(staged / "templates.json"))
+        assert done.search == read_record(staged / "templates.json", TemplateSearch)
         assert done.plan == read_rows(staged / "assignment.parquet", Assignment)
         assert done.templated == read_rows(staged / "templated.parquet", Completion)
         verdicts = [*read_rows(staged / "verdicts.parquet", Judged)]
@@ -61,4 +62,4 @@ def test_in_memory_and_staged_iterations_are_the_same_to_the_bit(
         for file in (Path("model.safetensors"), STATE_FILE):
             assert (tmp_path / str(number) / file).read_bytes() == (staged / "policy" / file).read_bytes()
         assert done.report.steps > 0
-        assert done.report.metrics == read_json(staged / "update.json")["metrics"]
+        assert done.report.metrics == read_record(staged / "update.json", IterationUpdate).metrics

@@ -16,13 +16,14 @@ from flows.lifecycle.secrets import prefect_secret
 from flows.publishing import Publishers
 from flows.tracking.parents import check_project
 from flows.tracking.tracker import Tracker
-from flows.versioning.versions import PARAMETERS, Versions, node
+from flows.versioning.pipeline import PARAMETERS, node, write_pipeline
+from flows.versioning.versions import Versions
 from p2o_core.schemas import BadInput, read_record
 from p2o_core.update_report import IterationUpdate
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.registry import STAGES, plan
 from tasks.report import experiment_rows
-from tasks.running.datasets import check_unchanged
+from tasks.running.datasets import check_layout, check_unchanged
 from tasks.running.layout import Layout
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
 from tasks.running.plan import Ledger, Outcome, run_plan
@@ -94,24 +95,26 @@ def train(
 
 def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
     experiment = load_experiment(root / "params.yaml")
-    last = experiment.last_iteration if iterations is None else iterations
-    if not 1 <= last <= experiment.last_iteration:
+    last = experiment.iterations if iterations is None else iterations
+    if not 1 <= last <= experiment.iterations:
         raise BadInput(
-            f"{root / 'params.yaml'}: field 'iterations' has 1 to {experiment.last_iteration}, {last} was asked for. "
-            "Mend: ask for fewer, or extend the field."
+            f"{root / 'params.yaml'}: field 'iterations' is {experiment.iterations}, {last} was asked for. "
+            "Mend: ask for fewer, or raise the field."
         )
     layout, log = Layout(root, experiment.experiment), get_run_logger()
+    check_layout(layout)
     check_unchanged(experiment, layout)
     check_project(experiment.tracking.project, root)
     write_parameters(experiment, layout)
+    write_pipeline(root, experiment.iterations)
     versions = Versions(root)
     versions.keep_current(PARAMETERS)
     push = experiment.tracking.push
     if push:
         versions.check_remote()
     publishers = Publishers(Tracker(experiment, layout), versions, layout, push=push, warn=log.warning)
-    steps = [step for step in plan(experiment.last_iteration) if step[1] <= last]
-    if last < experiment.last_iteration:
+    steps = [step for step in plan(experiment.iterations) if step[1] <= last]
+    if last < experiment.iterations:
         steps = [step for step in steps if step[0].name != "report"]  # it waits for the whole experiment
     with Runtime(prefect_secret) as runtime:
         ledger = Recorded(versions, experiment, layout, run_cache=run_cache)
@@ -124,7 +127,7 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
             if step.stage.name == "evaluate":
                 publishers.iteration_done(iteration)
                 watch(experiment, layout, iteration, log)
-    if last == experiment.last_iteration:
+    if last == experiment.iterations:
         for left in (layout.all_units, *layout.run.glob("*/.*.tmp")):  # of stages killed between end and tidying up
             shutil.rmtree(left, ignore_errors=True)
     publishers.end()
@@ -137,7 +140,7 @@ def watch(experiment: Experiment, layout: Layout, iteration: int, log: Logger | 
         console.print(f"[bold yellow]{finding}[/]")
         log.warning("%s", finding)
     lost = [finding for finding in found if finding.kind == "lost_skills"]
-    if lost and experiment.health.on_lost_skills != "warn" and iteration < experiment.last_iteration:
+    if lost and experiment.health.on_lost_skills != "warn" and iteration < experiment.iterations:
         raise TrainingStopped(f"{layout.params}: {lost[0]}")
 
 

@@ -17,6 +17,9 @@ from p2o_core.policy import Policy
 from p2o_core.schemas import read_record, read_rows, write_record, write_rows, written_whole
 from p2o_core.update_report import RunningMeans
 
+OPTIMIZER = "optimizer"
+"""The optimiser's folder in a step's."""
+
 
 class LastStep:
     """Keeps the last step's state as ``<folder>/step-<number>-<digest of the content>``. It skips a damaged state and
@@ -76,7 +79,7 @@ class UpdateCheckpoints:
         def write(folder: Path) -> None:
             weights = {name: p.detach().contiguous() for name, p in policy.trainable_parameters().items()}
             save_file(weights, folder / "weights.safetensors")
-            optimizer.save(folder)
+            optimizer.save(folder / OPTIMIZER)
             write_record(folder / "progress.json", means)
 
         LastStep(self.folder).put(step, write)
@@ -97,5 +100,5 @@ class UpdateCheckpoints:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(weights[name])
-        optimizer.load(path)
+        optimizer.load(path / OPTIMIZER)
         return step, read_record(path / "progress.json", RunningMeans)

@@ -163,7 +163,11 @@ def put_in_place(draft: Path, target: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Canonical JSON: sorted keys, two spaces, newline at the end, no NaN. The file is there whole or not at all."""
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file, there whole or not at all."""
     with written_whole(path) as draft:
         draft.write_text(text)
 

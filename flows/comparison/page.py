@@ -18,8 +18,8 @@ from flows.comparison.runs import Evidence, gather
 from flows.comparison.statistics import MIN_SEEDS, Interval
 from flows.tracking.parents import experiment_page
 from p2o_core.schemas import write_json
-from tasks.parameters.arms import arm_settings
 from p2o_core.types import SearchCost, Template, TemplateSearch
+from tasks.parameters.arms import arm_settings
 from tasks.running.layout import home
 
 FOLDER = "report"

@@ -21,7 +21,7 @@ from p2o_core.schemas import BadInput, read_json
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.registry import STAGES, plan
 from tasks.report import experiment_rows
-from tasks.running.datasets import check_unchanged
+from tasks.running.datasets import check_layout, check_unchanged
 from tasks.running.layout import Layout
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
 from tasks.running.runner import StageRun, check_parameters, is_fresh, run_stage, write_parameters
@@ -65,6 +65,7 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
             "Mend: ask for fewer, or extend the field."
         )
     layout, log = Layout(root, experiment.experiment), get_run_logger()
+    check_layout(layout)
     check_unchanged(experiment, layout)
     check_project(experiment.tracking.project, root)
     write_parameters(experiment, layout)

@@ -18,6 +18,9 @@ from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
 from p2o_core.schemas import read_json, read_rows, write_json, write_rows
 
+OPTIMIZER = "optimizer"
+"""The optimiser's folder in a step's."""
+
 
 class LastStep:
     """Keeps the last step's state as ``<folder>/step-<number>-<digest of the content>``. It skips a damaged state and
@@ -82,7 +85,7 @@ class UpdateCheckpoints:
         def write(folder: Path) -> None:
             weights = {name: p.detach().contiguous() for name, p in policy.trainable_parameters().items()}
             save_file(weights, folder / "weights.safetensors")
-            optimizer.save(folder)
+            optimizer.save(folder / OPTIMIZER)
             write_json(folder / "progress.json", progress)
 
         LastStep(self.folder).put(step, write)
@@ -103,5 +106,5 @@ class UpdateCheckpoints:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(weights[name])
-        optimizer.load(path)
+        optimizer.load(path / OPTIMIZER)
         return step, read_json(path / "progress.json")

@@ -15,8 +15,9 @@ from torch.optim import Optimizer
 from p2o_core.config import DistillConfig
 from p2o_core.policy import Policy
 
-STATE_FILE = Path("optimizer") / "state.safetensors"
-"""In a folder of its own: engines read every safetensors file beside a config as weights."""
+STATE_FILE = "state.safetensors"
+"""In a folder of its own, never the policy's: engines read every safetensors file beside a config as weights, and the
+moments, twice the size of the weights, are of no use to whoever samples."""
 
 
 class PolicyOptimizer:
@@ -57,18 +58,17 @@ class PolicyOptimizer:
     def save(self, folder: Path) -> None:
         """Write moments and step counts by parameter name."""
         tensors = {"steps_done": torch.tensor(self.steps_done)} | state_tensors(self.adamw, self.parameters)
-        (folder / STATE_FILE).parent.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / STATE_FILE)
 
     def load(self, folder: Path) -> None:
-        """Continue from :meth:`save`; a folder without state is iteration 0.
+        """Continue from :meth:`save`.
 
         Raises:
+            FileNotFoundError: the folder has no state.
             ValueError: the state belongs to other parameters.
         """
         path = folder / STATE_FILE
-        if not path.exists():
-            return
         tensors = load_file(path, device="cpu")
         self.steps_done = int(tensors.pop("steps_done"))
         try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def run(io: StageIO) -> None:
-    """Write ``templated.parquet`` and its verdicts, ``policy/`` with the optimiser, and ``update.json``."""
+    """Write ``templated.parquet`` and its verdicts, ``policy/``, ``optimizer/`` and ``update.json``."""
     from p2o_core.groups import build_groups
     from p2o_core.optimizer import release_memory
 
@@ -74,7 +74,7 @@ def _update(io: StageIO, policy: Policy, groups: Sequence[Group]) -> tuple[Updat
     config = io.experiment.distill
     io.runtime.forget_policies()
     optimizer = PolicyOptimizer(policy, config)
-    optimizer.load(io.inputs["policy"])
+    optimizer.load(io.inputs["optimizer"])
     try:
         report = update_policy(
             policy,
@@ -89,13 +89,14 @@ def _update(io: StageIO, policy: Policy, groups: Sequence[Group]) -> tuple[Updat
     except NotFinite as error:
         raise rejected_update(io, error) from error
     policy.save(io.outputs["policy"])
-    optimizer.save(io.outputs["policy"])
+    optimizer.save(io.outputs["optimizer"])
     return report, optimizer.steps_done
 
 
 def _check_skills(io: StageIO, problems: Mapping[str, Problem], judged: Sequence[Judged]) -> dict[str, Any] | None:
     """Roll problems that the policy solved before the update out again, and give the configured answer to a loss:
-    ``rolled_back`` puts the policy that the iteration started from into the output. None: nothing was probed.
+    ``rolled_back`` puts the policy and the optimiser that the iteration started from into the outputs. None: nothing
+    was probed.
 
     Raises:
         TrainingStopped: the answer is to stop.
@@ -123,8 +124,9 @@ def _check_skills(io: StageIO, problems: Mapping[str, Problem], judged: Sequence
             "roll_back or warn."
         )
     if answer == "rolled_back":
-        shutil.rmtree(io.outputs["policy"])
-        shutil.copytree(io.inputs["policy"], io.outputs["policy"])
+        for kept in ("policy", "optimizer"):
+            shutil.rmtree(io.outputs[kept])
+            shutil.copytree(io.inputs[kept], io.outputs[kept])
         io.runtime.forget_policies()
     return asdict(skills) | {"answer": answer}
 
@@ -136,6 +138,7 @@ STAGE = Stage(
         "train": Artifact("train.parquet", "base"),
         "base": Artifact("policy", "base"),
         "policy": Artifact("policy", "previous"),
+        "optimizer": Artifact("optimizer", "previous"),
         "rollouts": Artifact("rollouts.parquet", "current"),
         "verdicts": Artifact("verdicts.parquet", "current"),
         "assignment": Artifact("assignment.parquet", "current"),
@@ -145,6 +148,7 @@ STAGE = Stage(
         "templated": "templated.parquet",
         "templated_verdicts": "templated_verdicts.parquet",
         "policy": "policy",
+        "optimizer": "optimizer",
         "update": "update.json",
     },
     params=(

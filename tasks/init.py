@@ -1,4 +1,5 @@
-"""init: iteration 0. The policy to start from (for LoRA with its seeded step-0 adapter), no templates, nothing hard."""
+"""init: iteration 0. The policy to start from (for LoRA with its seeded step-0 adapter), an optimiser before its first
+step, no templates, nothing hard."""
 
 from __future__ import annotations
 
@@ -8,11 +9,15 @@ from tasks.running.stage import Artifact, Stage, StageIO
 
 
 def run(io: StageIO) -> None:
-    """Write the policy, an empty template set and an empty hard set in the form every later iteration has them in."""
+    """Write the policy, a new optimiser's state, an empty template set and an empty hard set, in the form every later
+    iteration has them in."""
+    from p2o_core.config import DistillConfig
+    from p2o_core.optimizer import PolicyOptimizer
     from p2o_core.policy import Policy
 
     policy = Policy.create(io.inputs["base"], io.experiment.policy, seed=io.seed("adapter"))
     policy.save(io.outputs["policy"])
+    PolicyOptimizer(policy, DistillConfig()).save(io.outputs["optimizer"])  # before a step its settings leave no trace
     write_json(io.outputs["templates"], TemplateSearch().to_json())
     write_rows(io.outputs["hard"], [], HardSample)
 
@@ -21,7 +26,7 @@ STAGE = Stage(
     name="init",
     run=run,
     inputs={"base": Artifact("policy", "base")},
-    outputs={"policy": "policy", "templates": "templates.json", "hard": "hard.parquet"},
+    outputs={"policy": "policy", "optimizer": "optimizer", "templates": "templates.json", "hard": "hard.parquet"},
     params=("seed", "threads", "policy"),
     where="zero",
     per_iteration=False,

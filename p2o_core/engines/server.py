@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 
 from p2o_core.config import ServerEngineConfig
+from p2o_core.digests import digest
 from p2o_core.engines.base import PolicyNotFinite, RolloutRequest, Sampling, check_sampled, point_mass
 from p2o_core.engines.connection import Answer, AttemptFailed, EngineUnavailable, NoNumbers, Server, api_key
 from p2o_core.engines.serving import BASE_MODEL
@@ -218,5 +219,5 @@ def _digest(adapter: Path) -> str:
     other adapter has it. The path counts because a server reads an adapter again from where it first loaded it."""
     whole = hashlib.sha256(str(adapter).encode())
     for name in (ADAPTER_CONFIG, "adapter_model.safetensors"):
-        whole.update((adapter / name).read_bytes())
+        whole.update(digest(adapter / name).encode())
     return whole.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""An experiment keeps the problems it began with."""
+"""An experiment keeps the problems it began with, and the layout."""
 
 from __future__ import annotations
 
@@ -10,6 +10,20 @@ from p2o_core.schemas import BadInput, read_json
 from tasks.parameters.experiment import Experiment, FilesPrepare
 from tasks.running.layout import Layout
 from tasks.running.manifests import manifest_path
+
+
+def check_layout(layout: Layout) -> None:
+    """Refuse a run that an earlier version of this package made: with other names for the same things, all of it would
+    silently be trained again.
+
+    Raises:
+        BadInput: the optimiser's state lies inside the policies.
+    """
+    for old in sorted(layout.run.glob("*/policy/optimizer")):
+        raise BadInput(
+            f"{old}: an earlier version made this run; its optimiser lies inside the policy. Mend: go on with that "
+            f"version, or give params.yaml another `experiment`, or delete {layout.run} to start over."
+        )
 
 
 def check_unchanged(experiment: Experiment, layout: Layout, new: Mapping[str, Path] | None = None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, read_json, write_json
 from tasks.parameters.experiment import Experiment, load_experiment
-from tasks.running.datasets import check_unchanged
+from tasks.running.datasets import check_layout, check_unchanged
 from tasks.running.journal import Journal
 from tasks.running.layout import Layout
 from tasks.running.manifests import SCHEMA_VERSION, Manifest, check_input, manifest_path
@@ -61,6 +61,7 @@ def run_stage(
             f"{layout.params}: field 'iterations' ends at {experiment.last_iteration}, iteration {iteration} was "
             "asked for. Mend: add it to params.yaml, or ask for an earlier one."
         )
+    check_layout(layout)
     if stage.name == "prepare":
         check_unchanged(experiment, layout)
     with storage_errors(stage.output_folder(layout, iteration)):

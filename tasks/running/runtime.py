@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,13 +125,4 @@ class Runtime:
 
 
 def _key(folder: Path, config: PolicyConfig) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    stamps = tuple((str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files)
-    return _digest(folder, stamps) + config.model_dump_json()
-
-
-@lru_cache(maxsize=16)
-def _digest(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
-    """The folder's digest, computed again only when a file's size or time says that it changed: an engine is pointed
-    at its policy before every call, and hashing gigabytes takes seconds."""
-    return digest(folder)
+    return digest(folder) + config.model_dump_json()

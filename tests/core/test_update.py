@@ -182,12 +182,12 @@ def test_interrupted_equals_uninterrupted(base_folder: Path, tmp_path: Path, con
     groups = mixed_groups(policy)
     update_policy(policy, optimizer, groups, settings, temperature=1.0, seed=1)
     policy.save(tmp_path)
-    optimizer.save(tmp_path)
+    optimizer.save(tmp_path / "optimizer")
     update_policy(policy, optimizer, groups, settings, temperature=1.0, seed=2)
 
     resumed = Policy.load(tmp_path, base_folder, config)
     continued = PolicyOptimizer(resumed, settings)
-    continued.load(tmp_path)
+    continued.load(tmp_path / "optimizer")
     assert continued.steps_done == 2
     update_policy(resumed, continued, groups, settings, temperature=1.0, seed=2)
     assert torch.equal(weights(policy), weights(resumed))

@@ -56,9 +56,11 @@ def test_in_memory_and_staged_iterations_are_the_same_to_the_bit(
         assert done.templated == read_rows(staged / "templated.parquet", Completion)
         verdicts = [*read_rows(staged / "verdicts.parquet", Judged)]
         assert done.verdicts == verdicts + read_rows(staged / "templated_verdicts.parquet", Judged)
-        policy.save(tmp_path / str(number))
-        optimizer.save(tmp_path / str(number))
-        for file in (Path("model.safetensors"), STATE_FILE):
-            assert (tmp_path / str(number) / file).read_bytes() == (staged / "policy" / file).read_bytes()
+        for folder, save, file in (
+            ("policy", policy.save, "model.safetensors"),
+            ("optimizer", optimizer.save, STATE_FILE),
+        ):
+            save(tmp_path / str(number) / folder)
+            assert (tmp_path / str(number) / folder / file).read_bytes() == (staged / folder / file).read_bytes()
         assert done.report.steps > 0
         assert done.report.metrics == read_json(staged / "update.json")["metrics"]

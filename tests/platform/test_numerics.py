@@ -66,6 +66,7 @@ def test_an_update_that_costs_skills(copy: Workspace, answer: str) -> None:
     if answer == "roll_back":
         assert report["skills"]["answer"] == "rolled_back"
         assert digest(copy.run / "2" / "policy") == started_from
+        assert digest(copy.run / "2" / "optimizer") == digest(copy.run / "1" / "optimizer")
         assert report["optimizer_steps"] == previous
     else:
         assert report["skills"]["answer"] == "warned"

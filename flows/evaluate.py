@@ -52,7 +52,7 @@ def _evaluate(root: Path, iteration: int | None, benchmarks: list[str], settings
     experiment = load_experiment(root / "params.yaml")
     layout = Layout(root, experiment.experiment)
     check_project(experiment.tracking.project, root)
-    at = experiment.last_iteration if iteration is None else iteration
+    at = experiment.iterations if iteration is None else iteration
     section = evaluation_settings(experiment.evaluate, settings)
     metrics = benchmark_task(experiment, layout, at, benchmarks, section)
     delivery = Tracker(experiment, layout).log_evaluation(at, metrics)

@@ -16,7 +16,8 @@ from flows.lifecycle.secrets import prefect_secret
 from flows.publishing import Publishers
 from flows.tracking.parents import check_project
 from flows.tracking.tracker import Tracker
-from flows.versioning.versions import PARAMETERS, Versions, node
+from flows.versioning.pipeline import PARAMETERS, node, write_pipeline
+from flows.versioning.versions import Versions
 from p2o_core.schemas import BadInput, read_json
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.registry import STAGES, plan
@@ -58,25 +59,26 @@ def train(
 
 def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
     experiment = load_experiment(root / "params.yaml")
-    last = experiment.last_iteration if iterations is None else iterations
-    if not 1 <= last <= experiment.last_iteration:
+    last = experiment.iterations if iterations is None else iterations
+    if not 1 <= last <= experiment.iterations:
         raise BadInput(
-            f"{root / 'params.yaml'}: field 'iterations' has 1 to {experiment.last_iteration}, {last} was asked for. "
-            "Mend: ask for fewer, or extend the field."
+            f"{root / 'params.yaml'}: field 'iterations' is {experiment.iterations}, {last} was asked for. "
+            "Mend: ask for fewer, or raise the field."
         )
     layout, log = Layout(root, experiment.experiment), get_run_logger()
     check_layout(layout)
     check_unchanged(experiment, layout)
     check_project(experiment.tracking.project, root)
     write_parameters(experiment, layout)
+    write_pipeline(root, experiment.iterations)
     versions = Versions(root)
     versions.keep_current(PARAMETERS)
     push = experiment.tracking.push
     if push:
         versions.check_remote()
     publishers = Publishers(Tracker(experiment, layout), versions, layout, push=push, warn=log.warning)
-    steps = [step for step in plan(experiment.last_iteration) if step[1] <= last]
-    if last < experiment.last_iteration:
+    steps = [step for step in plan(experiment.iterations) if step[1] <= last]
+    if last < experiment.iterations:
         steps = [step for step in steps if step[0].name != "report"]  # it waits for the whole experiment
     with Runtime(prefect_secret) as runtime:
         for stage, iteration in steps:
@@ -100,7 +102,7 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
             if stage.name == "evaluate":
                 publishers.iteration_done(iteration)
                 watch(experiment, layout, iteration, log)
-    if last == experiment.last_iteration:
+    if last == experiment.iterations:
         for left in (layout.all_units, *layout.run.glob("*/.*.tmp")):  # of stages killed between end and tidying up
             shutil.rmtree(left, ignore_errors=True)
     publishers.end()
@@ -113,7 +115,7 @@ def watch(experiment: Experiment, layout: Layout, iteration: int, log: Logger | 
         console.print(f"[bold yellow]{finding}[/]")
         log.warning("%s", finding)
     lost = [finding for finding in found if finding.kind == "lost_skills"]
-    if lost and experiment.health.on_lost_skills != "warn" and iteration < experiment.last_iteration:
+    if lost and experiment.health.on_lost_skills != "warn" and iteration < experiment.iterations:
         raise TrainingStopped(f"{layout.params}: {lost[0]}")
 
 

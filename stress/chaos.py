@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from flows.versioning.pipeline import write_pipeline
 from p2o_core.digests import digest
 from tasks.parameters.experiment import load_experiment
 from tasks.registry import plan
@@ -61,10 +62,11 @@ class Torment:
 def new_workspace(folder: Path) -> Path:
     """What a clone holds, with this benchmark's params.yaml."""
     folder.mkdir(parents=True)
-    for name in ("dvc.yaml", "mlproject", "recipes"):
+    for name in ("mlproject", "recipes"):
         source = REPOSITORY / name
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, folder / name)
     shutil.copyfile(PARAMS, folder / "params.yaml")
+    write_pipeline(folder, load_experiment(PARAMS).iterations)
     shutil.copytree(REPOSITORY / "data" / "sources", folder / "data" / "sources")
     for command in ("git init -q", "dvc init -q"):
         subprocess.run(command.split(), cwd=folder, check=True, env=environment())
@@ -134,7 +136,7 @@ def next_step(workspace: Path) -> tuple[str, int] | None:
     """The first stage that is not finished, None when all are."""
     experiment = load_experiment(workspace / "params.yaml")
     layout = Layout(workspace, experiment.experiment)
-    steps = plan(experiment.last_iteration)
+    steps = plan(experiment.iterations)
     return next(((s.name, i) for s, i in steps if not is_fresh(s, experiment, layout, i)), None)
 
 
@@ -148,7 +150,7 @@ def delete_from(workspace: Path, rng: random.Random) -> None:
     """Some last iterations, and the curves over all of them."""
     experiment = load_experiment(workspace / "params.yaml")
     layout = Layout(workspace, experiment.experiment)
-    for iteration in range(rng.randint(1, experiment.last_iteration), experiment.last_iteration + 1):
+    for iteration in range(rng.randint(1, experiment.iterations), experiment.iterations + 1):
         shutil.rmtree(layout.iteration(iteration), ignore_errors=True)
     shutil.rmtree(layout.report, ignore_errors=True)
 

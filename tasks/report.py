@@ -110,7 +110,7 @@ def experiment_rows(run_folder: Path, last_iteration: int) -> list[Row]:
 
 def run(io: StageIO) -> None:
     """Write ``curves.csv`` (a row an iteration) and ``summary.json`` (before, after, cost)."""
-    rows = experiment_rows(io.layout.run, io.experiment.last_iteration)
+    rows = experiment_rows(io.layout.run, io.experiment.iterations)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with io.outputs["curves"].open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")

@@ -21,7 +21,7 @@ from flows.lifecycle.secrets import prefect_secret
 from p2o_core.config import Section
 from p2o_core.schemas import BadInput, read_json, write_json
 from tasks.parameters.arms import apply_settings, arm_settings
-from tasks.parameters.experiment import Experiment, chain, check_experiment
+from tasks.parameters.experiment import Experiment, check_experiment
 from tasks.registry import STAGES, plan
 from tasks.report import iteration_row
 from tasks.running.layout import Layout, home
@@ -107,7 +107,7 @@ def arms_of(comparison: Comparison) -> list[Arm]:
 def arm_experiment(comparison: Comparison, arm: Arm, home: Path) -> Experiment:
     """The recipe with the comparison's, the world's and the arm's settings. Raises BadInput."""
     content = yaml.safe_load((home / comparison.recipe).read_text())
-    content["iterations"] = chain(comparison.max_iterations)
+    content["iterations"] = comparison.max_iterations
     apply_settings(content, comparison.settings)
     apply_settings(content, next((w.settings for w in comparison.sweep if w.name == arm.world), {}))
     apply_settings(content, arm_settings(arm.arm, home))
@@ -151,7 +151,7 @@ def run_arm(
         Runtime(prefect_secret) as runtime,
     ):
         done, spent = 0, 0
-        for stage, iteration in plan(experiment.last_iteration):
+        for stage, iteration in plan(experiment.iterations):
             if stage.name == "report":
                 continue
             if stage.name == "rollout" and comparison.budget_tokens is not None and spent >= comparison.budget_tokens:

@@ -10,6 +10,7 @@ import yaml
 from dvc.repo import Repo
 
 from flows.comparison.arms import FILE, Arm, Comparison, arm_experiment, arm_layout, arms_of, check_comparison
+from flows.versioning.pipeline import PIPELINE_FILE, write_text, yaml_text
 from flows.versioning.workspace import share_cache
 from p2o_core.schemas import BadInput
 from tasks.running.layout import home as home_of
@@ -57,12 +58,12 @@ def open_comparison(
 
 def _fill(workspace: Path, home: Path, comparison: Comparison, params: dict[Arm, dict[str, Any]]) -> None:
     (workspace / "arms").mkdir(parents=True, exist_ok=True)
-    _write(workspace / FILE, comparison.model_dump(mode="json"))
+    write_text(workspace / FILE, yaml_text(comparison.model_dump(mode="json")))
     shutil.rmtree(workspace / "arms")
     (workspace / "arms").mkdir()
     for arm, experiment in params.items():
-        _write(workspace / "arms" / f"{arm.name}.yaml", experiment)
-    _write(workspace / "dvc.yaml", _pipeline(comparison, workspace))
+        write_text(workspace / "arms" / f"{arm.name}.yaml", yaml_text(experiment))
+    write_text(workspace / PIPELINE_FILE, yaml_text(_pipeline(comparison, workspace)))
     for sources in {arm_layout(workspace, arm).sources for arm in params}:
         shutil.copytree(home / "data" / "sources", sources, dirs_exist_ok=True)
     if not (workspace / ".dvc").exists():
@@ -123,7 +124,3 @@ def _pipeline(comparison: Comparison, workspace: Path) -> dict[str, Any]:
             },
         }
     }
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))

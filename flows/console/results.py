@@ -44,7 +44,7 @@ def table(workspace: Workspace = Path(".")) -> None:
     from tasks.running.layout import Layout
 
     experiment = load_experiment(workspace / "params.yaml")
-    print_iterations(Layout(workspace.resolve(), experiment.experiment), experiment.last_iteration)
+    print_iterations(Layout(workspace.resolve(), experiment.experiment), experiment.iterations)
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -46,7 +46,7 @@ def run(
 
     with flow_ends():
         train(str(root), iterations, run_cache, wait)
-    print_iterations(Layout(root, experiment.experiment), experiment.last_iteration)
+    print_iterations(Layout(root, experiment.experiment), experiment.iterations)
     console.print(
         f"Workspace {root}. Pages: `p2o ui` serves MLflow on http://127.0.0.1:{MLFLOW_PORT} (experiment "
         f"{experiment.tracking.project!r}) and Prefect on http://127.0.0.1:{PREFECT_PORT} until you press Ctrl-C. "
@@ -90,13 +90,30 @@ def stage(
 
 @commands.command(rich_help_panel=PANEL)
 def resolve(workspace: Workspace = Path(".")) -> None:
-    """Write data/params.json, params.yaml with every default: the stages of dvc.yaml depend on it."""
+    """Write what DVC reads from params.yaml: data/params.json, all parameters with every default, and dvc.yaml, the
+    stages for its number of iterations. Exit status 2 within `dvc repro` when that has read another dvc.yaml."""
+    from flows.versioning.pipeline import write_pipeline
     from tasks.parameters.experiment import load_experiment
     from tasks.running.layout import Layout
     from tasks.running.runner import write_parameters
 
-    experiment = load_experiment(workspace / "params.yaml")
-    write_parameters(experiment, Layout(workspace.resolve(), experiment.experiment))
+    root = workspace.resolve()
+    experiment = load_experiment(root / "params.yaml")
+    write_parameters(experiment, Layout(root, experiment.experiment))
+    if write_pipeline(root, experiment.iterations) and "DVC_STAGE" in os.environ:
+        raise BadInput(
+            f"{root / 'dvc.yaml'}: it was not that of {experiment.iterations} iterations, as params.yaml wants them, "
+            "and is written anew; nothing was run. Mend: the same command again."
+        )
+
+
+@commands.command(rich_help_panel=PANEL)
+def pipeline(workspace: Workspace = Path(".")) -> None:
+    """Print the dvc.yaml that `p2o run` and `p2o resolve` write."""
+    from flows.versioning.pipeline import pipeline_text
+    from tasks.parameters.experiment import load_experiment
+
+    typer.echo(pipeline_text(workspace, load_experiment(workspace / "params.yaml").iterations), nl=False)
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -143,7 +143,7 @@ def _disk(experiment: Experiment, layout: Layout, shape: Shape | None) -> Iterat
         return
     needed = disk_need(experiment, shape)
     mend = "a larger disk, fewer iterations, or an adapter (policy.type: lora), whose checkpoints are small"
-    found = f"about {needed / GIB:,.1f} GiB for {experiment.last_iteration} checkpoints, {free / GIB:,.0f} GiB free"
+    found = f"about {needed / GIB:,.1f} GiB for {experiment.iterations} checkpoints, {free / GIB:,.0f} GiB free"
     yield Check("disk", Health.OK if needed <= free else Health.FAILED, found, mend)
 
 

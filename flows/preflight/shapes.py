@@ -120,4 +120,4 @@ def disk_need(experiment: Experiment, shape: Shape) -> int:
     """The base policy and every iteration's policy with its optimiser, in the workspace and in DVC's cache."""
     width, trainable = WIDTH[experiment.policy.dtype], shape.trainable(experiment.policy)
     saved = trainable * width * 3  # weights (or adapter) and two moments
-    return 2 * (shape.parameters * width + (experiment.last_iteration + 1) * saved)
+    return 2 * (shape.parameters * width + (experiment.iterations + 1) * saved)

@@ -41,7 +41,7 @@ class Work:
 
 def count(experiment: Experiment, heldout: int, assumed: Assumptions) -> list[Work]:
     """The stages that generate or train, in the order they run."""
-    rollout, evaluate, last = experiment.rollout, experiment.evaluate, experiment.last_iteration
+    rollout, evaluate, last = experiment.rollout, experiment.evaluate, experiment.iterations
     bare = rollout.problems * rollout.samples
     tried = round(last * bare)
     work = [_generation("rollout", last, tried, assumed, prompts=last * rollout.problems)]
@@ -58,7 +58,7 @@ def count(experiment: Experiment, heldout: int, assumed: Assumptions) -> list[Wo
 
 def searches(experiment: Experiment) -> int:
     """Iterations in which a search is due."""
-    evolve, last = experiment.evolve, experiment.last_iteration
+    evolve, last = experiment.evolve, experiment.iterations
     return (last - evolve.first) // evolve.every + 1 if evolve.enabled and last >= evolve.first else 0
 
 
@@ -89,7 +89,7 @@ def _distillation(experiment: Experiment, assumed: Assumptions, bare: float, tem
     rows = (bare + templated) * assumed.signal_share if experiment.distill.enabled else 0.0
     return Work(
         "distill",
-        experiment.last_iteration,
+        experiment.iterations,
         templated,
         templated * assumed.completion_tokens,
         templated * 2 * assumed.prompt_tokens,

@@ -110,10 +110,10 @@ def _project(client: MlflowClient, name: str, workspace: Path) -> str:
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """``[("rollout.samples", 8), …]`` from nested parameters; ``iterations`` stays one entry."""
+    """``[("rollout.samples", 8), …]`` from nested parameters."""
     flat: list[tuple[str, Any]] = []
     for name, value in tree.items():
-        if isinstance(value, dict) and name != "iterations":
+        if isinstance(value, dict):
             flat += flatten(value, f"{prefix}{name}.")
         else:
             flat.append((prefix + name, value))

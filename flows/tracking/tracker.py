@@ -102,7 +102,7 @@ class Tracker:
         def work() -> None:
             for row in rows:
                 self._log_iteration(row, seconds.get(row["iteration"], {}), inputs)
-            if len(rows) > self.experiment.last_iteration and self.parent.info.status != "FINISHED":
+            if len(rows) > self.experiment.iterations and self.parent.info.status != "FINISHED":
                 self._end_parent()
 
         return self._attempt(work, lambda: sum(self._logged.get(i) != mark for i, mark in marks.items()))
@@ -196,7 +196,7 @@ class Tracker:
         self._attached = True
 
     def _finished_rows(self) -> list[dict[str, Any]]:
-        rows = experiment_rows(self.layout.run, self.experiment.last_iteration)
+        rows = experiment_rows(self.layout.run, self.experiment.iterations)
         return [row for row in rows if self._manifest(row["iteration"]).exists()]
 
     def _manifest(self, iteration: int) -> Path:

@@ -14,21 +14,9 @@ from dvc.stage.cache import RunCacheNotFoundError
 
 from flows.versioning.dvc_lock import keep_lock, mend_lock
 from p2o_core.schemas import BadInput
-from tasks.running.stage import Stage
 from tasks.running.storage import storage_errors
 
 logging.getLogger("dvc").setLevel(logging.ERROR)
-
-
-PARAMETERS = "parameters"
-"""The stage of dvc.yaml that writes data/params.json."""
-
-
-def node(stage: Stage, iteration: int) -> str:
-    """The stage's name in dvc.yaml."""
-    if stage.name == "evaluate" and iteration == 0:
-        return "baseline"
-    return f"{stage.name}@{iteration}" if stage.per_iteration else stage.name
 
 
 def in_git(workspace: Path) -> bool:

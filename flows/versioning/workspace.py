@@ -17,9 +17,10 @@ from typing import Any
 import yaml
 from dvc.repo import Repo
 
+from flows.versioning.pipeline import write_pipeline, write_text, yaml_text
 from p2o_core.schemas import BadInput
 from tasks.parameters.arms import apply_settings, arm_settings
-from tasks.parameters.experiment import PARAMS_FILE, Experiment, chain, check_experiment, load_experiment
+from tasks.parameters.experiment import PARAMS_FILE, Experiment, check_experiment, load_experiment
 from tasks.parameters.reading import read_yaml
 from tasks.running.layout import Layout, home
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
@@ -42,18 +43,18 @@ def open_workspace(
     ``experiments/<name>`` under the repository, created or found again.
 
     Raises:
-        BadInput: an unknown arm or parameter, more iterations than the root's params.yaml lists, or a run in a
+        BadInput: an unknown arm or parameter, more iterations than the root's params.yaml says, or a run in a
             workspace under experiments/ that would be changed under it (with ``wait`` its end is waited for).
     """
     start = start.resolve()
     workspace, content = _asked_for(start, recipe, arm, seed, iterations, overrides)
     if workspace != start:
         return _derive(workspace, start, content, wait)
-    last = load_experiment(start / PARAMS_FILE).last_iteration
+    last = load_experiment(start / PARAMS_FILE).iterations
     if iterations is not None and iterations > last:
         raise BadInput(
-            f"{start / PARAMS_FILE}: field 'iterations' ends at {last}, {iterations} were asked for. "
-            f"Mend: write iterations: {json.dumps(chain(iterations))}"
+            f"{start / PARAMS_FILE}: field 'iterations' is {last}, {iterations} were asked for. "
+            f"Mend: write iterations: {iterations}"
         )
     return start
 
@@ -64,7 +65,9 @@ def preview(
     """The experiment that :func:`open_workspace` would open and where it would lie; writes nothing. Raises BadInput."""
     start = start.resolve()
     workspace, content = _asked_for(start, recipe, arm, None, None, overrides)
-    experiment = check_experiment(_yaml(content), name=f"{recipe or start / PARAMS_FILE} with the overrides asked for")
+    experiment = check_experiment(
+        yaml_text(content), name=f"{recipe or start / PARAMS_FILE} with the overrides asked for"
+    )
     return experiment, Layout(workspace, experiment.experiment)
 
 
@@ -89,13 +92,9 @@ def _asked_for(
     if not changes and recipe is None:
         return start, content
     apply_settings(content, changes)
-    content["iterations"] = chain(iterations or base.last_iteration)
+    content["iterations"] = iterations or base.iterations
     content["experiment"] = _name(base.experiment, changes, overrides or {})
     return home(start) / "experiments" / content["experiment"], content
-
-
-def _yaml(content: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
 
 
 def recipe_file(recipe: str, start: Path) -> Path:
@@ -123,7 +122,7 @@ def _name(base: str, changes: Mapping[str, Any], overrides: Mapping[str, Any]) -
 
 def _derive(workspace: Path, start: Path, content: dict[str, Any], wait: bool) -> Path:
     # refuses wrong overrides before anything is written
-    check_experiment(_yaml(content), name=f"{start / PARAMS_FILE} with the overrides asked for")
+    check_experiment(yaml_text(content), name=f"{start / PARAMS_FILE} with the overrides asked for")
     with file_lock(workspace / WORKSPACE_LOCK, command(), wait=wait):
         _fill(workspace, start, content)
     return workspace
@@ -132,11 +131,8 @@ def _derive(workspace: Path, start: Path, content: dict[str, Any], wait: bool) -
 def _fill(workspace: Path, start: Path, content: dict[str, Any]) -> None:
     root, params = home(start), workspace / PARAMS_FILE
     workspace.mkdir(parents=True, exist_ok=True)
-    draft = params.with_suffix(".draft")
-    draft.write_text(_yaml(content))
-    draft.replace(params)
-    pipeline = start / "dvc.yaml"
-    shutil.copyfile(pipeline if pipeline.exists() else root / "dvc.yaml", workspace / "dvc.yaml")
+    write_text(params, yaml_text(content))
+    write_pipeline(workspace, check_experiment(yaml_text(content), name=params).iterations)
     shutil.copytree(start / "data" / "sources", workspace / "data" / "sources", dirs_exist_ok=True)
     if not (workspace / ".dvc").exists():
         Repo.init(str(workspace), no_scm=True).close()

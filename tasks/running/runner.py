@@ -56,10 +56,10 @@ def run_stage(
         TrainingStopped: the numbers are not fit to go on.
     """
     started = time.monotonic()
-    if not 0 <= iteration <= experiment.last_iteration:
+    if not 0 <= iteration <= experiment.iterations:
         raise BadInput(
-            f"{layout.params}: field 'iterations' ends at {experiment.last_iteration}, iteration {iteration} was "
-            "asked for. Mend: add it to params.yaml, or ask for an earlier one."
+            f"{layout.params}: field 'iterations' is {experiment.iterations}, iteration {iteration} was "
+            "asked for. Mend: raise the field, or ask for an earlier one."
         )
     check_layout(layout)
     if stage.name == "prepare":
@@ -75,7 +75,7 @@ def _run(
     stage: Stage, experiment: Experiment, layout: Layout, iteration: int, runtime: Runtime, progress: Progress
 ) -> int:
     """Check inputs, run, publish. Returns how many units were there from before."""
-    paths = stage.input_paths(layout, iteration, experiment.last_iteration)
+    paths = stage.input_paths(layout, iteration, experiment.iterations)
     input_digests = {layout.relative(path): check_input(layout.workspace, path) for path in paths.values()}
     folder = stage.output_folder(layout, iteration)
     scratch = folder / f".{stage.name}.tmp"
@@ -144,7 +144,7 @@ def is_fresh(stage: Stage, experiment: Experiment, layout: Layout, iteration: in
     manifest = read_json(path)
     if manifest["schema_version"] != SCHEMA_VERSION or manifest.get("params") != experiment.digest_of(stage.params):
         return False
-    reads = stage.input_paths(layout, iteration, experiment.last_iteration).values()
+    reads = stage.input_paths(layout, iteration, experiment.iterations).values()
     if {layout.relative(path) for path in reads} != set(manifest["inputs"]):
         return False
     files = {**manifest["inputs"], **manifest["outputs"]}

@@ -18,7 +18,8 @@ from mlflow import MlflowClient
 
 from flows.lifecycle.environment import prepare_environment
 from flows.tracking.parents import check_project
-from flows.versioning.versions import PARAMETERS, Versions
+from flows.versioning.pipeline import PARAMETERS, write_pipeline
+from flows.versioning.versions import Versions
 from p2o_core.config import EvolveConfig, MineConfig, TeacherReflector
 from p2o_core.engines.language_models import TeacherModel
 from p2o_core.schemas import BadInput
@@ -115,8 +116,8 @@ def test_a_socks_proxy_that_httpx_cannot_use(without_proxies: pytest.MonkeyPatch
 
 def without_git(folder: Path) -> None:
     """As an archive of the repository holds it: the configuration of DVC, no git."""
-    shutil.copyfile(REPOSITORY / "dvc.yaml", folder / "dvc.yaml")
     (folder / "params.yaml").write_text(SHORT)
+    write_pipeline(folder, load_experiment(folder / "params.yaml").iterations)
     (folder / "data" / "sources").mkdir(parents=True)
 
 

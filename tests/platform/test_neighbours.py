@@ -73,8 +73,8 @@ def assert_delivered_once(database: Path, experiment: Experiment, layout: Layout
     places = [(key, step, run) for key, step, _, run in points]
     assert len(places) == len(set(places)), "no point twice"
     found = {(key, step, run): value for key, step, value, run in points}
-    rows = experiment_rows(layout.run, experiment.last_iteration)
-    assert len(rows) == experiment.last_iteration + 1
+    rows = experiment_rows(layout.run, experiment.iterations)
+    assert len(rows) == experiment.iterations + 1
     for row in rows:
         iteration = row["iteration"]
         for key, value in row.items():

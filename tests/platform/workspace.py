@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flows.versioning.pipeline import write_pipeline
+from tasks.parameters.experiment import load_experiment
 from tests.conftest import BIN
 
 REPOSITORY = Path(__file__).parents[2]
@@ -60,10 +62,11 @@ def environment() -> dict[str, str]:
 
 def new_workspace(folder: Path) -> Workspace:
     folder.mkdir(parents=True)
-    for name in ("dvc.yaml", "mlproject", "recipes"):
+    for name in ("mlproject", "recipes"):
         source = REPOSITORY / name
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, folder / name)
     shutil.copyfile(Path(__file__).with_name("params.yaml"), folder / "params.yaml")
+    write_pipeline(folder, load_experiment(folder / "params.yaml").iterations)
     shutil.copyfile(Path(__file__).with_name("comparisons.yaml"), folder / "recipes" / "comparisons.yaml")
     shutil.copytree(REPOSITORY / "data" / "sources", folder / "data" / "sources")
     workspace = Workspace(folder)

@@ -21,7 +21,7 @@ PAPER = [path for path in RECIPES if path.stem.startswith("qwen3-4b")]
 def test_recipe(path: Path) -> None:
     experiment = load_experiment(path)
     assert experiment.experiment == path.stem
-    assert experiment.last_iteration % experiment.evaluate.every == 0, "the last iteration is evaluated"
+    assert experiment.iterations % experiment.evaluate.every == 0, "the last iteration is evaluated"
     length = getattr(experiment.engine, "max_model_len", None)
     assert length is None or length > max(experiment.rollout.max_new_tokens, experiment.evaluate.max_new_tokens)
 
@@ -47,9 +47,9 @@ def test_the_paper_s_hyper_parameters(path: Path) -> None:
     assert (e.evolve.min_hard, e.evolve.dev_size, e.evolve.minibatch, e.evolve.parents) == (100, 300, 3, 16)
     assert (e.evolve.max_metric_calls, e.evolve.reflector.max_new_tokens) == (11_040, 2_048)  # type: ignore[union-attr]
     epoch = 5_000 // 128
-    assert e.last_iteration == 10 * epoch
+    assert e.iterations == 10 * epoch
     assert (e.mine.window, e.evolve.first, e.evolve.every) == (epoch, epoch, epoch)
-    steps = e.last_iteration * 128 // 64
+    steps = e.iterations * 128 // 64
     assert (e.distill.warmup_steps, e.distill.weight_decay) == (round(0.05 * steps), 0.01)
     train, validation = e.prepare.train[0], e.prepare.heldout[0]  # type: ignore[union-attr]
     assert (train.limit, train.validation, train.draw_seed) == (5_000, 500, 42)
@@ -74,9 +74,9 @@ def test_the_set_of_ten_thousand_as_the_how_to_says_it() -> None:
     e = Experiment.model_validate(content)
     epoch = 10_000 // 128
     assert e.prepare.train[0].limit == 10_000  # type: ignore[union-attr]
-    assert e.last_iteration == 10 * epoch
+    assert e.iterations == 10 * epoch
     assert {e.mine.window, e.evolve.first, e.evolve.every, e.evaluate.every} == {epoch}
-    assert e.distill.warmup_steps == round(0.05 * e.last_iteration * 2)
+    assert e.distill.warmup_steps == round(0.05 * e.iterations * 2)
 
 
 def test_an_adapter_in_place_of_all_weights() -> None:

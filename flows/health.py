@@ -13,6 +13,8 @@ EASY = 0.5
 """Accuracy before training from which a difficulty counts as one the policy can do."""
 ENOUGH = 3
 """Earlier iterations needed before a gradient norm is called unusual."""
+ENTROPY_FLOOR = 0.1
+"""Share of the first iteration's entropy a token, below which the policy is said to explore no more."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ def findings(rows: Sequence[dict[str, Any]], config: HealthConfig) -> list[Findi
     """What is wrong with the last of ``rows`` (:func:`tasks.report.experiment_rows`), in the light of the earlier."""
     if not rows:
         return []
-    found = [_gradient(rows, config), _entropy(rows, config), _update_skills(rows[-1], config)]
+    found = [_gradient(rows, config), _entropy(rows), _update_skills(rows[-1], config)]
     found += [_evaluated_skills(rows, tier, config) for tier in _easy_tiers(rows[0])]
     return [finding for finding in found if finding is not None]
 
@@ -52,10 +54,10 @@ def _gradient(rows: Sequence[dict[str, Any]], config: HealthConfig) -> Finding |
     )
 
 
-def _entropy(rows: Sequence[dict[str, Any]], config: HealthConfig) -> Finding | None:
+def _entropy(rows: Sequence[dict[str, Any]]) -> Finding | None:
     first = next((row["update/entropy"] for row in rows if row.get("update/entropy")), None)
     now = rows[-1].get("update/entropy")
-    if first is None or now is None or now >= config.entropy_floor * first:
+    if first is None or now is None or now >= ENTROPY_FLOOR * first:
         return None
     return Finding(
         "entropy_collapse",

@@ -50,8 +50,6 @@ def p2o_loss(logp: Tensor, batch: MicroBatch, config: DistillConfig, denominator
             batch.engine_log_ratio,
             batch.completion_mask,
             mode=config.engine_ratio,
-            level=config.engine_ratio_level,
-            limit=config.engine_ratio_limit,
         )
     return policy_loss(
         logp,

@@ -82,7 +82,7 @@ class Policy:
                 LoraConfig(
                     r=config.rank,
                     lora_alpha=config.alpha,
-                    target_modules=config.target_modules,
+                    target_modules="all-linear",
                     task_type="CAUSAL_LM",
                 ),
             ).eval()

@@ -29,8 +29,8 @@ PLOTS = {
     }
 }
 HEADER = """\
-# The same stages as flows/train.py runs, one command each. Written by `p2o resolve`, which `p2o run` and `dvc repro` call,
-# from the stages in tasks/ and the number of iterations in params.yaml; stages of your own stay, at the end.
+# The same stages as flows/train.py runs, one command each. Written by `p2o run` and `dvc repro` (`p2o resolve`) from the
+# stages in tasks/ and the number of iterations in params.yaml; stages of your own stay, at the end.
 # previous: the iteration that each one starts from. DVC can walk through a mapping, but not count.
 """
 LAYOUT = Layout(Path(), "${experiment}")
@@ -87,7 +87,8 @@ def pipeline_text(workspace: Path, iterations: int) -> str:
     if isinstance(present, dict):
         stages = present.get("stages") or {}
         made["stages"] |= {name: entry for name, entry in stages.items() if name not in made["stages"]}
-        made["vars"] += [entry for entry in present.get("vars") or [] if not isinstance(entry, dict) or "previous" not in entry]
+        others = present.get("vars") or []
+        made["vars"] += [entry for entry in others if not isinstance(entry, dict) or "previous" not in entry]
         made |= {name: entry for name, entry in present.items() if name not in made}
     return HEADER + yaml_text(made)
 

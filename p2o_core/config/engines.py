@@ -32,7 +32,6 @@ class VllmEngineConfig(Section):
     cpu_cache_gib: PositiveInt = Field(2, description="key-value cache on CPU, GiB")
     gpu_memory: Share = Field(0.85, description="share of the GPU's memory while awake; asleep nearly nothing")
     sleep: bool = Field(True, description="GPU: give weights and cache back while the trainer works")
-    eager: bool = Field(False, description="GPU: no CUDA graphs, starts faster and decodes slower; always so on CPU")
     tensor_parallel: PositiveInt = Field(1, description="GPUs a copy of the model is spread over")
     completions_per_unit: PositiveInt = Field(1024, description="completions that a killed stage loses at most")
 

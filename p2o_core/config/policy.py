@@ -37,13 +37,12 @@ class FullPolicy(PolicySection):
 
 
 class LoraPolicy(PolicySection):
-    """A LoRA adapter (arXiv 2106.09685) on the frozen base policy. No dropout: old and new log-probs must come from
-    the same function."""
+    """A LoRA adapter (arXiv 2106.09685) on all linear layers of the frozen base policy. No dropout: old and new
+    log-probs must come from the same function."""
 
     type: Literal["lora"] = "lora"
     rank: PositiveInt = Field(16, description="rank of A and B")
     alpha: PositiveInt = Field(32, description="scale alpha / rank; twice the rank is common practice")
-    target_modules: str = Field("all-linear", description="peft's target_modules")
 
 
 PolicyConfig = FullPolicy | LoraPolicy

@@ -74,8 +74,6 @@ class DistillConfig(Section):
     engine_ratio: Literal["off", "truncated", "masked"] = Field(
         "off", description="weight for trainer/engine differences; off suits the embedded engine, which has none"
     )
-    engine_ratio_level: Literal["token", "sequence"] = Field("token", description="one weight a token, or a completion")
-    engine_ratio_limit: float = Field(2.0, gt=1, description="truncated at this, or masked beyond it (and below 1/it)")
     engine_ratio_templated: Literal["rebased", "measured"] = Field(
         "rebased",
         description="templated rows: weight 1, the prompt shift being no engine error, or measured by a second pass",
@@ -90,9 +88,6 @@ class HealthConfig(Section):
 
     gradient_spike: float = Field(
         10.0, gt=1, description="warn when a step's gradient norm is this many times the median of earlier iterations"
-    )
-    entropy_floor: Share = Field(
-        0.1, description="warn when the bare rollouts' entropy a token falls below this share of the first iteration's"
     )
     skill_margin: Share = Field(
         0.1, description="accuracy a policy may lose on what it could do before; beyond it on_lost_skills is the answer"

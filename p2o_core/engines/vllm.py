@@ -52,7 +52,7 @@ class VllmEngine:
             max_num_seqs=config.max_sequences,
             tensor_parallel_size=config.tensor_parallel,
             gpu_memory_utilization=config.gpu_memory,
-            enforce_eager=config.eager or not self._on_gpu,
+            enforce_eager=not self._on_gpu,
             enable_chunked_prefill=self._on_gpu,  # a prompt in parts and a seed: vLLM 0.32 fails so on CPU
             max_num_batched_tokens=max(8192, config.max_model_len),
             enable_prefix_caching=True,  # a group shares its prompt, a template its beginning

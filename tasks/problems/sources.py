@@ -52,7 +52,6 @@ class ProblemSource(Section):
         None, description="what a list of answers means: alternatives (each is right), or a set (all together are)"
     )
     min_difficulty: float | None = Field(None, description="problems below are left out; the data set's own scale")
-    max_difficulty: float | None = Field(None, description="problems above are left out")
     balance: AnswerTypes | None = Field(None, description="draw by the kinds of answers, as the paper does")
     validation: PositiveInt | None = Field(
         None, description="problems held out: left out under prepare.train, all that is taken under prepare.heldout"
@@ -173,8 +172,7 @@ def _columns(source: ProblemSource, records: Rows, place: Path) -> Columns:
 
 def _difficulty(source: ProblemSource, record: Record, columns: Columns, place: str) -> float:
     """The row's level on the data set's own scale, 0 where nothing asks for it."""
-    filtered = source.min_difficulty is not None or source.max_difficulty is not None
-    if not filtered and (source.balance is None or "difficulty" not in columns):
+    if source.min_difficulty is None and (source.balance is None or "difficulty" not in columns):
         return 0.0
     try:
         level = float(text_of(lookup(record, columns["difficulty"][0]), columns["difficulty"][0], place))
@@ -183,14 +181,13 @@ def _difficulty(source: ProblemSource, record: Record, columns: Columns, place: 
     except (KeyError, ValueError) as error:
         raise BadInput(
             f"{place}: no number as difficulty to filter by. Mend: name the column with "
-            "`columns: {difficulty: …}`, or leave min_difficulty and max_difficulty out."
+            "`columns: {difficulty: …}`, or leave min_difficulty out."
         ) from error
     return level
 
 
 def _wanted(source: ProblemSource, level: float) -> bool:
-    low, high = source.min_difficulty, source.max_difficulty
-    return (low is None or level >= low) and (high is None or level <= high)
+    return source.min_difficulty is None or level >= source.min_difficulty
 
 
 def _problem(source: ProblemSource, record: Record, columns: Columns, row: int, place: str, split: str) -> Problem:

@@ -121,9 +121,9 @@ def test_what_is_changed_in_place_is_read_again(
         with weights.open("r+b") as stream:
             stream.write(content)
         assert digest(weights) != before
+    content[8] ^= 1
+    weights.write_bytes(content)
     with pytest.raises(BadInput, match=r"its digest is .*distill.manifest.json says.*Mend"):
-        content[8] ^= 1
-        weights.write_bytes(content)
         made(experiment, layout, [STAGES["rollout"]], 2)
 
 

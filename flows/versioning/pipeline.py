@@ -29,8 +29,8 @@ PLOTS = {
     }
 }
 HEADER = """\
-# The same stages as flows/train.py runs, one command each. Written by `p2o run` and `dvc repro` (`p2o resolve`) from the
-# stages in tasks/ and the number of iterations in params.yaml; stages of your own stay, at the end.
+# The same stages as flows/train.py runs, one command each. Written by `p2o run` and `dvc repro` (`p2o resolve`) from
+# the stages in tasks/ and the number of iterations in params.yaml; stages of your own stay, at the end.
 # previous: the iteration that each one starts from. DVC can walk through a mapping, but not count.
 """
 LAYOUT = Layout(Path(), "${experiment}")

@@ -92,7 +92,7 @@ def _asked_for(
     if not changes and recipe is None:
         return start, content
     apply_settings(content, changes)
-    content["iterations"] = iterations or base.iterations
+    content["iterations"] = iterations or changes.get("iterations", base.iterations)
     content["experiment"] = _name(base.experiment, changes, overrides or {})
     return home(start) / "experiments" / content["experiment"], content
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.versioning.workspace import NOT_RECIPES
+from flows.versioning.workspace import NOT_RECIPES, preview
 from tasks.parameters.arms import apply_settings, arm_settings
 from tasks.parameters.experiment import Experiment, load_experiment
 
@@ -69,9 +69,8 @@ def test_the_set_of_ten_thousand_as_the_how_to_says_it() -> None:
     text = (REPOSITORY / "docs/how-to.md").read_text()
     command = next(line for line in text.replace("\\\n", " ").splitlines() if "prepare.train.limit=10000" in line)
     settings = dict(re.findall(r"--set ([\w.]+)=(\d+)", command))
-    content = yaml.safe_load((REPOSITORY / "recipes/qwen3-4b-deepmath.yaml").read_text())
-    apply_settings(content, {name: int(value) for name, value in settings.items()})
-    e = Experiment.model_validate(content)
+    overrides = {name: int(value) for name, value in settings.items()}
+    e, _ = preview(REPOSITORY, recipe="qwen3-4b-deepmath", overrides=overrides)
     epoch = 10_000 // 128
     assert e.prepare.train[0].limit == 10_000  # type: ignore[union-attr]
     assert e.iterations == 10 * epoch

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dvc.repo import Repo
 
 from flows.versioning.pipeline import write_pipeline, write_text, yaml_text

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from p2o_core.schemas import write_text
+from tasks.parameters.reading import read_yaml
 from tasks.registry import STAGES
 from tasks.running.layout import Layout
 from tasks.running.manifests import manifest_path
@@ -82,9 +83,13 @@ def _entry(stage: Stage, iteration: str) -> dict[str, Any]:
 
 
 def pipeline_text(workspace: Path, iterations: int) -> str:
-    """The dvc.yaml of a workspace, with the stages and other entries that its present one has beside ours."""
+    """The dvc.yaml of a workspace, with the stages and other entries that its present one has beside ours.
+
+    Raises:
+        BadInput: the present one is no YAML.
+    """
     made, path = pipeline(iterations), workspace / PIPELINE_FILE
-    present = yaml.safe_load(path.read_text()) if path.exists() else None
+    present = read_yaml(path.read_text(), path) if path.exists() else None
     if isinstance(present, dict):
         stages = present.get("stages") or {}
         made["stages"] |= {name: entry for name, entry in stages.items() if name not in made["stages"]}

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from dvc.config import Config
 from dvc.exceptions import ConfirmRemoveError
+from dvc.fs import localfs
 from dvc.repo import Repo
 from dvc.stage.cache import RunCacheNotFoundError
+from dvc_objects.fs.generic import test_links
 
 from flows.versioning.dvc_lock import keep_lock, mend_lock
 from p2o_core.schemas import BadInput
@@ -54,6 +56,7 @@ class Versions:
             raise BadInput(f"{workspace}: no DVC repository. Mend: `dvc init` there, or name another --workspace.")
         with storage_errors(workspace):
             mend_lock(workspace)
+        self._links: bool | None = None
         with self._open() as repo:
             self._stale: set[str] | None = set(repo.status())
 
@@ -94,7 +97,9 @@ class Versions:
         self._stale = None
         with storage_errors(self.workspace), _first_error(), self._open() as repo:  # one message, the exception's
             keep_lock(self.workspace)
-            repo.commit(name, force=True)
+            if self._links is None:
+                self._links = _links(repo)
+            repo.commit(name, force=True, relink=self._links)
 
     def keep_current(self, name: str) -> None:
         """Record a stage whose outputs this process has just written, unless they are those of the record."""
@@ -122,6 +127,14 @@ class Versions:
                     repo.push(targets=names)
             except Exception as error:  # each kind of remote raises the errors of its own library
                 raise PushFailed(f"{type(error).__name__}: {'; '.join([str(error), *said])}") from error
+
+
+def _links(repo: Repo) -> bool:
+    """Whether DVC's cache and workspace can share a file (reflink, or a link where cache.type asks for one). If not,
+    its commit would write every output anew from the copy it has just made: gigabytes, which we would hash again."""
+    cache = repo.cache.local
+    links = test_links(cache.cache_types, cache.fs, cache.path, localfs, str(Path(repo.tmp_dir) / "link"))
+    return links[:1] != ["copy"]
 
 
 @contextmanager

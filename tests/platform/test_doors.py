@@ -17,7 +17,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from flows.versioning.versions import PARAMETERS
+from flows.versioning.pipeline import PARAMETERS
 from p2o_core.schemas import read_problems
 from tests.platform.workspace import Workspace, environment
 

@@ -10,6 +10,7 @@ import yaml
 from dvc.utils.serialize import load_yaml
 
 from flows.versioning.pipeline import BASELINE, PARAMETERS, pipeline, pipeline_text, write_pipeline
+from flows.versioning.versions import Versions
 from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import check_experiment, load_experiment
 from tasks.registry import STAGES
@@ -93,6 +94,20 @@ def test_dvc_follows_the_number_of_iterations(fresh: Callable[[], Workspace]) ->
     assert "evaluate@3" in listed
     assert "evaluate@4" not in listed
     assert workspace.sh("p2o pipeline").stdout == (workspace.root / "dvc.yaml").read_text()
+
+
+@pytest.mark.parametrize(("kind", "names"), [("copy", 1), ("hardlink", 2)])
+def test_recording_leaves_outputs_alone(fresh: Callable[[], Workspace], kind: str, names: int) -> None:
+    """DVC's commit writes no output anew: its digest is known. A link to the cache that saves room is still made."""
+    workspace = fresh()
+    workspace.sh(f"dvc config cache.type {kind} && p2o resolve")
+    written = workspace.root / "data" / "params.json"
+    before = written.stat()
+    Versions(workspace.root).commit(PARAMETERS)
+    after = written.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert after.st_nlink == names
+    assert PARAMETERS not in workspace.sh("dvc status --json").stdout
 
 
 @pytest.mark.parametrize("said", ["3", "{'1': 0, '2': 1, '3': 2}", "{1: 0, 2: 1, 3: 2}"])

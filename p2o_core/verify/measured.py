@@ -65,7 +65,7 @@ def split(text: str) -> Measured:
     r"""Take the unit off an answer that :func:`p2o_core.verify.notation.in_latex` has written.
 
     >>> split("\\$1.5\\text{ million}"), split("60 km/h").value
-    (Measured(value='1.5\\times 10^{6}', unit=Unit(name='dollar', known=True)), '60')
+    (Measured(value='1.5\\times 10^{6}', unit=Unit(name='dollar', known=True, rest='')), '60')
     """
     before: Unit | None = None
     if (match := _SIGN_BEFORE.match(text)) is not None:

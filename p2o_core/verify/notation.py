@@ -90,7 +90,7 @@ def in_latex(answer: str) -> str:
     r"""The answer without what changes its looks only: math delimiters, Unicode signs, style macros, kinds of space.
 
     >>> in_latex("$\\bm{x²}\\;+ √3/2$")
-    '{x^{2}} + \\sqrt{3}/2'
+    'x^{2}  + \\sqrt{3}/2'
     """
     text = answer.strip().strip(_UNSEEN)
     while (match := _MATH_MARKS.match(text)) is not None:

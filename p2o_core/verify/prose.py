@@ -63,14 +63,14 @@ def answer_in_prose(response: str) -> str | None:
         return found
     if not found:
         phrases = list(_PHRASE.finditer(response))
-        return _whole(response, phrases[-1].start("said"), phrases[-1].end("said")) if phrases else None
+        return whole_expression(response, phrases[-1].start("said"), phrases[-1].end("said")) if phrases else None
     end = start + len(found)
     if any(span.start() < start and end < span.end() for span in _SPAN.finditer(response)):
         if _NO_ANSWER.search(response[max(0, start - 30) : start]):
             return None
         sign = _SIGN_BEFORE.search(response[max(0, start - 2) : start])
         return (sign[0] if sign and sign[0] != "$" else "") + response[start:end]
-    return _whole(response, start, end)
+    return whole_expression(response, start, end)
 
 
 def _last_found(response: str) -> str:
@@ -81,7 +81,7 @@ def _last_found(response: str) -> str:
     return str(parsed[-1]) if parsed else ""
 
 
-def _whole(response: str, start: int, end: int) -> str | None:
+def whole_expression(response: str, start: int, end: int) -> str | None:
     """The expression that holds ``start`` to ``end``, and the unit behind it."""
     line = response.rfind("\n", 0, start) + 1
     run = next((match for match in _RUN.finditer(response, line) if match.end() > start), None)

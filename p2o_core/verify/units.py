@@ -76,7 +76,7 @@ MARKS = {"'": ("foot", "arcminute"), "''": ("inch", "arcsecond")}
 class Unit:
     """A unit by pint's name, ``percent``, a meridiem, or, where ``known`` is false, words in singular.
 
-    >>> split("12\\\\text{ apples}").unit
+    >>> named(["apples"])
     Unit(name='apple', known=False, rest='')
     """
 

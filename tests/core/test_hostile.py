@@ -21,6 +21,7 @@ from p2o_core.verify.equivalence import last_boxed
 from p2o_core.verify.host import WORKER_MEMORY_BYTES
 from p2o_core.verify.measured import split
 from p2o_core.verify.notation import in_latex, joins_numbers, plain_mathematics, plain_numbers
+from p2o_core.verify.prose import whole_expression
 from stress.hostile import PeakMemory, descendants, judge_each, throughput, verifier_processes
 from stress.hostile_corpus import BIDI, CONTROL, FAMILIES, box, code, corpus, hanging, honest
 
@@ -148,6 +149,10 @@ def test_taking_answers_apart_takes_linear_time() -> None:
         "base ",
         "\\(",
         "answer is ",
+        "a and ",
+        "light year ",
+        "\\text{and} ",
+        "1.5, ",
     ],
 )
 def test_expressions_do_not_explode(bait: str) -> None:
@@ -157,6 +162,7 @@ def test_expressions_do_not_explode(bait: str) -> None:
     joins_numbers(latex)
     split(latex)
     plain_mathematics(plain_numbers(latex))
+    whole_expression(text, 2048, 2049)
     assert time.process_time() - started < 5
 
 

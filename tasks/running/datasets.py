@@ -26,20 +26,6 @@ def check_layout(layout: Layout) -> None:
         )
 
 
-def check_layout(layout: Layout) -> None:
-    """Refuse a run that an earlier version of this package made: with other names for the same things, all of it would
-    silently be trained again.
-
-    Raises:
-        BadInput: the optimiser's state lies inside the policies.
-    """
-    for old in sorted(layout.run.glob("*/policy/optimizer")):
-        raise BadInput(
-            f"{old}: an earlier version made this run; its optimiser lies inside the policy. Mend: go on with that "
-            f"version, or give params.yaml another `experiment`, or delete {layout.run} to start over."
-        )
-
-
 def check_unchanged(experiment: Experiment, layout: Layout, new: Mapping[str, Path] | None = None) -> None:
     """Refuse to go on when an iteration was trained on other problems than those that lie there now: other files in
     data/sources/, where the experiment reads them, or other problems made from them. ``new``: problem files by their

@@ -96,7 +96,7 @@ def dry_run(experiment: Experiment, folder: Path, on_stage: Callable[[str, float
 
 
 def _facts(experiment: Experiment, layout: Layout) -> Facts:
-    folder = layout.iteration(1)
+    folder, distill = layout.iteration(1), experiment.distill
     update = read_record(folder / "update.json", IterationUpdate)
     search = read_record(folder / "templates.json", TemplateSearch)
     mining = read_record(folder / "mining.json", MiningReport)
@@ -108,12 +108,13 @@ def _facts(experiment: Experiment, layout: Layout) -> Facts:
         f"{experiment.evolve.max_metric_calls:,}, {len(search.templates)} candidates",
         "groups with signal": f"{update.groups_with_signal} of {update.groups}",
         "update": f"{update.status}, {update.steps} of {update.planned_steps} optimiser steps planned "
-        f"for mini-batches of {experiment.distill.groups_per_minibatch}",
+        f"for mini-batches of {distill.groups_per_minibatch}",
+        "learning rate": f"{distill.learning_rate:.3g} after {distill.warmup_steps} warm-up steps",
     }
-    return facts | _metrics(experiment, update)
+    return facts | metric_facts(experiment, update)
 
 
-def _metrics(experiment: Experiment, update: IterationUpdate) -> Facts:
+def metric_facts(experiment: Experiment, update: IterationUpdate) -> Facts:
     """Every metric of the update, and for those that are not there the reason."""
     shown = {name: f"{value:.3g}" for name, value in update.metrics.items()}
     if not update.steps:

@@ -6,4 +6,5 @@
 ``journal``   finished units of a stage           ``runtime``   engine, policy and verifier, warm between stages
 ``lock``      one run a workspace                 ``storage``   full disks and read-only folders
 ``datasets``  an experiment keeps its problems  ``rejected``  rows of a policy that gives NaN
+``plan``      the one loop over all stages: what is done, made, recorded
 """

@@ -2,7 +2,6 @@
 
 ``stage``     what a stage is                     ``runner``    runs one
 ``layout``    where every artefact lives          ``manifests`` digests, checked before every use
-``plan``      the one loop over the stages
 ``journal``   finished units of a stage           ``runtime``   engine, policy and verifier, warm between stages
 ``lock``      one run a workspace                 ``storage``   full disks and read-only folders
 ``datasets``  an experiment keeps its problems  ``rejected``  rows of a policy that gives NaN

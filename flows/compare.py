@@ -21,7 +21,7 @@ from flows.comparison.workspace import stage_of
 from flows.display import console, stage_progress
 from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.processes import Processes
-from flows.publishing import log_arm, say
+from flows.publishing import log_arm, show_delivery
 from flows.tracking.parents import check_project
 from flows.versioning.versions import Versions
 from tasks.running.layout import home
@@ -101,7 +101,7 @@ def finished_arm(
         delivery = log_arm(root, comparison, arm)
     if not delivery.ok:
         get_run_logger().warning("%s: %s", arm.name, delivery)
-    say(delivery, root)
+    show_delivery(delivery, root)
     if not recorded:
         console.print(f"{place} {arm.name}: {last} in {time.monotonic() - started:.0f} s")
 

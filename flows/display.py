@@ -13,9 +13,9 @@ from rich.table import Table
 
 from p2o_core.schemas import read_record
 from p2o_core.types import TemplateSearch
-from tasks.report import experiment_rows
 from tasks.running.layout import Layout
 from tasks.running.runner import read_timings
+from tasks.summary import experiment_rows
 
 console = Console()
 if not console.is_terminal:

@@ -18,7 +18,7 @@ ENTROPY_FLOOR = 0.1
 
 
 @dataclass(frozen=True)
-class Finding:
+class HealthFinding:
     """``kind``: ``gradient_spike``, ``entropy_collapse``, ``costly_update`` (skills lost in one update) or
     ``lost_skills`` (since training began)."""
 
@@ -31,8 +31,8 @@ class Finding:
         return f"iteration {self.iteration}: {self.message}. {self.advice}"
 
 
-def findings(rows: Sequence[dict[str, Any]], config: HealthConfig) -> list[Finding]:
-    """What is wrong with the last of ``rows`` (:func:`tasks.report.experiment_rows`), in the light of the earlier."""
+def findings(rows: Sequence[dict[str, Any]], config: HealthConfig) -> list[HealthFinding]:
+    """What is wrong with the last of ``rows`` (:func:`tasks.summary.experiment_rows`), in the light of the earlier."""
     if not rows:
         return []
     found = [_gradient(rows, config), _entropy(rows), _update_skills(rows[-1], config)]
@@ -40,12 +40,12 @@ def findings(rows: Sequence[dict[str, Any]], config: HealthConfig) -> list[Findi
     return [finding for finding in found if finding is not None]
 
 
-def _gradient(rows: Sequence[dict[str, Any]], config: HealthConfig) -> Finding | None:
+def _gradient(rows: Sequence[dict[str, Any]], config: HealthConfig) -> HealthFinding | None:
     usual = [row["update/gradient_norm"] for row in rows[:-1] if row.get("update/gradient_norm")]
     largest = rows[-1].get("update/gradient_norm_max", 0.0)
     if len(usual) < ENOUGH or largest <= config.gradient_spike * median(usual):
         return None
-    return Finding(
+    return HealthFinding(
         "gradient_spike",
         rows[-1]["iteration"],
         f"a gradient norm of {largest:.3g}, {largest / median(usual):.0f} times the usual {median(usual):.3g}",
@@ -54,12 +54,12 @@ def _gradient(rows: Sequence[dict[str, Any]], config: HealthConfig) -> Finding |
     )
 
 
-def _entropy(rows: Sequence[dict[str, Any]]) -> Finding | None:
+def _entropy(rows: Sequence[dict[str, Any]]) -> HealthFinding | None:
     first = next((row["update/entropy"] for row in rows if row.get("update/entropy")), None)
     now = rows[-1].get("update/entropy")
     if first is None or now is None or now >= ENTROPY_FLOOR * first:
         return None
-    return Finding(
+    return HealthFinding(
         "entropy_collapse",
         rows[-1]["iteration"],
         f"an entropy of {now:.3g} nats a token, {now / first:.0%} of the first iteration's {first:.3g}",
@@ -68,13 +68,13 @@ def _entropy(rows: Sequence[dict[str, Any]]) -> Finding | None:
     )
 
 
-def _update_skills(row: dict[str, Any], config: HealthConfig) -> Finding | None:
+def _update_skills(row: dict[str, Any], config: HealthConfig) -> HealthFinding | None:
     before, after = row.get("skills_before"), row.get("skills_after")
     if before is None or after is None or before - after <= config.skill_margin:
         return None
     rolled_back = bool(row.get("rolled_back"))
     done = "The update was taken back." if rolled_back else "The update was kept."
-    return Finding(
+    return HealthFinding(
         "costly_update",
         row["iteration"],
         f"accuracy on problems solved before the update went from {before:.2f} to {after:.2f}",
@@ -87,12 +87,12 @@ def _easy_tiers(first: dict[str, Any]) -> list[str]:
     return [name for name in names if first[name] >= EASY]
 
 
-def _evaluated_skills(rows: Sequence[dict[str, Any]], tier: str, config: HealthConfig) -> Finding | None:
+def _evaluated_skills(rows: Sequence[dict[str, Any]], tier: str, config: HealthConfig) -> HealthFinding | None:
     before, now = rows[0][tier], rows[-1].get(tier)
     if now is None or before - now <= config.skill_margin:
         return None
     best = max((row for row in rows if tier in row), key=lambda row: row.get("accuracy/mean", 0.0))
-    return Finding(
+    return HealthFinding(
         "lost_skills",
         rows[-1]["iteration"],
         f"held-out {tier} went from {before:.2f} before training to {now:.2f}",

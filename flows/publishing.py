@@ -58,7 +58,7 @@ class Publishers:
         delivery = self.tracker.log_finished()
         if not delivery.ok:
             self._failed(f"mlflow/{delivery.status}", str(delivery))
-            say(delivery, self.layout.workspace, last=last)
+            show_delivery(delivery, self.layout.workspace, last=last)
         self._publish(last)
         if self.push and self._unpushed:
             self._push(last)
@@ -102,7 +102,7 @@ def publish_iteration(layout: Layout, iteration: int) -> None:
     publish_table(f"{layout.experiment}-iteration-{iteration}", rows, f"Iteration {iteration} of {layout.experiment}")
 
 
-def say(delivery: Delivery, workspace: Path, *, last: bool = True) -> None:
+def show_delivery(delivery: Delivery, workspace: Path, *, last: bool = True) -> None:
     """Show a delivery that failed; the last one with the command that delivers what is waiting."""
     if not delivery.ok:
         mend = f"Mend: `p2o track --workspace {workspace}` delivers when it is back." if last else "Training goes on."
@@ -125,7 +125,7 @@ def track(root: Path) -> bool:
     else:
         deliveries = _track_comparison(root)
     for delivery in deliveries:
-        say(delivery, root)
+        show_delivery(delivery, root)
     if not all(delivery.ok for delivery in deliveries):
         return False
     console.print(f"MLflow: {sum(delivery.logged for delivery in deliveries)} iterations delivered, none is waiting")

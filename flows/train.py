@@ -22,7 +22,6 @@ from p2o_core.schemas import BadInput, read_record
 from p2o_core.update_report import IterationUpdate
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.registry import STAGES, plan
-from tasks.report import experiment_rows
 from tasks.running.datasets import check_layout, check_unchanged
 from tasks.running.layout import Layout
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
@@ -30,6 +29,7 @@ from tasks.running.plan import Ledger, Outcome, run_plan
 from tasks.running.runner import StageRun, check_parameters, run_stage, write_parameters
 from tasks.running.runtime import Runtime
 from tasks.running.stage import Stage, TrainingStopped
+from tasks.summary import experiment_rows
 
 WORDS = {
     Outcome.KNOWN: "up to date",
@@ -115,7 +115,7 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
     publishers = Publishers(Tracker(experiment, layout), versions, layout, push=push, warn=log.warning)
     steps = [step for step in plan(experiment.iterations) if step[1] <= last]
     if last < experiment.iterations:
-        steps = [step for step in steps if step[0].name != "report"]  # it waits for the whole experiment
+        steps = [step for step in steps if step[0].name != "summary"]  # it waits for the whole experiment
     with Runtime(prefect_secret) as runtime:
         ledger = Recorded(versions, experiment, layout, run_cache=run_cache)
         for step in run_plan(steps, experiment, layout, runtime, ledger=ledger, run=_as_task):

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from p2o_core.digests import is_whole, mark
+from p2o_core.digests import is_whole, short_digest
 from p2o_core.groups import Group, TrainingSample
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
@@ -33,7 +33,7 @@ class LastStep:
         with written_whole(self.folder / "step", lambda draft: name) as draft:
             draft.mkdir()
             write(draft)
-            name = f"step-{step:05d}-{mark(draft)}"
+            name = f"step-{step:05d}-{short_digest(draft)}"
         for path in self.folder.glob("step-*"):
             if path.name != name:
                 shutil.rmtree(path)
@@ -67,7 +67,9 @@ class UpdateCheckpoints:
         if kept is not None:
             return [list(group) for _, group in groupby(read_rows(kept, TrainingSample), key=lambda s: s.problem_id)]
         groups = compute()
-        with written_whole(self.folder / "groups.parquet", lambda draft: f"groups-{mark(draft)}.parquet") as draft:
+        with written_whole(
+            self.folder / "groups.parquet", lambda draft: f"groups-{short_digest(draft)}.parquet"
+        ) as draft:
             write_rows(draft, [sample for group in groups for sample in group], TrainingSample)
         return groups
 

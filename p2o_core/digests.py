@@ -42,14 +42,14 @@ def read_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def mark(path: Path) -> str:
+def short_digest(path: Path) -> str:
     """The digest's beginning, with which names end whose content has to be recognised: units and checkpoints."""
     return digest(path)[:16]
 
 
 def is_whole(path: Path) -> bool:
     """The content of a path whose name ends in its :func:`mark` is what the name says."""
-    return path.stem.endswith(mark(path))
+    return path.stem.endswith(short_digest(path))
 
 
 def _identity(path: Path) -> Identity:

@@ -48,7 +48,7 @@ LIMIT_S = 1200.0
 
 
 @dataclass
-class Torment:
+class KillCounts:
     """What was done to a run: kills by door and by where they hit, seconds of every killed process, deleted
     iterations, and processes that failed by themselves."""
 
@@ -79,9 +79,9 @@ def environment() -> dict[str, str]:
     return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
 
 
-def torment(workspace: Path, kills: int, seed: int, console: Console, minutes: float = math.inf) -> Torment:
+def kill_at_random(workspace: Path, kills: int, seed: int, console: Console, minutes: float = math.inf) -> KillCounts:
     """Kill, start again, until ``kills`` processes are dead or ``minutes`` are over; then let the run end."""
-    rng, done, deadline = random.Random(seed), Torment(), time.monotonic() + 60 * minutes
+    rng, done, deadline = random.Random(seed), KillCounts(), time.monotonic() + 60 * minutes
     for _ in track(range(kills), description="kills", console=console, disable=not console.is_terminal):
         killed = time.monotonic() > deadline
         while not killed:
@@ -96,7 +96,7 @@ def torment(workspace: Path, kills: int, seed: int, console: Console, minutes: f
     return done
 
 
-def _start_and_kill(workspace: Path, door: str, after_s: float, done: Torment) -> bool:
+def _start_and_kill(workspace: Path, door: str, after_s: float, done: KillCounts) -> bool:
     """Whether it lived until the kill; it may have ended by itself before."""
     started = time.monotonic()
     with (workspace / "chaos.log").open("w") as log:
@@ -128,7 +128,7 @@ def command_of(door: str, workspace: Path) -> list[str]:
         return ["p2o", "run", "--no-run-cache"]
     if door == "dvc":
         return ["dvc", "repro", "--no-run-cache"]
-    name, iteration = next_step(workspace) or ("report", 0)
+    name, iteration = next_step(workspace) or ("summary", 0)
     return ["p2o", "stage", name, "--iteration", str(iteration)]
 
 
@@ -201,7 +201,7 @@ def main(
         started = time.monotonic()
         _run_whole(calm)
         calm_s = time.monotonic() - started
-        done = torment(wild, kills, seed, console, minutes)
+        done = kill_at_random(wild, kills, seed, console, minutes)
         expected, found = digests(calm), digests(wild)
         told, missing = points(wild), points(calm) - points(wild)
         changed = [name for name in expected if found.get(name) != expected[name]]
@@ -217,7 +217,7 @@ def main(
 
 
 def summary(
-    done: Torment, calm_s: float, artefacts: int, changed: list[str], twice: int, missing: int, left: int
+    done: KillCounts, calm_s: float, artefacts: int, changed: list[str], twice: int, missing: int, left: int
 ) -> list[str]:
     """What it came to, a line each."""
     return [
@@ -230,12 +230,12 @@ def summary(
     ]
 
 
-def _counts(done: Torment) -> list[tuple[str, list[int]]]:
+def _counts(done: KillCounts) -> list[tuple[str, list[int]]]:
     places = sorted({where for _, where in done.kills})
     return [(where, [done.kills[door, where] for door in DOORS]) for where in places]
 
 
-def table(done: Torment) -> Table:
+def table(done: KillCounts) -> Table:
     """Where the kills hit, for the console."""
     shown = Table("hit", *DOORS, "all", title="Kills")
     for where, counts in _counts(done):
@@ -243,7 +243,7 @@ def table(done: Torment) -> Table:
     return shown
 
 
-def markdown(done: Torment) -> str:
+def markdown(done: KillCounts) -> str:
     """The same for docs/results.md."""
     lines = [f"| hit | {' | '.join(DOORS)} | all |", "|---|" + "---|" * (len(DOORS) + 1)]
     lines += [f"| {where} | {' | '.join(map(str, counts))} | {sum(counts)} |" for where, counts in _counts(done)]

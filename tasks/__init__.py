@@ -1,7 +1,7 @@
 """The stages, one file each: a function reads inputs from disk, calls steps of ``p2o_core``, writes outputs to disk.
 
 ``prepare`` → ``init`` → [``rollout`` → ``verify`` → ``mine`` → ``evolve`` → ``distill`` → ``evaluate``] × iterations
-→ ``report``
+→ ``summary``
 
 ``registry``    all stages by name               ``benchmarks``  a trained policy on benchmarks
 ``running/``    how a stage runs: checks, units, digests, the lock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from p2o_core.config import SelfReflector, TeacherReflector
+from p2o_core.config import SelfReflectorConfig, TeacherReflectorConfig
 from p2o_core.cover import plan_templated
 from p2o_core.schemas import read_json, read_problems, read_record, read_rows, write_record, write_rows
 from p2o_core.search.schedule import search_templates
@@ -55,10 +55,10 @@ def _language_model(io: StageIO) -> LanguageModel | None:
     from p2o_core.engines.language_models import EngineModel, TeacherModel
 
     settings, seed = io.experiment.evolve.reflector, io.seed("reflection")
-    if isinstance(settings, TeacherReflector):
+    if isinstance(settings, TeacherReflectorConfig):
         teacher = TeacherModel(settings, io.runtime.secret(settings.key_env, settings.secret_block), seed=seed)
         return JournaledModel(teacher, io.journal)
-    if isinstance(settings, SelfReflector):
+    if isinstance(settings, SelfReflectorConfig):
         # the reference policy: the trained one's templates lose their variety late in training (official code)
         return EngineModel(
             io.engine(policy=io.inputs["base"]),

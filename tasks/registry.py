@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks import distill, evaluate, evolve, init, mine, prepare, report, rollout, verify
+from tasks import distill, evaluate, evolve, init, mine, prepare, rollout, summary, verify
 from tasks.running.stage import Stage
 
 ITERATION: tuple[Stage, ...] = (
@@ -13,11 +13,11 @@ ITERATION: tuple[Stage, ...] = (
     distill.STAGE,
     evaluate.STAGE,
 )
-STAGES: dict[str, Stage] = {stage.name: stage for stage in (prepare.STAGE, init.STAGE, *ITERATION, report.STAGE)}
+STAGES: dict[str, Stage] = {stage.name: stage for stage in (prepare.STAGE, init.STAGE, *ITERATION, summary.STAGE)}
 
 
 def plan(iterations: int) -> list[tuple[Stage, int]]:
     """Every (stage, iteration) of an experiment, in order; evaluation of iteration 0 is the baseline."""
     steps: list[tuple[Stage, int]] = [(prepare.STAGE, 0), (init.STAGE, 0), (evaluate.STAGE, 0)]
     steps += [(stage, iteration) for iteration in range(1, iterations + 1) for stage in ITERATION]
-    return [*steps, (report.STAGE, 0)]
+    return [*steps, (summary.STAGE, 0)]

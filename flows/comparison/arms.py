@@ -23,12 +23,12 @@ from p2o_core.schemas import BadInput, read_record, write_record
 from tasks.parameters.arms import apply_settings, arm_settings
 from tasks.parameters.experiment import Experiment, check_experiment
 from tasks.registry import STAGES, plan
-from tasks.report import iteration_row
 from tasks.running.layout import Layout, home
 from tasks.running.lock import command, file_lock
 from tasks.running.manifests import MANIFEST_SUFFIX
 from tasks.running.plan import Outcome, run_plan
 from tasks.running.runtime import Runtime
+from tasks.summary import iteration_row
 
 FILE = "comparison.yaml"
 DONE = "arm.json"
@@ -164,7 +164,7 @@ def run_arm(
         Runtime(prefect_secret) as runtime,
     ):
         done, spent = 0, 0
-        steps = [step for step in plan(experiment.iterations) if step[0].name != "report"]
+        steps = [step for step in plan(experiment.iterations) if step[0].name != "summary"]
         for step in run_plan(steps, experiment, layout, runtime):
             if step.stage.name != "evaluate":
                 continue

@@ -34,7 +34,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimResult:
     """A claim with its number. ``effect`` is Cohen's d of the paired seeds; None where it has no meaning."""
 
     claim: Claim
@@ -228,25 +228,25 @@ def claims(evidence: Evidence) -> list[Claim]:
     return [replace(c, statement=c.statement.replace("hard problems", "held-out problems")) for c in CLAIMS]
 
 
-def find(claim: Claim, evidence: Evidence) -> Finding:
+def find(claim: Claim, evidence: Evidence) -> ClaimResult:
     """Measure one claim on the seeds that both its arms have."""
     seeds = evidence.seeds(*claim.arms)
     if not seeds:
-        return Finding(claim, None, None, 0)
+        return ClaimResult(claim, None, None, 0)
     one, other = claim.measured(evidence, seeds)
     if not one.size:
-        return Finding(claim, None, None, len(seeds))
+        return ClaimResult(claim, None, None, len(seeds))
     censored = int(np.isinf(one).sum())
     one = np.where(np.isinf(one), evidence.budget, one)
     effect = effect_size(one, other) if claim.statistic is difference else None
-    return Finding(claim, paired_bootstrap(one, other, claim.statistic), effect, len(seeds), censored)
+    return ClaimResult(claim, paired_bootstrap(one, other, claim.statistic), effect, len(seeds), censored)
 
 
-def findings(evidence: Evidence) -> list[Finding]:
+def findings(evidence: Evidence) -> list[ClaimResult]:
     """All claims, in order."""
     return [find(claim, evidence) for claim in claims(evidence)]
 
 
-def findings_at(evidence: Evidence, share: float) -> list[Finding]:
+def findings_at(evidence: Evidence, share: float) -> list[ClaimResult]:
     """All claims, had the budget been this share of what it was."""
     return findings(evidence.within(share * evidence.budget))

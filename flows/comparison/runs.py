@@ -13,7 +13,7 @@ from flows.comparison.arms import DONE, Arm, Comparison, arm_layout, arms_of
 from p2o_core.mining import rewards_by_problem
 from p2o_core.schemas import BadInput, read_problems, read_rows
 from p2o_core.types import Judged, Problem
-from tasks.report import Row, experiment_rows
+from tasks.summary import Row, experiment_rows
 
 HARD = "hard"
 

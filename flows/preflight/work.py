@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
-from p2o_core.config import PhraseReflector, SelfReflector
+from p2o_core.config import PhraseReflectorConfig, SelfReflectorConfig
 from tasks.parameters.experiment import Experiment, FilesPrepare
 from tasks.problems.catalogue import entry_named
 from tasks.problems.sources import ProblemSource
@@ -74,10 +74,10 @@ def _search(experiment: Experiment, assumed: Assumptions) -> list[Work]:
     scored = runs * evolve.max_metric_calls * evolve.samples_per_score
     prompts = runs * evolve.max_metric_calls * 2 * assumed.prompt_tokens  # a template is about as long as a question
     completions, tokens = float(scored), scored * assumed.completion_tokens
-    if not isinstance(evolve.reflector, PhraseReflector):
+    if not isinstance(evolve.reflector, PhraseReflectorConfig):
         proposals = runs * evolve.max_metric_calls / (2 * evolve.minibatch)
         prompts += proposals * REFLECTION_PROMPT_TOKENS
-        if isinstance(evolve.reflector, SelfReflector):  # a teacher generates elsewhere
+        if isinstance(evolve.reflector, SelfReflectorConfig):  # a teacher generates elsewhere
             completions += proposals
             tokens += proposals * min(evolve.reflector.max_new_tokens, assumed.completion_tokens)
     return [Work("evolve", runs, completions, tokens, prompts)]

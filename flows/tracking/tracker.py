@@ -32,10 +32,10 @@ from flows.tracking.parents import parent_run
 from flows.tracking.points import benchmark_values, curve_points, iteration_points, missing_points
 from flows.tracking.store import make_store, tracking_uri
 from p2o_core.evaluation import Scores
-from tasks.report import experiment_rows
 from tasks.running.layout import Layout
 from tasks.running.manifests import manifest_path, read_manifest
 from tasks.running.runner import read_timings
+from tasks.summary import experiment_rows
 
 if TYPE_CHECKING:
     from tasks.parameters.experiment import Experiment

@@ -2,7 +2,13 @@
 
 from p2o_core.config.engines import AnyEngine, EmbeddedEngineConfig, EngineConfig, ServerEngineConfig, VllmEngineConfig
 from p2o_core.config.policy import AnyPolicy, FullPolicy, LoraPolicy, PolicyConfig
-from p2o_core.config.search import AnyReflector, EvolveConfig, PhraseReflector, SelfReflector, TeacherReflector
+from p2o_core.config.search import (
+    AnyReflector,
+    EvolveConfig,
+    PhraseReflectorConfig,
+    SelfReflectorConfig,
+    TeacherReflectorConfig,
+)
 from p2o_core.config.section import Dtype, PromptStyle, Section, Share, Url, variant_of
 from p2o_core.config.stages import DistillConfig, EvaluateConfig, HealthConfig, MineConfig, RolloutConfig, VerifyConfig
 
@@ -20,15 +26,15 @@ __all__ = [
     "HealthConfig",
     "LoraPolicy",
     "MineConfig",
-    "PhraseReflector",
+    "PhraseReflectorConfig",
     "PolicyConfig",
     "PromptStyle",
     "RolloutConfig",
     "Section",
-    "SelfReflector",
+    "SelfReflectorConfig",
     "ServerEngineConfig",
     "Share",
-    "TeacherReflector",
+    "TeacherReflectorConfig",
     "Url",
     "VerifyConfig",
     "VllmEngineConfig",

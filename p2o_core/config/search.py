@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from p2o_core.config.section import Section, Share, Url, variant_of
 
 
-class PhraseReflector(Section):
+class PhraseReflectorConfig(Section):
     """Proposes from a pool of phrases: add, drop, replace, reorder, cross. Works offline."""
 
     type: Literal["phrases"] = "phrases"
@@ -21,7 +21,7 @@ class PhraseReflector(Section):
         return self.model_dump(exclude={"type"})
 
 
-class ModelReflectorSection(Section):
+class ModelReflectorConfig(Section):
     """What reflection models share."""
 
     temperature: PositiveFloat = Field(1.0, description="of reflections; different proposals are wanted")
@@ -30,13 +30,13 @@ class ModelReflectorSection(Section):
     max_characters: PositiveInt = Field(2000, description="characters a template at most")
 
 
-class SelfReflector(ModelReflectorSection):
+class SelfReflectorConfig(ModelReflectorConfig):
     """The reference policy (iteration 0's) writes templates, through the experiment's engine."""
 
     type: Literal["self"] = "self"
 
 
-class TeacherReflector(ModelReflectorSection):
+class TeacherReflectorConfig(ModelReflectorConfig):
     """A stronger model behind an OpenAI-compatible endpoint."""
 
     type: Literal["teacher"] = "teacher"
@@ -56,7 +56,9 @@ class TeacherReflector(ModelReflectorSection):
 
 
 AnyReflector = Annotated[
-    PhraseReflector | SelfReflector | TeacherReflector, Field(discriminator="type"), variant_of("phrases")
+    PhraseReflectorConfig | SelfReflectorConfig | TeacherReflectorConfig,
+    Field(discriminator="type"),
+    variant_of("phrases"),
 ]
 
 
@@ -87,11 +89,11 @@ class EvolveConfig(Section):
     one_template_per_group: bool = Field(
         False, description="all templated rollouts of a problem share a template; off in the official scripts"
     )
-    reflector: AnyReflector = PhraseReflector()
+    reflector: AnyReflector = PhraseReflectorConfig()
 
     @model_validator(mode="after")
     def _random_draws_need_phrases(self) -> EvolveConfig:
-        if self.search == "random" and not isinstance(self.reflector, PhraseReflector):
+        if self.search == "random" and not isinstance(self.reflector, PhraseReflectorConfig):
             raise ValueError(
                 f"search=random draws phrases, and the reflector is {self.reflector.type!r}; take "
                 "reflector={type: phrases}, or search=gepa"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from p2o_core.config import TeacherReflector
+from p2o_core.config import TeacherReflectorConfig
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.engines.connection import may_pass
 from p2o_core.seeding import derive_seed
@@ -71,7 +71,7 @@ class TeacherModel:
     or only times out, and answers nothing for ``patience_s``, is down: this model sends no further prompt, and each
     reply has the failure ``endpoint_down``."""
 
-    def __init__(self, config: TeacherReflector, api_key: str, *, seed: int) -> None:
+    def __init__(self, config: TeacherReflectorConfig, api_key: str, *, seed: int) -> None:
         self.config = config
         self.seed = seed
         self.calls = 0

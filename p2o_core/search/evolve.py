@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 import gepa
 from gepa.core.state import GEPAState
 
-from p2o_core.config import EvolveConfig, PromptStyle
-from p2o_core.config import PhraseReflector as PhraseSettings
-from p2o_core.config import TeacherReflector as TeacherSettings
+from p2o_core.config import EvolveConfig, PhraseReflectorConfig, PromptStyle, TeacherReflectorConfig
 from p2o_core.cover import greedy_cover
 from p2o_core.engines.base import RolloutEngine, Sampling
 from p2o_core.engines.language_models import ENDPOINT_DOWN, LanguageModel
@@ -168,11 +166,13 @@ def _reflector(
     archive: Sequence[str],
 ) -> PhraseReflector | ModelReflector:
     settings = config.reflector
-    if isinstance(settings, PhraseSettings):
+    if isinstance(settings, PhraseReflectorConfig):
         return PhraseReflector(pool, **settings.options(), rng=rng, archive=archive)
     if model is None:
         raise ValueError(f"reflector {settings.type!r} needs a language model")
-    prices = (settings.input_price, settings.output_price) if isinstance(settings, TeacherSettings) else (0.0, 0.0)
+    prices = (
+        (settings.input_price, settings.output_price) if isinstance(settings, TeacherReflectorConfig) else (0.0, 0.0)
+    )
     guard = ProposalGuard(hard, max_characters=settings.max_characters, asked=PROMPT)
     return ModelReflector(model, guard, attempts=settings.attempts, prices=prices, archive=archive)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from p2o_core.config import EvolveConfig, PhraseReflector, RolloutConfig
+from p2o_core.config import EvolveConfig, PhraseReflectorConfig, RolloutConfig
 from p2o_core.engines.base import RolloutEngine, Sampling
 from p2o_core.types import AnswerVerifier, Completion, Problem, SearchCost, Template, TemplateSearch
 
@@ -76,9 +76,9 @@ def search_templates(
 
 def draw_templates(phrases: Sequence[str], config: EvolveConfig, seed: int) -> list[Template]:
     """The control that GEPA has to beat: as many random templates as a search has parents, all kept, none scored."""
-    from p2o_core.search.reflectors import PhraseReflector as Phrases  # gepa, as above
+    from p2o_core.search.reflectors import PhraseReflector  # gepa, as above
 
-    assert isinstance(config.reflector, PhraseReflector), "EvolveConfig checks it"
-    reflector = Phrases(phrases, **config.reflector.options(), rng=random.Random(seed))
+    assert isinstance(config.reflector, PhraseReflectorConfig), "EvolveConfig checks it"
+    reflector = PhraseReflector(phrases, **config.reflector.options(), rng=random.Random(seed))
     texts = dict.fromkeys(reflector.random_template() for _ in range(config.parents))
     return [Template(index, text, (), (), kept=True) for index, text in enumerate(texts)]

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from p2o_core.digests import is_whole, mark
+from p2o_core.digests import is_whole, short_digest
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.engines.language_models import LanguageModel, Reply
 from p2o_core.schemas import read_json, read_rows, write_json, write_rows, written_whole
@@ -91,7 +91,7 @@ class Journal:
             log.warning("%s is not what its name says, or answers another question: computed again", path)
             path.unlink()
         answer = compute()
-        with written_whole(self.folder / "unit", lambda draft: f"{stem}{mark(draft)}{form.suffix}") as draft:
+        with written_whole(self.folder / "unit", lambda draft: f"{stem}{short_digest(draft)}{form.suffix}") as draft:
             form.write(draft, answer)
         return answer
 

@@ -38,7 +38,7 @@ class Layout:
 
     @property
     def report(self) -> Path:
-        """Curves over all iterations. Not inside ``run``, on which the report stage depends as a whole."""
+        """Curves over all iterations. Not inside ``run``, on which the summary stage depends as a whole."""
         return self.workspace / "data" / "reports" / self.experiment
 
     @property

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import pytest
 from gepa.core.adapter import EvaluationBatch
 
-from p2o_core.config import EvolveConfig
-from p2o_core.config import PhraseReflector as PhraseSettings
+from p2o_core.config import EvolveConfig, PhraseReflectorConfig
 from p2o_core.cover import solvers
 from p2o_core.engines.base import Sampling
 from p2o_core.search.adapter import TemplateAdapter
@@ -181,7 +180,7 @@ def test_parents_are_distinct_and_weighted() -> None:
 
 
 def test_phrase_reflector_only_uses_its_pool_and_does_not_repeat_itself() -> None:
-    settings = PhraseSettings(max_phrases=3)
+    settings = PhraseReflectorConfig(max_phrases=3)
     reflector = PhraseReflector(POOL, max_phrases=settings.max_phrases, rng=random.Random(0))
     proposals: list[str] = []
     parent = {"template": ""}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from p2o_core.config import EvolveConfig, FullPolicy, TeacherReflector
+from p2o_core.config import EvolveConfig, FullPolicy, TeacherReflectorConfig
 from p2o_core.engines.base import Sampling
 from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.engines.language_models import ENDPOINT_DOWN, TeacherModel
@@ -23,9 +23,9 @@ from tests.loopback import Reply, Request, free_port, served
 HARD = [Problem(f"h{n}", f"sum {n} a: +5 b: +2 ?", str(1000 + n), "hard", "train") for n in range(8)]
 
 
-def teacher(port: int, **settings: float) -> TeacherReflector:
+def teacher(port: int, **settings: float) -> TeacherReflectorConfig:
     content = {"base_url": f"http://127.0.0.1:{port}/v1", "model": "m", "backoff_s": 0.05, "retries": 0, "attempts": 1}
-    return TeacherReflector.model_validate(content | settings)
+    return TeacherReflectorConfig.model_validate(content | settings)
 
 
 def says_there(request: Request) -> Reply:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from p2o_core.config import EvolveConfig, FullPolicy, TeacherReflector
+from p2o_core.config import EvolveConfig, FullPolicy, TeacherReflectorConfig
 from p2o_core.engines.base import Sampling
 from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.engines.language_models import TeacherModel
@@ -48,7 +48,7 @@ BODIES = {
 
 
 def searched(base: Path, verifier: Verifier, url: str, **settings: object) -> Evolution:
-    teacher = TeacherReflector.model_validate(
+    teacher = TeacherReflectorConfig.model_validate(
         {"base_url": f"{url}/v1", "model": BASE_MODEL, "timeout_s": 1.5, "backoff_s": 0.05, "max_new_tokens": 24}
         | {"concurrency": 1, "attempts": 2, "input_price": 1.0, "output_price": 10.0}
         | settings

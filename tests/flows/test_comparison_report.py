@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.comparison.arms import Arm, Comparison
-from flows.comparison.claims import CLAIMS, Finding, find
+from flows.comparison.claims import CLAIMS, ClaimResult, find
 from flows.comparison.page import cell, contents, interval, number, rendering
 from flows.comparison.runs import Evidence, Run
 from flows.comparison.statistics import Interval
@@ -85,7 +85,7 @@ def evidence(tmp_path: Path) -> Evidence:
     return Evidence(comparison, tmp_path, runs, {"": PROBLEMS})
 
 
-def finding(evidence: Evidence, name: str) -> Finding:
+def finding(evidence: Evidence, name: str) -> ClaimResult:
     return find(next(claim for claim in CLAIMS if claim.name == name), evidence)
 
 

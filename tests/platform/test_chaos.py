@@ -6,7 +6,7 @@ import random
 
 from rich.console import Console
 
-from stress.chaos import delete_from, points, torment
+from stress.chaos import delete_from, kill_at_random, points
 from stress.chaos import digests as everything
 from tests.platform.workspace import Workspace
 
@@ -14,7 +14,7 @@ from tests.platform.workspace import Workspace
 def test_kills_at_random_moments_change_nothing(copy: Workspace, trained: Workspace) -> None:
     delete_from(copy.root, random.Random(1))
     (copy.root / "mlflow.db").unlink()
-    done = torment(copy.root, kills=3, seed=3, console=Console())
+    done = kill_at_random(copy.root, kills=3, seed=3, console=Console())
     assert sum(done.kills.values()) == 3
     assert done.failures == []
     assert everything(copy.root) == everything(trained.root)

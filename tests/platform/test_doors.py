@@ -41,10 +41,10 @@ def test_after_one_door_the_other_does_nothing(copy: Workspace, reproduced: Work
         assert "up to date" in workspace.sh("dvc status").stdout
     assert "up to date" in copy.sh("dvc repro").stdout
     lines = reproduced.sh("p2o run").stdout.splitlines()
-    assert [line for line in lines if line.startswith(("rollout@1", "distill@2", "report"))] == [
+    assert [line for line in lines if line.startswith(("rollout@1", "distill@2", "summary"))] == [
         "rollout@1: up to date",
         "distill@2: up to date",
-        "report: up to date",
+        "summary: up to date",
     ]
     assert not [line for line in lines if line.endswith(" s") and "@" in line]
 

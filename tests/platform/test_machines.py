@@ -20,7 +20,7 @@ from flows.lifecycle.environment import prepare_environment
 from flows.tracking.parents import check_project
 from flows.versioning.pipeline import PARAMETERS, write_pipeline
 from flows.versioning.versions import Versions
-from p2o_core.config import EvolveConfig, MineConfig, TeacherReflector
+from p2o_core.config import EvolveConfig, MineConfig, TeacherReflectorConfig
 from p2o_core.engines.language_models import TeacherModel
 from p2o_core.schemas import BadInput
 from tasks.parameters.arms import apply_settings
@@ -94,7 +94,7 @@ def test_proxies_do_not_stand_before_loopback(
     without_proxies.setenv("NO_PROXY", "intranet.example")
     with served(says_there) as url:
         settings = {"base_url": f"{url}/v1", "model": "m", "retries": 0, "attempts": 1, "patience_s": 2}
-        (reply,) = TeacherModel(TeacherReflector.model_validate(settings), "key", seed=1).complete(["one"])
+        (reply,) = TeacherModel(TeacherReflectorConfig.model_validate(settings), "key", seed=1).complete(["one"])
         assert reply.text == "there", "without the environment's help"
         with pytest.raises(httpx.ConnectError):
             httpx.get(url)

@@ -20,8 +20,8 @@ from flows.tracking.tracker import Tracker
 from flows.versioning.versions import PushFailed, Versions
 from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import Experiment, load_experiment
-from tasks.report import experiment_rows
 from tasks.running.layout import Layout
+from tasks.summary import experiment_rows
 from tests.loopback import Reply, Request, forward, free_port, served
 from tests.platform.servers import Server, at_home, prefect_server
 from tests.platform.test_doors import digests

@@ -13,7 +13,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from p2o_core.config import FullPolicy, ServerEngineConfig, TeacherReflector
+from p2o_core.config import FullPolicy, ServerEngineConfig, TeacherReflectorConfig
 from p2o_core.engines.base import RolloutRequest, Sampling
 from p2o_core.engines.connection import EngineUnavailable
 from p2o_core.engines.server import ServerEngine
@@ -98,7 +98,7 @@ def test_a_server_that_echoes_the_key(base_folder: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("url", ["https://me:secret@host/v1", "https://host/v1?api_key=1", "https://k@host/v1"])
 def test_keys_in_addresses_are_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="environment"):
-        TeacherReflector(base_url=url, model="m")
+        TeacherReflectorConfig(base_url=url, model="m")
     with pytest.raises(ValidationError, match="environment"):
         ServerEngineConfig(urls=(url,))
 

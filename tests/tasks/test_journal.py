@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2o_core.config import EvolveConfig, TeacherReflector
+from p2o_core.config import EvolveConfig, TeacherReflectorConfig
 from p2o_core.engines.base import RolloutRequest, Sampling
 from p2o_core.engines.language_models import Reply, TeacherModel
 from p2o_core.search.evolve import Evolution, evolve_templates
@@ -158,7 +158,7 @@ def test_a_teacher_s_seeds_are_the_undisturbed_ones(tmp_path: Path) -> None:
         return [reply.text for call in range(calls) for reply in model.complete(["one", f"{call}"])]
 
     with served(answer) as url:
-        config = TeacherReflector(base_url=f"{url}/v1", model="m", retries=0)
+        config = TeacherReflectorConfig(base_url=f"{url}/v1", model="m", retries=0)
         undisturbed = ask(tmp_path / "whole", 3)
         ask(tmp_path / "killed", 2)
         assert ask(tmp_path / "killed", 3) == undisturbed

@@ -153,7 +153,7 @@ def run(io: StageIO) -> None:
 
 
 STAGE = Stage(
-    name="report",
+    name="summary",
     run=run,
     inputs={},
     outputs={"curves": "curves.csv", "summary": "summary.json"},

@@ -95,7 +95,8 @@ def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
     check_problems(heldout, Path("prepare.heldout"))
     read = [problem for source in loaded["train"] for problem in source.problems]
     check_problems(read, Path("prepare.train"))
-    cleaned = clean(read, heldout)
+    validation = {p.id for source in loaded["heldout"] if source.source.validation for p in source.problems}
+    cleaned = clean(read, heldout, validation)
     train = [p for p in cleaned.problems if settings.contamination == "report" or p.id not in cleaned.contaminated]
     if settings.contamination == "refuse" and cleaned.contaminated:
         first, shared = next(iter(cleaned.contaminated.items()))

@@ -228,7 +228,9 @@ def read_json(path: Path) -> Any:
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object from a file that a user brought. Raises BadInput naming the line."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}). Mend: copy the file itself there.") from error
     except json.JSONDecodeError as error:
         raise BadInput(f"{path}: line {error.lineno}: {error.msg}. Mend: download the file again.") from error
     except UnicodeDecodeError as error:

@@ -247,8 +247,8 @@ def _check_tiers(problems: list[Problem], place: Path | str, rows: Iterable[int]
         if not TIER.fullmatch(tier) or beyond or tier in (".", "mean"):
             raise BadInput(
                 f"{place}: row {row}: its tier, the difficulty results are shown under, is {tier[:60]!r}, "
-                "no name for a metric. Mend: write letters, digits, blanks and _ - . : / (not 'mean'); rename the file, "
-                "if it is its name; or give all its problems one with `tier:` beside the source."
+                "no name for a metric. Mend: write letters, digits, blanks and _ - . : / (not 'mean'); rename the "
+                "file, if it is its name; or give all its problems one with `tier:` beside the source."
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +12,16 @@ from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, check_problems, write_json, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Problem
-from tasks.parameters.experiment import FilesPrepare, MicroworldPrepare
+from tasks.parameters.experiment import Experiment, FilesPrepare, MicroworldPrepare
 from tasks.problems.cells import text_of
 from tasks.problems.contamination import Cleaned, clean
+from tasks.problems.position_check import Asked, check_positions
 from tasks.problems.sources import Loaded, load_source
 from tasks.problems.tables import read_document
 from tasks.running.stage import Artifact, Stage, StageIO
 
 SPLITS = ("train", "heldout")
+log = logging.getLogger(__name__)
 
 
 def run(io: StageIO) -> None:
@@ -112,6 +115,9 @@ def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
     phrases = read_phrases(io, settings.phrases) if settings.phrases else []
     styles = (io.experiment.rollout.prompt, io.experiment.evaluate.prompt)
     policy = settings.policy.load(io.inputs["sources"], styles)
+    questions = (problem.question for problem in (*train, *heldout))
+    if said := check_positions(policy.chat, policy.model, Path("prepare.policy"), asked_of(io.experiment), questions):
+        log.warning("prepare.policy: %s", said)
 
     policy.save(io.outputs["policy"])
     _write_problems(io, train, "train")
@@ -119,6 +125,12 @@ def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
     write_json(io.outputs["phrases"], phrases)
     write_json(io.outputs["competence"], {})
     write_json(io.outputs["problems"], _report(loaded, cleaned, len(train)))
+
+
+def asked_of(experiment: Experiment) -> Asked:
+    """What the policy is asked for, by section."""
+    sections = {"rollout": experiment.rollout, "evaluate": experiment.evaluate}
+    return {name: (section.prompt, section.max_new_tokens) for name, section in sections.items()}
 
 
 def load_split(settings: FilesPrepare, split: str, folder: Path) -> list[Loaded]:

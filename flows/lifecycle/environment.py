@@ -12,6 +12,7 @@ import httpx
 
 from p2o_core.schemas import BadInput
 from tasks.running.layout import home
+from tasks.running.stage import TrainingStopped
 
 PREFECT_PORT = 4200
 MLFLOW_PORT = 5000
@@ -54,9 +55,11 @@ def _exempt_loopback() -> None:
     Raises:
         BadInput: a SOCKS proxy without the package that httpx needs for it; Prefect could not start.
     """
-    exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    hosts = [host.strip() for host in exempt.split(",") if host.strip()]
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*hosts, *(h for h in LOOPBACK if h not in hosts)])
+    exempt = ",".join(os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY"))
+    hosts = list(dict.fromkeys(host.strip() for host in exempt.split(",") if host.strip()))
+    # clients take the asterisk for "no proxy at all" only where it stands alone
+    hosts = ["*"] if "*" in hosts else [*hosts, *(host for host in LOOPBACK if host not in hosts)]
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)
     for name in ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"):
         address = os.environ.get(name.lower()) or os.environ.get(name) or ""
         if address.startswith("socks") and importlib.util.find_spec("socksio") is None:
@@ -71,10 +74,12 @@ class PrefectAway(Exception):
 
 
 def _has_no_message_of_its_own(record: logging.LogRecord) -> bool:
-    """Bad input and a server that is away end with their own message (``flows.console``); Prefect's tracebacks before
-    it would bury it."""
+    """Bad input, a run that stopped itself and a server that is away end with their own message (``flows.console``);
+    Prefect's tracebacks before it would bury it."""
     raised = record.exc_info[1] if record.exc_info else None
-    return not isinstance(raised, (BadInput, httpx.TransportError)) and "BadInput" not in record.getMessage()
+    said = record.getMessage()
+    ends = isinstance(raised, (BadInput, TrainingStopped, httpx.TransportError))
+    return not ends and not any(name in said for name in ("BadInput", "TrainingStopped"))
 
 
 class _Once(logging.Filter):

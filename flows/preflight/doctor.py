@@ -193,13 +193,19 @@ def _base_policy(experiment: Experiment, layout: Layout, sources: Path) -> Itera
 
 def _looked_at(what: str, folder: Path, experiment: Experiment, found: str) -> Check:
     """As `prepare` looks at it, every value of the weights included."""
-    from tasks.problems.policy_check import check_policy  # torch
+    from tasks.prepare import asked_of
+    from tasks.problems.policy_check import SAMPLE, check_policy  # torch
+    from tasks.problems.position_check import check_positions
 
+    asked = asked_of(experiment)
     try:
-        check_policy(folder, (experiment.rollout.prompt, experiment.evaluate.prompt))
+        chat, model = check_policy(folder, [style for style, _ in asked.values()])
+        warning = check_positions(chat, model, folder, asked, [SAMPLE])
     except BadInput as error:
         wrong, _, mend = str(error).partition(" Mend: ")
         return Check(what, Health.REFUSED, wrong, mend)
+    if warning:
+        return Check(what, Health.UNSURE, f"{found}; {warning}", "lower max_new_tokens")
     return Check(what, Health.OK, found)
 
 

@@ -198,11 +198,11 @@ def _check_report(report: dict[str, Any], folder: Path) -> None:
             f"{CONFIG} that belongs to these weights."
         )
 
-
     if left_out := sorted(name for name in report["unexpected_keys"] if not name.endswith(BUFFERS)):
         raise BadInput(
-            f"{folder}: the weights have {len(left_out)} tensors that {CONFIG} does not ask for, first {left_out[0]!r}: "
-            f"the model would be loaded without them. Mend: correct {CONFIG} (num_hidden_layers, biases), or {AGAIN}; "
+            f"{folder}: the weights have {len(left_out)} tensors that {CONFIG} does not ask for, first "
+            f"{left_out[0]!r}: the model would be loaded without them. Mend: correct {CONFIG} (num_hidden_layers, "
+            f"biases), or {AGAIN}; "
             "or take them out, if they are none of the model's own (a value head)."
         )
 

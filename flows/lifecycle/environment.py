@@ -41,7 +41,7 @@ def prepare_environment(workspace: Path) -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    _exempt_loopback()
+    exempt_loopback()
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_has_no_message_of_its_own)
     # one line an event otherwise while a Prefect server is away
@@ -49,7 +49,7 @@ def prepare_environment(workspace: Path) -> None:
         logging.getLogger(name).addFilter(_Once())
 
 
-def _exempt_loopback() -> None:
+def exempt_loopback() -> None:
     """A proxy cannot reach this machine's own servers: Prefect's, MLflow's, vLLM's. What the user exempts stays.
 
     Raises:

@@ -150,7 +150,8 @@ def _disk(experiment: Experiment, layout: Layout, shape: Shape | None) -> Iterat
 def _endpoints(experiment: Experiment) -> Iterator[Check]:
     if experiment.engine.type == "server":
         for url in experiment.engine.urls:
-            yield _probe(f"server {url}", f"{url}/health", "", "start it: `p2o serve` in a prepared workspace")
+            mend = "start it: `p2o serve` in a prepared workspace"
+            yield _probe(f"server {url}", f"{url}/health", "", mend, by_proxy=False)  # as the engine asks it
     reflector = experiment.evolve.reflector
     if not experiment.evolve.enabled or not isinstance(reflector, TeacherReflector):
         return
@@ -163,10 +164,10 @@ def _endpoints(experiment: Experiment) -> Iterator[Check]:
     yield _probe(f"teacher {reflector.base_url}", f"{reflector.base_url}/models", key, mend)
 
 
-def _probe(what: str, url: str, key: str, mend: str) -> Check:
+def _probe(what: str, url: str, key: str, mend: str, *, by_proxy: bool = True) -> Check:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx.get(url, headers=headers, timeout=PROBE_S, follow_redirects=True)
+        answer = httpx.get(url, headers=headers, timeout=PROBE_S, follow_redirects=True, trust_env=by_proxy)
         answer.raise_for_status()
     except httpx.HTTPStatusError as error:
         return Check(what, Health.FAILED, f"answers with status {error.response.status_code}", mend)

@@ -11,10 +11,9 @@ import pytest
 from flows.comparison.arms import Arm, Comparison, World
 from flows.comparison.page import contents, rendering
 from flows.comparison.runs import Evidence, Run
-from p2o_core.schemas import write_rows
-from p2o_core.types import Completion, Judged, Problem
-from p2o_core.update_report import RATIO_EDGES
-from tests.flows.test_comparison_report import judged, write_run
+from p2o_core.schemas import write_record, write_rows
+from p2o_core.types import Completion, Judged, Problem, TemplateSearch
+from tests.flows.test_comparison_report import UPDATE, judged, write_run
 from tests.platform.workspace import REPOSITORY
 
 GAP = "No run has an iteration within the budget"
@@ -37,8 +36,8 @@ def evidence(workspace: Path, arms: tuple[str, ...], tiers: tuple[str, ...], wor
         write_rows(folder / "verdicts.parquet", judged({"t": [0, 1]}), Judged)
         write_rows(folder / "templated.parquet", [], Completion)
         write_rows(folder / "templated_verdicts.parquet", [], Judged)
-        (folder / "templates.json").write_text('{"status": "no_search"}')
-        (folder / "update.json").write_text(json.dumps({"template_ratios": [1] * (len(RATIO_EDGES) - 1)}))
+        write_record(folder / "templates.json", TemplateSearch("too_few_hard"))
+        write_record(folder / "update.json", UPDATE)
         runs[arm] = run
     worlds = tuple(World(name=name, settings={}) for name in (["easier"] if world else []))
     comparison = Comparison(

@@ -129,8 +129,11 @@ def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
 
 def asked_of(experiment: Experiment) -> Asked:
     """What the policy is asked for, by section."""
-    sections = {"rollout": experiment.rollout, "evaluate": experiment.evaluate}
-    return {name: (section.prompt, section.max_new_tokens) for name, section in sections.items()}
+    rollout, evaluate = experiment.rollout, experiment.evaluate
+    return {
+        "rollout": (rollout.prompt, rollout.max_new_tokens),
+        "evaluate": (evaluate.prompt, evaluate.max_new_tokens),
+    }
 
 
 def load_split(settings: FilesPrepare, split: str, folder: Path) -> list[Loaded]:

@@ -126,7 +126,6 @@ REFUSALS = [
     "We cannot fulfil this request.",
     "This request violates my guidelines.",
     "Thank you. I can not provide an instruction for that.",
-    "We're unable to help here.",
 ]
 PLACEHOLDERS = [
     "N/A",
@@ -138,7 +137,6 @@ PLACEHOLDERS = [
     "Instruction",
     "Insert your prompt here.",
     "Clarity",
-    "lorem ipsum dolor sit amet",
 ]
 SPOKEN = [
     "I will not skip steps; I compute each one and then put the result in a box.",

@@ -296,13 +296,3 @@ def test_the_row_of_a_key_that_is_there_twice_in_an_array(tmp_path: Path) -> Non
 def test_a_cell_longer_than_a_csv_field_may_be(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"line 2: a field of more than 131,072 characters.*Mend: close the quote"):
         load(tmp_path, "a.csv", f'question,answer\n"{"x" * 140_000}",1\n')
-
-
-def test_where_no_row_is_left(tmp_path: Path) -> None:
-    easy = '{"question": "x", "answer": "1", "difficulty": 1}'
-    with pytest.raises(BadInput, match=r"min_difficulty' is 3.0, and none of 2 rows.*Mend"):
-        load(tmp_path, "a.jsonl", f"{easy}\n{easy}", min_difficulty=3)
-    with pytest.raises(
-        BadInput, match=r"none of 1 rows has an answer \(0 left out by difficulty, 1 unanswered\).*Mend"
-    ):
-        load(tmp_path, "a.jsonl", easy, name="gsm8k")

@@ -43,3 +43,13 @@ def test_a_link_to_nowhere(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").symlink_to(tmp_path / "gone.jsonl")
     with pytest.raises(BadInput, match=r"rows.jsonl: is a link to .*gone.jsonl, which is not there.*Mend"):
         load_source(ProblemSource(path=tmp_path / "rows.jsonl"), "train", tmp_path, 0)
+
+
+def test_where_no_row_is_left(tmp_path: Path) -> None:
+    easy = '{"question": "x", "answer": "1", "difficulty": 1}'
+    with pytest.raises(BadInput, match=r"min_difficulty' is 3.0, and none of 2 rows.*Mend"):
+        load(tmp_path, "a.jsonl", f"{easy}\n{easy}", min_difficulty=3)
+    with pytest.raises(
+        BadInput, match=r"none of 1 rows has an answer \(0 left out by difficulty, 1 unanswered\).*Mend"
+    ):
+        load(tmp_path, "a.jsonl", easy, name="gsm8k")

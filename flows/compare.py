@@ -24,9 +24,13 @@ from flows.lifecycle.processes import Processes
 from flows.publishing import log_arm, show_delivery
 from flows.tracking.parents import check_project
 from flows.versioning.versions import Versions
+from p2o_core.schemas import BadInput
 from tasks.running.layout import home
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
+from tasks.running.stage import TrainingStopped
 
+ENDINGS: dict[int, type[Exception]] = {2: BadInput, 3: TrainingStopped}
+"""Exit statuses of ``p2o arm`` that are no defects, as ``flows.console`` gives them."""
 _recording = threading.Lock()
 """DVC and MLflow are told of one finished arm at a time."""
 
@@ -110,6 +114,7 @@ def run_process(root: Path, arm: Arm, processes: Processes) -> str:
     """``p2o arm`` in a process; its output goes to logs/. Returns its last line.
 
     Raises:
+        BadInput, TrainingStopped: it ended with status 2 or 3; the message is the last of its log.
         RuntimeError: it failed; the message has the end of its log.
     """
     log = root / "logs" / f"{arm.name}.log"
@@ -118,6 +123,8 @@ def run_process(root: Path, arm: Arm, processes: Processes) -> str:
     command += ["--world", arm.world] if arm.world else []
     status = processes.run(command, log)
     lines = log.read_text().splitlines() or [""]
+    if status in ENDINGS:
+        raise ENDINGS[status](f"{arm.name}: {lines[-1]} ({log})")
     if status != 0:
         end = "\n".join(lines[-15:])
         raise RuntimeError(f"{arm.name} ended with status {status}. Mend what it says and start again; {log}:\n{end}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -29,6 +30,11 @@ STYLES: dict[PromptStyle, Style] = {
     # Qwen2.5-Math's evaluation, prompt type qwen25-math-cot
     "qwen25-math": Style("Please reason step by step, and put your final answer within \\boxed{}.", QUESTION),
 }
+
+
+TODAY = date(2024, 7, 26)
+"""What chat templates that write the date (Llama 3's, Granite's …) take for it: with the clock's, prompts and with
+them all bytes would change overnight. Llama 3's own, where it finds no clock."""
 
 
 STOP_FILES = ("generation_config.json", "config.json")
@@ -96,6 +102,7 @@ class Chat:
                     add_generation_prompt=True,
                     tokenize=False,
                     enable_thinking=False,  # ignored by chat templates that do not know it
+                    strftime_now=TODAY.strftime,
                 )
             )
         except Exception as error:  # a template fails in any way that an expression can

@@ -228,11 +228,19 @@ def read_json(path: Path) -> Any:
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object from a file that a user brought. Raises BadInput naming the line."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{path}: line {error.lineno}: {error.msg}. Mend: download the file again.") from error
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}). Mend: copy the file itself there.") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: no UTF-8 text ({error.reason}). Mend: download the file again.") from error
+    if text.startswith("\ufeff"):
+        raise BadInput(
+            f"{path}: begins with a byte order mark, which transformers does not read. Mend: save it as UTF-8 without."
+        )
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path}: line {error.lineno}: {error.msg}. Mend: download the file again.") from error
     if not isinstance(content, dict):
         raise BadInput(f"{path}: no JSON object, but a {type(content).__name__}. Mend: download the file again.")
     return content

@@ -19,8 +19,9 @@ from p2o_core.schemas import BadInput, check_problems, read_problems, read_recor
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Judged, Problem
 from tasks.parameters.experiment import Experiment
+from tasks.problems.catalogue import catalogue
 from tasks.problems.sources import ProblemSource, load_source
-from tasks.problems.tables import is_table
+from tasks.problems.tables import is_table, stem_of
 from tasks.running.layout import Layout
 from tasks.running.lock import command, file_lock
 from tasks.running.plan import run_plan
@@ -31,10 +32,16 @@ METRICS = "metrics.json"
 
 
 def benchmark_source(text: str) -> ProblemSource:
-    """``aime24`` (from the hub), ``aime24=files/aime24.jsonl`` (a copy on disk), or ``my.jsonl``. Raises BadInput."""
-    name, _, path = text.partition("=")
-    if is_table(Path(name)):
-        return ProblemSource(path=Path(name).resolve(), tier=Path(name).stem)
+    """``aime24`` (from the hub), ``aime24=files/aime24.jsonl`` (a copy on disk), or ``my.jsonl``, whose own name may
+    hold an equals sign. Raises BadInput."""
+    name, equals, path = text.partition("=")
+    if is_table(Path(text)) and (not equals or Path(text).exists()):
+        return ProblemSource(path=Path(text).resolve(), tier=stem_of(Path(text)))
+    if equals and name not in catalogue():
+        raise BadInput(
+            f"--benchmark {text}: no file of that name, and {name!r} is no data set of the catalogue whose copy "
+            f"{path!r} could be. Mend: a file alone (its name is the benchmark's), or one of {', '.join(catalogue())}."
+        )
     return ProblemSource(name=name, path=Path(path).resolve() if path else None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +12,16 @@ from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, check_problems, write_json, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Problem
-from tasks.parameters.experiment import FilesPrepare, MicroworldPrepare
+from tasks.parameters.experiment import Experiment, FilesPrepare, MicroworldPrepare
 from tasks.problems.cells import text_of
 from tasks.problems.contamination import Cleaned, clean
+from tasks.problems.position_check import Asked, check_positions
 from tasks.problems.sources import Loaded, load_source
 from tasks.problems.tables import read_document
 from tasks.running.stage import Artifact, Stage, StageIO
 
 SPLITS = ("train", "heldout")
+log = logging.getLogger(__name__)
 
 
 def run(io: StageIO) -> None:
@@ -95,7 +98,8 @@ def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
     check_problems(heldout, Path("prepare.heldout"))
     read = [problem for source in loaded["train"] for problem in source.problems]
     check_problems(read, Path("prepare.train"))
-    cleaned = clean(read, heldout)
+    validation = {p.id for source in loaded["heldout"] if source.source.validation for p in source.problems}
+    cleaned = clean(read, heldout, validation)
     train = [p for p in cleaned.problems if settings.contamination == "report" or p.id not in cleaned.contaminated]
     if settings.contamination == "refuse" and cleaned.contaminated:
         first, shared = next(iter(cleaned.contaminated.items()))
@@ -111,6 +115,9 @@ def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
     phrases = read_phrases(io, settings.phrases) if settings.phrases else []
     styles = (io.experiment.rollout.prompt, io.experiment.evaluate.prompt)
     policy = settings.policy.load(io.inputs["sources"], styles)
+    questions = (problem.question for problem in (*train, *heldout))
+    if said := check_positions(policy.chat, policy.model, Path("prepare.policy"), asked_of(io.experiment), questions):
+        log.warning("prepare.policy: %s", said)
 
     policy.save(io.outputs["policy"])
     _write_problems(io, train, "train")
@@ -118,6 +125,15 @@ def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
     write_json(io.outputs["phrases"], phrases)
     write_json(io.outputs["competence"], {})
     write_json(io.outputs["problems"], _report(loaded, cleaned, len(train)))
+
+
+def asked_of(experiment: Experiment) -> Asked:
+    """What the policy is asked for, by section."""
+    rollout, evaluate = experiment.rollout, experiment.evaluate
+    return {
+        "rollout": (rollout.prompt, rollout.max_new_tokens),
+        "evaluate": (evaluate.prompt, evaluate.max_new_tokens),
+    }
 
 
 def load_split(settings: FilesPrepare, split: str, folder: Path) -> list[Loaded]:

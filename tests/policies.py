@@ -140,6 +140,29 @@ def no_eos(folder: Path) -> None:
     (folder / GENERATION).unlink()
 
 
+def weights_are_a_folder(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).mkdir()
+
+
+def weights_are_a_broken_link(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).symlink_to(folder / "blobs" / "gone")
+
+
+def biases(folder: Path) -> None:
+    """As a model with biases under a configuration that asks for none."""
+    name = "model.layers.0.self_attn.q_proj"
+    edit_weights(folder, lambda held: held.update({f"{name}.bias": torch.ones(held[f"{name}.weight"].shape[0])}))
+
+
+def byte_order_mark(folder: Path) -> None:
+    (folder / CONFIG).write_text("\ufeff" + (folder / CONFIG).read_text())
+
+
+NO_SYSTEM = "{% for m in messages %}{% if m.role == 'user' %}<u>{{ m.content }}<a>{% endif %}{% endfor %}"
+
+
 def empty(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
@@ -208,6 +231,18 @@ REFUSED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a missing shard": (missing_shard, (INDEX, "model-00002-of-00002.safetensors")),
     "a missing tensor": (missing_tensor, (UP,)),
     "a tensor of another shape": (wrong_shape, (UP,)),
+    "a layer more than the configuration has": (
+        set_fields(CONFIG, num_hidden_layers=1, layer_types=None, max_window_layers=1),
+        ("'model.layers.1.", "num_hidden_layers"),
+    ),
+    "biases that the configuration does not ask for": (biases, ("q_proj.bias'", "without them")),
+    "weights that are a folder": (weights_are_a_folder, (WEIGHTS, "is a folder")),
+    "weights that are a broken link": (weights_are_a_broken_link, (WEIGHTS, "gone, which is not there")),
+    "a byte order mark": (byte_order_mark, (CONFIG, "byte order mark")),
+    "a chat template that drops the system message": (
+        write_text(TEMPLATE, NO_SYSTEM),
+        ("system message", "'qwen25-math'"),
+    ),
     "NaN": (set_value(UP, NAN), (WEIGHTS, UP, "NaN")),
     "infinity": (set_value(UP, float("-inf")), (WEIGHTS, UP, "infinite")),
     "all zeros": (all_zeros, (WEIGHTS, "zero")),

@@ -23,6 +23,8 @@ from p2o_core.update_report import RATIO_EDGES, IterationUpdate
 COLOURS = ("#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7F7F7F", "#000000")
 STYLES = ("-", "--", "-.", ":")
 GRID = 120
+PANELS = 4
+"""Beside each other; more stand in rows."""
 TIER_TITLES = {"easy": "easy", "hard": "hard", "ood": "out of distribution"}
 
 mpl.rcParams.update(
@@ -41,15 +43,21 @@ mpl.rcParams.update(
 
 
 def curves(evidence: Evidence, arms: Sequence[str], metrics: dict[str, str]) -> str:
-    """One panel a metric (its name to its title) over generated tokens: mean over seeds, band = 95 % interval."""
-    figure = Figure(figsize=(4.2 * len(metrics), 3.6), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(metrics)))
-    for panel, (metric, title) in zip(panels, metrics.items(), strict=True):
+    """One panel a metric (its name to its title) over generated tokens: mean over seeds, band = 95 % interval. At most
+    :data:`PANELS` beside each other; blank without metrics or arms."""
+    if not metrics or not arms:
+        return ""
+    across, down = min(PANELS, len(metrics)), -(-len(metrics) // PANELS)
+    figure = Figure(figsize=(4.2 * across, 3.6 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for empty in panels[len(metrics) :]:
+        empty.remove()
+    for panel, (metric, title) in zip(panels, metrics.items(), strict=False):
         for index, arm in enumerate(arms):
             _draw_band(panel, evidence.of(arm, evidence.seeds(arm)), metric, arm, index)
         panel.set(title=title, xlabel="generated tokens (thousands)", ylim=(-0.03, 1.03))
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2 * len(metrics) + 1)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 * across + 1)
     return _svg(figure)
 
 
@@ -131,11 +139,16 @@ def template_ratios(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
         for run in runs
         for row in run.rows[1:]
     ]
-    return RATIO_EDGES, np.sum([update.template_ratios for update in updates], axis=0)
+    counts = np.zeros(len(RATIO_EDGES) - 1)
+    for update in updates:
+        counts += update.template_ratios
+    return RATIO_EDGES, counts
 
 
 def cost_picture(evidence: Evidence, arms: Sequence[str]) -> str:
-    """Where the tokens went: rollouts, templated rollouts, search; mean over seeds."""
+    """Where the tokens went: rollouts, templated rollouts, search; mean over seeds. Blank without arms."""
+    if not arms:
+        return ""
     parts: dict[str, Callable[[dict[str, Any]], float]] = {
         "bare rollouts": lambda row: row.get("tokens/rollout", 0),
         "templated rollouts": lambda row: row.get("tokens/templated", 0),

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.comparison import figures, tables
-from flows.comparison.arms import FILE, Arm, arm_experiment, load_comparison
+from flows.comparison.arms import FILE, arm_experiment, load_comparison
 from flows.comparison.claims import BASELINE, METHOD, findings, findings_at
 from flows.comparison.runs import Evidence, gather
 from flows.comparison.statistics import MIN_SEEDS, Interval
@@ -64,7 +64,7 @@ def contents(evidence: Evidence) -> dict[str, Any]:
     variants = [*(arm for arm in (METHOD,) if arm in arms), *(arm for arm in arms if arm not in MAIN_ARMS)]
     accuracy = {f"accuracy/{tier}": figures.TIER_TITLES.get(tier, tier) for tier in evidence.tiers}
     masked = [arm for arm in (METHOD, "p2o-no-mask") if arm in arms]
-    distill = arm_experiment(evidence.comparison, Arm(arms[0], 0), home(evidence.workspace)).distill
+    distill = arm_experiment(evidence.comparison, next(iter(evidence.runs)), home(evidence.workspace)).distill
     sweep = tables.sweep(evidence)
     funnels = [tables.funnel(evidence, arm) for arm in (METHOD, BASELINE) if arm in arms]
     pictures = {
@@ -88,6 +88,7 @@ def contents(evidence: Evidence) -> dict[str, Any]:
         "command": command(evidence),
         "mlflow": experiment_page(evidence.workspace, evidence.comparison.project),
         "finished": len(evidence.runs),
+        "trained": evidence.trained,
         "min_seeds": MIN_SEEDS,
         "tiers": evidence.tiers,
         "focus": evidence.focus() or "all",

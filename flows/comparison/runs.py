@@ -68,13 +68,18 @@ class Evidence:
     ) -> np.ndarray:
         """[S, P] mean reward of every held-out problem of a tier (all for None): at the end of the budget, or before
         training."""
-        ids = [problem.id for problem in self.problems[world] if tier in (None, problem.difficulty)]
+        ids = [problem.id for problem in self.problems.get(world, ()) if tier in (None, problem.difficulty)]
         heldout = (run.heldout(0 if before else run.last) for run in self.of(arm, seeds, world))
         return np.array([[rewards[id_] for id_ in ids] for rewards in heldout])
 
     def focus(self, world: str = "") -> str | None:
         """The tier that arms are compared on: hard, or all problems (None) where a user's own have no such tier."""
-        return HARD if any(problem.difficulty == HARD for problem in self.problems[world]) else None
+        return HARD if any(problem.difficulty == HARD for problem in self.problems.get(world, ())) else None
+
+    @property
+    def trained(self) -> bool:
+        """Some run has an iteration within the budget."""
+        return any(len(run.rows) > 1 for run in self.runs.values())
 
     @cached_property
     def arms(self) -> list[str]:
@@ -93,7 +98,7 @@ class Evidence:
     @property
     def tiers(self) -> list[str]:
         """Of the recipe's own world, the micro-world's first."""
-        found = {problem.difficulty for problem in self.problems[""]}
+        found = {problem.difficulty for problem in self.problems.get("", ())}
         return [tier for tier in (HARD, "ood", "easy") if tier in found] + sorted(found - {HARD, "ood", "easy"})
 
 

@@ -61,6 +61,10 @@ def track(workspace: Workspace = Path(".")) -> None:
     """Deliver to MLflow what it lacks: iterations or runs of a comparison that ended while it was away."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # nothing waits here, so a slow server may take its time
     prepare_environment(workspace)
+    if not (workspace / "comparison.yaml").exists():
+        from tasks.parameters.experiment import load_experiment
+
+        load_experiment(workspace / "params.yaml")  # refused before Prefect makes its folder
     from flows.publishing import track as deliver
 
     if not deliver(workspace.resolve()):

@@ -12,6 +12,7 @@ import httpx
 
 from p2o_core.schemas import BadInput
 from tasks.running.layout import home
+from tasks.running.stage import TrainingStopped
 
 PREFECT_PORT = 4200
 MLFLOW_PORT = 5000
@@ -40,7 +41,7 @@ def prepare_environment(workspace: Path) -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    _exempt_loopback()
+    exempt_loopback()
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_has_no_message_of_its_own)
     # one line an event otherwise while a Prefect server is away
@@ -48,15 +49,17 @@ def prepare_environment(workspace: Path) -> None:
         logging.getLogger(name).addFilter(_Once())
 
 
-def _exempt_loopback() -> None:
+def exempt_loopback() -> None:
     """A proxy cannot reach this machine's own servers: Prefect's, MLflow's, vLLM's. What the user exempts stays.
 
     Raises:
         BadInput: a SOCKS proxy without the package that httpx needs for it; Prefect could not start.
     """
-    exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    hosts = [host.strip() for host in exempt.split(",") if host.strip()]
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*hosts, *(h for h in LOOPBACK if h not in hosts)])
+    exempt = ",".join(os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY"))
+    hosts = list(dict.fromkeys(host.strip() for host in exempt.split(",") if host.strip()))
+    # clients take the asterisk for "no proxy at all" only where it stands alone
+    hosts = ["*"] if "*" in hosts else [*hosts, *(host for host in LOOPBACK if host not in hosts)]
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)
     for name in ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"):
         address = os.environ.get(name.lower()) or os.environ.get(name) or ""
         if address.startswith("socks") and importlib.util.find_spec("socksio") is None:
@@ -71,10 +74,12 @@ class PrefectAway(Exception):
 
 
 def _has_no_message_of_its_own(record: logging.LogRecord) -> bool:
-    """Bad input and a server that is away end with their own message (``flows.console``); Prefect's tracebacks before
-    it would bury it."""
+    """Bad input, a run that stopped itself and a server that is away end with their own message (``flows.console``);
+    Prefect's tracebacks before it would bury it."""
     raised = record.exc_info[1] if record.exc_info else None
-    return not isinstance(raised, (BadInput, httpx.TransportError)) and "BadInput" not in record.getMessage()
+    said = record.getMessage()
+    ends = isinstance(raised, (BadInput, TrainingStopped, httpx.TransportError))
+    return not ends and not any(name in said for name in ("BadInput", "TrainingStopped"))
 
 
 class _Once(logging.Filter):

@@ -150,7 +150,8 @@ def _disk(experiment: Experiment, layout: Layout, shape: Shape | None) -> Iterat
 def _endpoints(experiment: Experiment) -> Iterator[Check]:
     if experiment.engine.type == "server":
         for url in experiment.engine.urls:
-            yield _probe(f"server {url}", f"{url}/health", "", "start it: `p2o serve` in a prepared workspace")
+            mend = "start it: `p2o serve` in a prepared workspace"
+            yield _probe(f"server {url}", f"{url}/health", "", mend, by_proxy=False)  # as the engine asks it
     reflector = experiment.evolve.reflector
     if not experiment.evolve.enabled or not isinstance(reflector, TeacherReflectorConfig):
         return
@@ -163,10 +164,10 @@ def _endpoints(experiment: Experiment) -> Iterator[Check]:
     yield _probe(f"teacher {reflector.base_url}", f"{reflector.base_url}/models", key, mend)
 
 
-def _probe(what: str, url: str, key: str, mend: str) -> Check:
+def _probe(what: str, url: str, key: str, mend: str, *, by_proxy: bool = True) -> Check:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx.get(url, headers=headers, timeout=PROBE_S, follow_redirects=True)
+        answer = httpx.get(url, headers=headers, timeout=PROBE_S, follow_redirects=True, trust_env=by_proxy)
         answer.raise_for_status()
     except httpx.HTTPStatusError as error:
         return Check(what, Health.FAILED, f"answers with status {error.response.status_code}", mend)
@@ -193,13 +194,19 @@ def _base_policy(experiment: Experiment, layout: Layout, sources: Path) -> Itera
 
 def _looked_at(what: str, folder: Path, experiment: Experiment, found: str) -> Check:
     """As `prepare` looks at it, every value of the weights included."""
-    from tasks.problems.policy_check import check_policy  # torch
+    from tasks.prepare import asked_of
+    from tasks.problems.policy_check import SAMPLE, check_policy  # torch
+    from tasks.problems.position_check import check_positions
 
+    asked = asked_of(experiment)
     try:
-        check_policy(folder, (experiment.rollout.prompt, experiment.evaluate.prompt))
+        chat, model = check_policy(folder, [style for style, _ in asked.values()])
+        warning = check_positions(chat, model, folder, asked, [SAMPLE])
     except BadInput as error:
         wrong, _, mend = str(error).partition(" Mend: ")
         return Check(what, Health.REFUSED, wrong, mend)
+    if warning:
+        return Check(what, Health.UNSURE, f"{found}; {warning}", "lower max_new_tokens")
     return Check(what, Health.OK, found)
 
 

@@ -121,6 +121,11 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def git_commit(workspace: Path) -> str:
-    """The commit of the workspace's repository, ``none`` outside one."""
-    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=workspace, capture_output=True, text=True, check=False)
+    """The commit of the workspace's repository, ``none`` outside one and without git."""
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=workspace, capture_output=True, text=True, check=False
+        )
+    except OSError:  # no such program, or none that may be run
+        return "none"
     return answer.stdout.strip() or "none"

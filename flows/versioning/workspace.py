@@ -104,7 +104,10 @@ def recipe_file(recipe: str, start: Path) -> Path:
     if Path(recipe).exists():
         return Path(recipe)
     known = [path.stem for path in sorted(named.parent.glob("*.yaml")) if path.stem not in NOT_RECIPES]
-    raise BadInput(f"--recipe {recipe}: neither a file nor a recipe. Mend: one of {', '.join(known)}, or a path.")
+    mend = (
+        f"one of {', '.join(known)}, or a path" if known else "a path, or a clone of the repository, which has recipes/"
+    )
+    raise BadInput(f"--recipe {recipe}: neither a file nor a recipe. Mend: {mend}.")
 
 
 def _name(base: str, changes: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:

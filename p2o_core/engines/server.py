@@ -32,6 +32,14 @@ from p2o_core.types import Completion
 LONGEST_PAUSE_S = 5.0
 
 
+class _RowNotFinite(Exception):
+    """The answer to the request of that ``index`` cannot be said in numbers."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index
+
+
 @dataclass
 class ServerStats:
     """Counts of one ``generate``: completions by server, and failed attempts by kind (``connection``, ``timeout``,
@@ -125,8 +133,8 @@ class _Batch:
             for task in done - {finished}:
                 try:
                     task.result()  # a worker only ever ends by an error
-                except NoNumbers as error:  # its row has no answer to show
-                    raise PolicyNotFinite([self._completion(0, Answer((), (), truncated=True))]) from error
+                except _RowNotFinite as error:  # its row has no answer to show
+                    raise PolicyNotFinite([self._completion(error.index, Answer((), (), truncated=True))]) from error
         return check_sampled([self.answers[index] for index in range(len(self.rows))])
 
     async def _work(self, server: Server) -> None:
@@ -135,6 +143,8 @@ class _Batch:
             index = await self.queue.get()
             try:
                 self.answers[index] = await self._ask(server, index)
+            except NoNumbers as error:
+                raise _RowNotFinite(index) from error
             except AttemptFailed as failure:
                 self._put_back(index, server, failure)
                 await asyncio.sleep(_pause(self.attempts[index]))
@@ -164,6 +174,8 @@ class _Batch:
                 tries += 1
                 try:
                     await server.check(self._body(0), self.engine.adapter)
+                except NoNumbers as error:
+                    raise _RowNotFinite(0) from error
                 except (httpx.HTTPError, AttemptFailed) as error:
                     server.last_error = f"{type(error).__name__}: {error}".removeprefix("AttemptFailed: ")
                     self._check_patience()

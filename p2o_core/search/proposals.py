@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from fractions import Fraction
 
+from p2o_core.search.replies import FENCE, PROSE, bare, declines, fenced, is_placeholder, without_thinking
 from p2o_core.types import Problem
 
 NGRAM = 8
@@ -36,55 +37,36 @@ class Refusal(StrEnum):
     LEAKED_PROBLEM = "leaked_problem"
 
 
-FENCE = "```"
-BLOCK = re.compile(r"```(?:([\w+-]*)[ \t]*\n)?(.*?)```", re.DOTALL)
-PROSE = {"", "text", "txt", "plain", "plaintext", "markdown", "md", "instruction", "instructions", "prompt", "template"}
-"""What stands behind an opening fence in front of words; anything else (python, json) announces code."""
-LABEL = re.compile(
-    r"\A\s*(?:here(?:'s| is| are)[^\n]{0,120}:|sure[^\n]{0,80}[:!]|(?:new |improved |revised )?"
-    r"(?:instruction|template|prompt)s?\s*:)\s*",
-    re.IGNORECASE,
-)
-QUOTES = {'"': '"', "'": "'", "“": "”", "«": "»", "`": "`"}
 SPECIAL = re.compile(r"<\|[^|>]*\|>|</?s>|\[/?INST\]|</?think>")
 RESIDUE = re.compile(
-    r"```|<curr|</?instruction|\A\s*[<\[{][^<>\[\]{}]*[>\]}]\s*\Z|\A\s*[\[{]\s*[\"'{\[]|\A\s*(?:def|import|class)\s\w+",
+    r"```|<curr|</?(?:\w+_)?(?:instruction|prompt|template)s?\b|\A\s*[<\[{][^<>\[\]{}]*[>\]}]\s*\Z"
+    r"|\A\s*[\[{]\s*[\"'{\[]|\A\s*(?:def|import|class)\s\w+",
     re.IGNORECASE,
 )
 """Fences and tags; a placeholder in brackets and nothing else; the beginning of JSON or of code."""
-DECLINED = re.compile(
-    r"\A\W*(?:(?:i['’]?m|i am) (?:very |so |really )?(?:sorry|unable|not able)|i apologi[sz]e|my apologies|sorry\b"
-    r"|(?:unfortunately,? )?i (?:can['’]?t|can ?not|could not|won['’]?t|will not|do not|don['’]?t|must decline)\b)"
-    r"|\bas an? (?:ai|artificial|(?:large )?language model)\b",
-    re.IGNORECASE,
-)
-"""A model that speaks of itself instead of to the assistant."""
 LETTER = re.compile(r"[^\W\d_]")
 LONGEST_PERIOD = 40
 """Words of a passage that is looked for in repetition."""
 
 
 def parse_proposal(text: str) -> str | Refusal:
-    """Return the template in a reply: the last fenced block that is not blank, without label and enclosing quotes.
+    """Return the template in a reply: the last fenced block that is not blank, without label, enclosing tag and quotes.
 
-    It refuses a reply without a fence (talk about a template), with an open fence (cut off), and a block that announces
-    code. It ignores what a model thought before (``<think>``).
+    It refuses a reply without a fence (talk about a template), with a fence or thinking still open (cut off), and a
+    block that announces code. It ignores what a model thought before (``<think>``).
     """
-    reply = text.rpartition("</think>")[2]
-    if reply.count(FENCE) % 2:
+    reply = without_thinking(text)
+    if reply is None:
         return Refusal.UNCLOSED
-    blocks = [(kind, block) for kind, block in BLOCK.findall(reply) if block.strip()]
-    if not blocks:
-        if FENCE in reply or not reply.strip():
+    blocks, around = fenced(reply)
+    if FENCE in around or without_thinking(around) is None:
+        return Refusal.UNCLOSED
+    if not any(block.strip() for _, block in blocks):
+        if blocks or not reply.strip():
             return Refusal.BLANK
-        return Refusal.DECLINED if DECLINED.search(reply) else Refusal.UNFENCED
-    kind, proposal = blocks[-1]
-    if kind.lower() not in PROSE:
-        return Refusal.RESIDUE
-    proposal = LABEL.sub("", proposal.strip()).strip()
-    while len(proposal) > 1 and QUOTES.get(proposal[0]) == proposal[-1]:
-        proposal = proposal[1:-1].strip()
-    return proposal
+        return Refusal.DECLINED if declines(reply) else Refusal.UNFENCED
+    kind, proposal = next((kind, block) for kind, block in reversed(blocks) if block.strip())
+    return bare(proposal) if kind.lower() in PROSE else Refusal.RESIDUE
 
 
 class ProposalGuard:
@@ -123,8 +105,9 @@ class ProposalGuard:
             (Refusal.LEAKED_ANSWER, self._leaks_answer),
             (Refusal.LEAKED_PROBLEM, self._leaks_problem),
             (Refusal.BLANK, lambda text: not LETTER.search(text)),
-            (Refusal.DECLINED, DECLINED.search),
+            (Refusal.DECLINED, declines),
             (Refusal.ECHOED, self._echoes),
+            (Refusal.RESIDUE, is_placeholder),
             (Refusal.REPETITIVE, lambda text: _repeats_itself(text.split())),
         )
         return next((refusal for refusal, holds in checks if holds(proposal)), None)

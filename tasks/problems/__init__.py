@@ -6,4 +6,5 @@
 ``draws``      by seed, and by the kinds of answers                    ``contamination`` duplicates and leaks
 ``generators`` problems made here
 ``base_policy``  where weights come from                               ``policy_check``, ``weight_check``  are they fit
+``position_check`` is there room for the answers
 """

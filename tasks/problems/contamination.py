@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from p2o_core.types import Problem
@@ -26,14 +26,19 @@ class Cleaned:
     contaminated: dict[str, str]
 
 
-def clean(train: Sequence[Problem], heldout: Sequence[Problem]) -> Cleaned:
-    """Drop duplicates, and tell (not drop) what is contaminated: what to do about it is the caller's."""
+def clean(train: Sequence[Problem], heldout: Sequence[Problem], validation: Collection[str] = ()) -> Cleaned:
+    """Drop duplicates, and tell (not drop) what is contaminated: what to do about it is the caller's.
+
+    ``validation`` are the ids of held-out problems that were drawn from a train source. Those share their phrases with
+    the train problems by their nature (``find the number of ordered pairs of positive integers …``), so only their
+    whole texts are looked for.
+    """
     whole: dict[tuple[str, ...], str] = {}
     grams: dict[tuple[str, ...], str] = {}
     for problem in heldout:
         words = normalised_words(problem.question)
         whole.setdefault(words, problem.id)
-        for gram in _ngrams(words):
+        for gram in _ngrams(words) if problem.id not in validation else ():
             grams.setdefault(gram, problem.id)
     kept: dict[tuple[str, ...], Problem] = {}
     duplicates, contaminated = [], {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field, NonNegativeInt
@@ -49,13 +49,13 @@ class AnswerTypes(Section):
     )
     seed: NonNegativeInt = Field(42, description="of the draw; the paper's")
 
-    def draw(self, levels: Sequence[float], answers: Sequence[str]) -> list[int]:
+    def draw(self, levels: Sequence[float] | Sequence[str], answers: Sequence[str]) -> list[int]:
         """Indices of the problems that stay, in the order drawn. ``levels`` and ``answers`` are one a problem.
 
         The calls to the generator are the official code's, in its order, so that the same rows are drawn.
         """
         rng = random.Random(self.seed)
-        by_level: dict[float, dict[str, list[int]]] = {}
+        by_level: dict[Any, dict[str, list[int]]] = {}
         for index, (level, answer) in enumerate(zip(levels, answers, strict=True)):
             by_level.setdefault(level, {}).setdefault(answer_kind(answer), []).append(index)
         chosen: list[int] = []

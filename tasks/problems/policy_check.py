@@ -22,18 +22,21 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from p2o_core.config import PromptStyle
-from p2o_core.prompts import STOP_FILES, Chat, saved_stop_ids
+from p2o_core.prompts import QUESTION, STOP_FILES, STYLES, Chat, saved_stop_ids
 from p2o_core.schemas import BadInput, read_object
 from tasks.problems.weight_check import AGAIN, check_weights
 
 CONFIG, TOKENIZER_CONFIG, ADAPTER = "config.json", "tokenizer_config.json", "adapter_config.json"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
 CACHE = "past_key_values"
+BUFFERS = ("rotary_emb.inv_freq", "masked_bias", "attn.bias", "attention.bias", "position_ids")
+"""Ends of the names of tensors that older versions of transformers saved and newer ones compute."""
 SAMPLE = "What is 12 + 30?"
 
 
-def check_policy(folder: Path, styles: Iterable[PromptStyle]) -> None:
+def check_policy(folder: Path, styles: Iterable[PromptStyle]) -> tuple[Chat, Any]:
     """Refuse a folder that is no policy which can be sampled from and trained; ``styles`` are the prompts to be made.
+    Returns its chat and its model without values.
 
     Looked at in this order: the folder, its configuration, tokenizer and chat template, the shape of the weights, and
     every value. Nothing is run that the folder brings but its chat template, in Jinja's sandbox.
@@ -45,7 +48,9 @@ def check_policy(folder: Path, styles: Iterable[PromptStyle]) -> None:
     chat = _tokenizer(folder)
     check_chat(chat, folder, styles)
     check_weights(folder)
-    _check_vocabulary(chat, _shapes(folder), folder)
+    model = _shapes(folder)
+    _check_vocabulary(chat, model, folder)
+    return chat, model
 
 
 def check_chat(chat: Chat, folder: Path, styles: Iterable[PromptStyle]) -> None:
@@ -61,11 +66,17 @@ def check_chat(chat: Chat, folder: Path, styles: Iterable[PromptStyle]) -> None:
             "be written. Mend: put the template of the instruct model of the same family there as chat_template.jinja."
         )
     for style in dict.fromkeys(styles):
-        prompt = chat.prompt_text(SAMPLE, "", style)
-        if SAMPLE not in prompt:
+        prompt, shape = chat.prompt_text(SAMPLE, "", style), STYLES[style]
+        if shape.user.replace(QUESTION, SAMPLE) not in prompt:
             raise BadInput(
                 f"{folder}: what the chat_template makes of a question does not hold the question: {prompt[:200]!r}. "
                 "Mend: correct chat_template.jinja; messages are texts, not lists of parts."
+            )
+        if shape.system not in prompt:
+            raise BadInput(
+                f"{folder}: the chat_template leaves out the system message of prompt style {style!r}: "
+                f"{prompt[:200]!r}. Mend: correct chat_template.jinja, or choose a style without one (rollout.prompt, "
+                "evaluate.prompt)."
             )
 
 
@@ -172,7 +183,8 @@ def _shapes(folder: Path) -> Any:
 
 
 def _check_report(report: dict[str, Any], folder: Path) -> None:
-    """transformers' report on a loading: what it would make up is refused."""
+    """transformers' report on a loading: what it would make up is refused, and what it would leave out: a layer beyond
+    num_hidden_layers, biases or norms that another configuration would ask for."""
     if report["missing_keys"]:
         names = sorted(report["missing_keys"])
         raise BadInput(
@@ -184,6 +196,14 @@ def _check_report(report: dict[str, Any], folder: Path) -> None:
         raise BadInput(
             f"{folder}: tensor {name!r} has shape {list(found)}, {CONFIG} asks for {list(asked)}. Mend: use the "
             f"{CONFIG} that belongs to these weights."
+        )
+
+    if left_out := sorted(name for name in report["unexpected_keys"] if not name.endswith(BUFFERS)):
+        raise BadInput(
+            f"{folder}: the weights have {len(left_out)} tensors that {CONFIG} does not ask for, first "
+            f"{left_out[0]!r}: the model would be loaded without them. Mend: correct {CONFIG} (num_hidden_layers, "
+            f"biases), or {AGAIN}; "
+            "or take them out, if they are none of the model's own (a value head)."
         )
 
 

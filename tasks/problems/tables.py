@@ -8,7 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ SUFFIXES = {
     ".parquet": "parquet",
 }
 SEPARATORS = ",;\t"
+_ELEMENT = re.compile(r"[^\s,]")
+"""Where the next element of a JSON array begins."""
 
 
 def is_table(path: Path) -> bool:
@@ -75,16 +79,34 @@ def arrow_rows(table: pa.Table, place: Path) -> Rows:
     return {row + 1: {name: values[row] for name, values in columns.items()} for row in range(table.num_rows)}
 
 
+def stem_of(path: Path) -> str:
+    """A file's name without what says its kind: ``aime`` of ``files/aime.jsonl.gz``."""
+    return Path(path.stem if path.suffix.lower() == ".gz" else path.name).stem
+
+
 def _suffix(path: Path) -> str:
     name = path.name.lower().removesuffix(".gz")
     return Path(name).suffix
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    """A column as Python's values; narrow floats as the shortest decimals that are them (0.1, not 0.10000000149)."""
-    values = column.to_pylist()
-    narrow = {pa.float16(): np.float16, pa.float32(): np.float32}.get(column.type)
-    return [None if v is None else float(str(narrow(v))) for v in values] if narrow else values
+    """A column as Python's values; narrow floats, also within lists and structs, as the shortest decimals that are
+    them (0.1, not 0.10000000149)."""
+    return [_shortened(value, column.type) for value in column.to_pylist()]
+
+
+def _shortened(value: Any, kind: pa.DataType) -> Any:
+    if value is None:
+        return None
+    if narrow := {pa.float16(): np.float16, pa.float32(): np.float32}.get(kind):
+        return float(str(narrow(value)))
+    if pa.types.is_struct(kind):
+        return {field.name: _shortened(value[field.name], field.type) for field in kind}
+    if pa.types.is_map(kind):
+        return [(_shortened(key, kind.key_type), _shortened(item, kind.item_type)) for key, item in value]
+    if isinstance(value, list):
+        return [_shortened(item, kind.value_type) for item in value]
+    return _shortened(value, kind.value_type) if pa.types.is_dictionary(kind) else value
 
 
 def _parquet(data: bytes, path: Path) -> Rows:
@@ -116,11 +138,24 @@ def _parsed(text: str, path: Path, first_line: int) -> Any:
             f"{path}: line {line}: {error.msg}. Mend: one JSON object a line, or one array of them."
         ) from error
     except _TwiceError as error:
-        raise BadInput(f"{path}: line {first_line}: key {error} is there twice. Mend: keep one of them.") from error
+        place = f"line {first_line}"
+        if text.lstrip().startswith("["):  # json tells no place: the first element that is refused by itself
+            place = f"row {_element_with_a_key_twice(text)}"
+        raise BadInput(f"{path}: {place}: key {error} is there twice. Mend: keep one of them.") from error
 
 
 class _TwiceError(ValueError):
     """A JSON object names a key twice: either value may have been meant."""
+
+
+def _element_with_a_key_twice(text: str) -> int:
+    """Its number in an array, from 1."""
+    decoder, place, row = json.JSONDecoder(object_pairs_hook=_once), text.index("[") + 1, 0
+    with suppress(_TwiceError):
+        while found := _ELEMENT.search(text, place):
+            row += 1
+            _, place = decoder.raw_decode(text, found.start())
+    return row
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -168,6 +203,12 @@ def _fields(text: str, separator: str, path: Path) -> Iterator[tuple[int, list[s
     try:
         yield from ((reader.line_num, fields) for fields in reader if fields)
     except csv.Error as error:
+        if "field limit" in str(error):  # a quote that is never closed reads on to here, or the cell is as long
+            raise BadInput(
+                f"{path}: line {reader.line_num}: a field of more than {csv.field_size_limit():,} characters ends or "
+                "goes on here. Mend: close the quote before it; or, where a cell is that long, shorten it or write "
+                "JSON lines."
+            ) from error
         raise BadInput(
             f"{path}: line {reader.line_num}: {error}. Mend: close every quote, and double those within quotes."
         ) from error

@@ -20,8 +20,10 @@ _GZIP = b"\x1f\x8b"
 
 def read_bytes(path: Path) -> bytes:
     """The content, unpacked if it is gzip's whatever its name says. Raises BadInput."""
+    if path.is_symlink() and not path.exists():
+        raise BadInput(f"{path}: is a link to {path.readlink()}, which is not there. Mend: copy the file itself.")
     if not path.exists():
-        raise BadInput(f"{path}: no such file. Mend: correct the path in prepare of params.yaml.")
+        raise BadInput(f"{path}: no such file. Mend: correct its path.")
     if path.is_dir():
         raise BadInput(f"{path}: is a folder. Mend: name a file in it; several files are several sources.")
     try:
@@ -53,16 +55,19 @@ def decode(data: bytes, path: Path, encoding: str = "") -> str:
     unicode = json.detect_encoding(data)  # RFC 4627: by byte order mark and the places of zeros
     try:
         text = data.decode(encoding or unicode)
-    except LookupError as error:
-        raise BadInput(f"{path}: no encoding {encoding!r}. Mend: a name Python knows, as cp1252.") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         if encoding or unicode not in ("utf-8", "utf-8-sig"):
             raise BadInput(
                 f"{path}: line {line}: no {encoding or unicode} text ({error.reason} at byte {error.start}). "
-                "Mend: name the encoding it has with `encoding:`, or write it as UTF-8."
+                "Mend: write it as UTF-8, or name the encoding it has with `encoding:`."
             ) from error
-        text = _guessed(data, path, line)
+        text = _guessed(data, path, error)
+    except (
+        LookupError,
+        ValueError,
+    ) as error:  # no such name, or one of a codec that decodes no files (undefined, idna)
+        raise BadInput(f"{path}: no encoding {encoding!r}. Mend: a name Python knows, as cp1252.") from error
     text = text.removeprefix("\ufeff")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
@@ -70,17 +75,32 @@ def decode(data: bytes, path: Path, encoding: str = "") -> str:
     return text
 
 
-def _guessed(data: bytes, path: Path, line: int) -> str:
+def _guessed(data: bytes, path: Path, first: UnicodeDecodeError) -> str:
     """The only reading that charset-normalizer finds nothing strange in. One-byte encodings differ in a few letters:
-    where two readings are as good, a guess would write wrong letters without a word."""
+    where two readings are as good, a guess would write wrong letters without a word. So it would where UTF-8 has a
+    damaged byte, or where two encodings are in one file: what UTF-8 says rightly would become two letters.
+
+    ``first`` is what UTF-8's decoder said of the first byte that is none.
+    """
+    line = first.object.count(b"\n", 0, first.start) + 1
+    broken = [sign for sign in data.decode(errors="surrogateescape") if not sign.isascii()]
+    whole = sum(not "\udc80" <= sign <= "\udcff" for sign in broken)
+    if whole >= len(broken) - whole:
+        raise BadInput(
+            f"{path}: line {line}: UTF-8 with a damaged byte ({first.object[first.start]:#04x} at byte {first.start}"
+            f"); {whole} characters beside it are whole. Mend: write that line again as UTF-8; or name another "
+            "encoding with `encoding:` beside its path in params.yaml."
+        )
     guesses = list(from_bytes(data))
     if guesses:
         best = min(guess.chaos for guess in guesses)
         readings = {str(guess): guess for guess in guesses if guess.chaos == best}
-        if len(readings) == 1 and next(iter(readings.values())).coherence >= COHERENCE:
-            return next(iter(readings))
+        text, guess = next(iter(readings.items()))
+        one_byte = len(text) == len(data)
+        if len(readings) == 1 and guess.coherence >= COHERENCE and not (one_byte and whole):
+            return text
     names = ", ".join(guess.encoding for guess in guesses[:3]) or "unknown"
     raise BadInput(
         f"{path}: line {line}: no UTF-8, and which encoding it is, is not sure (perhaps {names}). "
-        "Mend: say `encoding: cp1252`, or whichever it is, beside its path; or write the file as UTF-8."
+        "Mend: write the file as UTF-8; or say `encoding: cp1252`, or whichever it is, beside its path in params.yaml."
     )

@@ -45,6 +45,13 @@ def check_weights(folder: Path) -> None:
 
 def _files(folder: Path) -> dict[Path, list[str]]:
     """Files that transformers would read to the tensors that the index expects in them (a single file: nothing)."""
+    for path in (folder / WEIGHTS, folder / INDEX):
+        if path.is_dir():
+            raise BadInput(f"{path}: is a folder, not the weights. Mend: {AGAIN}.")
+        if path.is_symlink() and not path.exists():
+            raise BadInput(
+                f"{path}: is a link to {path.readlink()}, which is not there. Mend: copy the files themselves."
+            )
     if (folder / WEIGHTS).exists():
         return {folder / WEIGHTS: []}
     index = folder / INDEX
@@ -55,7 +62,7 @@ def _files(folder: Path) -> dict[Path, list[str]]:
         raise BadInput(f"{index}: field 'weight_map' names no shards. Mend: {AGAIN}.")
     files: dict[Path, list[str]] = {}
     for tensor, shard in places.items():
-        if not isinstance(shard, str) or Path(shard).name != shard or not (folder / shard).exists():
+        if not isinstance(shard, str) or Path(shard).name != shard or not (folder / shard).is_file():
             raise BadInput(
                 f"{index}: field 'weight_map' says that {tensor!r} is in {shard!r}, which is not in the folder. Mend: "
                 "download that file too."

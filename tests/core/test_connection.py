@@ -48,6 +48,30 @@ def test_a_policy_of_nan_is_the_policy_s_fault(base_folder: Path) -> None:
     assert len(asked) == 2
 
 
+@pytest.mark.parametrize("row", [0, 3, 5])
+def test_the_row_without_numbers_is_named(base_folder: Path, row: int) -> None:
+    """Not the first of the batch: its text is what a person looks at."""
+    requests = [RolloutRequest(name, f"{name}?", "", (0, 1), 7) for name in ("first", "second", "third")]
+    rows = [(request, sample) for request in requests for sample in request.samples]
+    broken = rows[row][0].seed(rows[row][1])
+
+    def answer(request: Request) -> Reply:
+        if request.path == "/health":
+            return Reply(200)
+        asked = json.loads(request.body)
+        if asked["seed"] == broken and not asked["logprobs"]:
+            return Reply(400, b'{"message": "Out of range float values are not JSON compliant"}')
+        logprobs = {"token_logprobs": [-0.5], "top_logprobs": [{"a": -0.1, "b": -0.1}]}
+        choice = {"token_ids": [9], "logprobs": logprobs, "finish_reason": "stop"}
+        return Reply(200, json.dumps({"choices": [choice]}).encode())
+
+    with served(answer) as url:
+        engine = ServerEngine(base_folder, base_folder, ServerEngineConfig(urls=(url,)))
+        with pytest.raises(PolicyNotFinite) as raised:
+            engine.generate(requests, Sampling(1.0, 4))
+    assert [(c.problem_id, c.sample) for c in raised.value.completions] == [(rows[row][0].problem_id, rows[row][1])]
+
+
 def test_servers_are_told_every_end(base_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(base_folder, tmp_path / "policy"))
     set_fields(GENERATION, eos_token_id=[3, 7, 9])(folder)

@@ -36,6 +36,17 @@ def guard(hard: list[Problem] = HARD) -> ProposalGuard:
         ("Sure! ```Add the tens first.```", "Add the tens first."),
         ("```\nAdd the tens first.\nThen the ones.\n```\n```\n```", "Add the tens first.\nThen the ones."),
         ("```Add the tens first.\nThen the ones.```", "Add the tens first.\nThen the ones."),
+        ("````text\nAdd the tens first.\n````", "Add the tens first."),
+        ("```text Add the tens first.```", "Add the tens first."),
+        ("```\nAdd the tens first.\n```\nIt is better because of its ```clarity```.", "Add the tens first."),
+        ("```\n<new_instruction>\nAdd the tens first.\n</new_instruction>\n```", "Add the tens first."),
+        ("```new instruction\nAdd the tens first.\n```", "Add the tens first."),
+        ("```markdown\n# Instruction\nAdd the tens first.\n```", "Add the tens first."),
+        ("```\n**New instruction:** Add the tens first.\n```", "Add the tens first."),
+        ("<reasoning>```\nold\n```</reasoning>\n```\nAdd the tens first.\n```", "Add the tens first."),
+        ("[THINK]```old```[/THINK]```\nAdd the tens first.\n```", "Add the tens first."),
+        ("I thought a while.</thinking>\n```\nAdd the tens first.\n```", "Add the tens first."),
+        ("```\nWrite <reasoning> steps </reasoning> first.\n```", "Write <reasoning> steps </reasoning> first."),
         ("<think>``` and ``` what?</think>```\nAdd the tens first.\n```", "Add the tens first."),
         ("<think>```</think>```\nAdd the tens first.\n```", "Add the tens first."),
     ],
@@ -51,7 +62,15 @@ def test_parsing(reply: str, template: str) -> None:
         ("Sure! Here is a better instruction: Add the tens first.", Refusal.UNFENCED),
         ("**Instruction:** Add the tens first.", Refusal.UNFENCED),
         ('{"instruction": "Add the tens first."}', Refusal.UNFENCED),
-        ("<think>Let me see. Add the tens first.", Refusal.UNFENCED),
+        ("<think>Let me see. Add the tens first.", Refusal.UNCLOSED),
+        ("<think>Maybe\n```\nAdd the tens first.\n```\nbut hmm", Refusal.UNCLOSED),
+        ("<Thinking>\n```\nAdd the tens first.\n```\n", Refusal.UNCLOSED),
+        ("Well. <reasoning>\n```\nAdd the tens first.\n```", Refusal.UNCLOSED),
+        ("<|channel|>analysis<|message|>```\nAdd the tens first.\n```", Refusal.UNCLOSED),
+        ("```\nold\n```\n<thinking>Better:\n```\nAdd the tens first.\n```", Refusal.UNCLOSED),
+        ("````\nAdd the tens first:\n```\n1 + 1\n```\n````", Refusal.RESIDUE),
+        ("````\nAdd the tens first:\n```\n1 + 1\n```\n", Refusal.UNCLOSED),
+        ("```\n<new_instruction>\nAdd the tens first.\n```", Refusal.RESIDUE),
         ("```\nAdd the tens first, then", Refusal.UNCLOSED),
         ("Here it is:\n```text\nAdd the tens first.", Refusal.UNCLOSED),
         ("```\nold\n``` is bad, better:\n```\nAdd the tens first.", Refusal.UNCLOSED),
@@ -84,6 +103,70 @@ def test_parsing(reply: str, template: str) -> None:
 )
 def test_what_small_models_write_instead_is_refused(reply: str, refusal: Refusal) -> None:
     assert guard().judge(parse_proposal(reply)) is refusal
+
+
+REFUSALS = [
+    "I must refuse to write this.",
+    "I will not be able to help with this request.",
+    "I cannot assist with that.",
+    "I'd rather not do that.",
+    "Unable to comply with this request.",
+    "I regret that I can't help.",
+    "Please provide the problems so that I can help you.",
+    "It seems that you have not provided any examples. Could you share them?",
+    "No, I won't do that.",
+    "Sorry, I can't.",
+    "Apologies, but this is not possible.",
+    "I have to decline.",
+    "I am afraid I cannot help.",
+    "对不起，我无法完成这个请求。",
+    "Lo siento, no puedo ayudar con eso.",
+    "I'm just an AI and cannot do this.",
+    "As a language model, I can't.",
+    "We cannot fulfil this request.",
+    "This request violates my guidelines.",
+    "Thank you. I can not provide an instruction for that.",
+]
+PLACEHOLDERS = [
+    "N/A",
+    "None",
+    "TODO",
+    "new instruction",
+    "your instruction here",
+    "...the improved instruction...",
+    "Instruction",
+    "Insert your prompt here.",
+    "Clarity",
+]
+SPOKEN = [
+    "I will not skip steps; I compute each one and then put the result in a box.",
+    "Act as an AI math tutor. Work step by step and box the answer.",
+    "As an AI assistant, solve each problem step by step.",
+    "I do each step in order.",
+    "Don't guess. Compute each step, then put it in a box.",
+    "Please provide the answer in \\boxed{} after your steps.",
+    "If you cannot see the way, start from the end.",
+    "You are unable to use a calculator, so do each sum by hand.",
+    "Use this template: first the tens, then the ones.",
+    "Refuse to guess; do not answer before you have checked.",
+    "一步一步地计算，然后把答案写进方框。",
+]
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_a_refusal_is_no_candidate_fenced_or_not(text: str) -> None:
+    assert guard([]).judge(parse_proposal(f"```\n{text}\n```")) is Refusal.DECLINED
+    assert parse_proposal(text) is Refusal.DECLINED
+
+
+@pytest.mark.parametrize("text", PLACEHOLDERS)
+def test_a_placeholder_is_no_candidate(text: str) -> None:
+    assert isinstance(guard([]).judge(parse_proposal(f"```\n{text}\n```")), Refusal)
+
+
+@pytest.mark.parametrize("text", SPOKEN)
+def test_instructions_that_sound_like_refusals(text: str) -> None:
+    assert guard([]).judge(parse_proposal(f"```\n{text}\n```")) is None
 
 
 @pytest.mark.parametrize(
@@ -174,8 +257,8 @@ def test_junk_is_refused(proposal: str, refusal: Refusal) -> None:
 
 def test_a_proposal_is_accepted_once() -> None:
     judge = guard().judge
-    assert judge("Work.") is None
-    assert judge("Work.") is Refusal.REPEATED
+    assert judge("Work slowly.") is None
+    assert judge("Work slowly.") is Refusal.REPEATED
 
 
 @given(

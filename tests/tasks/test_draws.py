@@ -107,7 +107,7 @@ def test_training_and_validation_problems_of_one_source(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"field 'validation' is 5000, of .*Mend"):
         load_source(source(path, validation=5000), "train", tmp_path, 0)
     path.write_text(json.dumps({"question": "q", "final_answer": "Yes", "difficulty": 7}))
-    with pytest.raises(BadInput, match=r"yes/no answers only.*Mend"):
+    with pytest.raises(BadInput, match=r"balancing leaves none of 1 problems.*yes_no.*Mend"):
         load_source(source(path), "train", tmp_path, 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from p2o_core.rollout import gold_answers, judge
 from p2o_core.schemas import BadInput
 from p2o_core.types import Completion, Problem
 from p2o_core.verify import Verifier
+from tasks.benchmarks import benchmark_source
 from tasks.parameters.experiment import FilesPrepare
 from tasks.problems.answers import boxed, gsm8k, olympiad, whole
 from tasks.problems.catalogue import catalogue
@@ -170,6 +172,7 @@ def test_duplicates_and_contamination() -> None:
     assert cleaned.duplicates == ["f"]
     assert cleaned.contaminated == {"a": "h1", "d": "h2"}
     assert [p.id for p in cleaned.problems] == ["a", "b", "c", "d", "e"]
+    assert clean(train, heldout, validation={"h1", "h2"}).contaminated == {"a": "h1"}, "phrases of one distribution"
 
 
 def test_sources_in_short() -> None:
@@ -193,3 +196,92 @@ def test_odd_answers() -> None:
     assert gsm8k("no mark") == ""
     assert [whole(text) for text in ("142.0", "-3.00", "0.5", "2.50", "x")] == ["142", "-3", "0.5", "2.50", "x"]
     assert olympiad("$1$, $ 2 $") == "1, 2"
+
+
+@pytest.mark.parametrize("tier", [" ", "easy (A)", "75%", "a,b", "/tmp/a", "..", "a//b", "a/", "mean", "x" * 201])
+def test_a_tier_that_is_no_metric_s_name(tier: str, tmp_path: Path) -> None:
+    """MLflow would refuse the whole batch, so that nothing is ever logged. A train split's tiers are no metrics."""
+    rows = [{"question": f"{n}?", "answer": "1", "difficulty": level} for n, level in enumerate(("Level 5", tier))]
+    path = written(tmp_path, rows)
+    assert len(load_source(ProblemSource(path=path), "train", tmp_path, 0).problems) == 2
+    with pytest.raises(BadInput, match=r"rows.jsonl: row 2: its tier.*no name for a metric.*Mend: .*`tier:`"):
+        load_source(ProblemSource(path=path), "heldout", tmp_path, 0)
+    if tier.strip():
+        with pytest.raises(BadInput, match=r"row 1: its tier"):
+            load_source(ProblemSource(path=path, tier=tier), "heldout", tmp_path, 0)
+        made: Any = {"type": "arithmetic", "count": 2}
+        with pytest.raises(BadInput, match=r"arithmetic: row 1: its tier"):
+            load_source(ProblemSource(generator=made, tier=tier), "heldout", tmp_path, 0)
+
+
+def test_mlflow_takes_the_tiers_that_are_taken_here(tmp_path: Path) -> None:
+    from mlflow.utils.validation import _validate_metric_name
+
+    rows = [{"question": t, "answer": "1", "difficulty": t} for t in ("Level 5", "größer/7.5", "a_b-c: d", "3")]
+    for problem in load_source(ProblemSource(path=written(tmp_path, rows)), "heldout", tmp_path, 0).problems:
+        _validate_metric_name(f"accuracy/{problem.difficulty}")
+
+
+def test_a_file_s_tier_and_ids_are_its_name(tmp_path: Path) -> None:
+    """Wherever it lies: this machine's folders do not get into data sets and metrics. So for a form of file."""
+    row = {"prompt": [{"role": "user", "content": "How many?"}], "reward_model": {"ground_truth": "4"}}
+    for name in ("aime", "math"):
+        (tmp_path / name).mkdir()
+        path = written(tmp_path / name, [row | {"data_source": "x y%"}], f"{name}.jsonl")
+        for source in (ProblemSource(path=path), ProblemSource(name="verl", path=path)):
+            (problem,) = load_source(source, "heldout", tmp_path, 0).problems
+            assert (problem.id, problem.difficulty) == (f"{name}/1", name)
+
+
+def test_balancing_one_s_own_files(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "answer": str(n), "difficulty": ("easy", "hard")[n % 2]} for n in range(40)]
+    path = written(tmp_path, rows)
+    balance: Any = {"type": "answer-types"}
+    loaded = load_source(ProblemSource(path=path, balance=balance), "heldout", tmp_path, 0)
+    assert Counter(problem.difficulty for problem in loaded.problems) == {"easy": 19, "hard": 19}, (
+        "words are levels too"
+    )
+    with pytest.raises(BadInput, match=r"row 1: no number as difficulty to filter by \(column 'difficulty' is 'easy'"):
+        load_source(ProblemSource(path=path, balance=balance, min_difficulty=1), "heldout", tmp_path, 0)
+    row = {"prompt": "How many?", "reward_model": {"ground_truth": "4"}, "data_source": "gsm8k"}
+    path = written(tmp_path, [row | {"prompt": f"{n}?"} for n in range(40)])
+    assert len(load_source(ProblemSource(name="verl", path=path, balance=balance), "train", tmp_path, 0).problems) == 38
+    path = written(tmp_path, [{"question": "?", "answer": "1"}])
+    with pytest.raises(BadInput, match=r"balancing leaves none of 1 problems \(kinds of answers: numeric.*Mend"):
+        load_source(ProblemSource(path=path, balance=balance), "train", tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"path": "a.jsonl", "columns": {"frage": "x"}}, "columns.frage is no field of a problem"),
+        ({"name": "gsm8k", "columns": {"questoin": "x"}}, "columns.questoin is no field of a problem"),
+        ({"generator": {"type": "arithmetic", "count": 1}, "min_difficulty": 3}, "a generator has no min_difficulty"),
+        (
+            {"generator": {"type": "arithmetic", "count": 1}, "answers": "set", "balance": {"type": "answer-types"}},
+            "a generator has no answers, balance",
+        ),
+        ({"path": "a.jsonl", "split": "test"}, "a file has no split"),
+        ({"hub": "a/b", "encoding": "cp1252"}, "a data set of the hub has no encoding"),
+    ],
+)
+def test_settings_that_would_change_nothing(source: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ProblemSource.model_validate(source)
+
+
+def test_a_written_source_is_read_again() -> None:
+    source = ProblemSource.model_validate({"generator": {"type": "arithmetic", "count": 1}, "limit": 1})
+    assert ProblemSource.model_validate(source.model_dump(mode="json")) == source
+
+
+def test_benchmarks_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b.csv").write_text("question,answer\n1?,1\n")
+    assert benchmark_source("a=b.csv") == ProblemSource(path=tmp_path / "a=b.csv", tier="a=b")
+    assert benchmark_source("aime24=b.csv") == ProblemSource(name="aime24", path=tmp_path / "b.csv")
+    assert benchmark_source("x/b.csv.gz").tier == "b"
+    with pytest.raises(
+        BadInput, match=r"--benchmark mine=b.csv: no file of that name, and 'mine' is no data set.*Mend"
+    ):
+        benchmark_source("mine=b.csv")

@@ -15,6 +15,7 @@ import pytest
 from p2o_core.schemas import BadInput
 from p2o_core.types import Problem
 from tasks.problems.sources import ProblemSource, load_source
+from tasks.problems.tables import arrow_rows
 
 LINE = '{"question": "How long?", "answer": "2"}'
 GERMAN = [
@@ -112,7 +113,7 @@ def test_encodings_that_are_sure(kind: str, encoding: str, tmp_path: Path) -> No
 def test_an_encoding_that_is_not_sure_is_named_or_refused(encoding: str, tmp_path: Path) -> None:
     text = {"cp1252": "Löse x.", "koi8-r": "Решите.", "shift_jis": "数。", "cp1250": "Hány szőlő?"}[encoding]
     content = f'{LINE}\n{{"question": "{text}", "answer": "1"}}'.encode(encoding)
-    with pytest.raises(BadInput, match=r"rows.jsonl: line 2: no UTF-8.*Mend: say `encoding: "):
+    with pytest.raises(BadInput, match=r"rows.jsonl: line 2: no UTF-8.*say `encoding: "):
         load(tmp_path, "rows.jsonl", content)
     assert load(tmp_path, "rows.jsonl", content, encoding=encoding)[1].question == text
     with pytest.raises(BadInput, match=r"no encoding 'latin-99'.*Mend"):
@@ -158,7 +159,7 @@ def parquet(**columns: Any) -> pa.Table:
         ("a.jsonl", '{"question": "x", "answer": ["1", "2"]}', "row 1: column 'answer' is a list"),
         ("a.jsonl", '{"question": "x", "answer": {"value": 1}}', "row 1: column 'answer' is a struct"),
         ("a.jsonl", '{"question": ["x"], "answer": "1"}', "row 1: column 'question' is a list"),
-        ("a.jsonl", f'{LINE}\n{{"question": "x"}}', "row 2 (id 'a.jsonl/2'): field 'answer' is empty"),
+        ("a.jsonl", f'{LINE}\n{{"question": "x"}}', "row 2 (id 'a/2'): field 'answer' is empty"),
         ("a.jsonl", "[" * 100_000, "line 1: nested too deep"),
         ("a.jsonl", "\n \n", "is empty"),
         ("a.jsonl", b"", "is empty"),
@@ -173,7 +174,7 @@ def parquet(**columns: Any) -> pa.Table:
         ("a.csv", "question,answer\na\n", "row 1 (line 2): 1 fields, the header has 2"),
         ("a.csv", 'question,answer\n"a,1\nb,2\n', "line 3: unexpected end of data"),
         ("a.csv", "question,answer,answer\na,1,2\n", "column 'answer' is there twice"),
-        ("a.csv", "question,answer\na,\n", "row 1 (id 'a.csv/1'): field 'answer' is empty"),
+        ("a.csv", "question,answer\na,\n", "row 1 (id 'a/1'): field 'answer' is empty"),
         ("a.csv", "question,answer\n", "no rows"),
         ("a.csv", "question,answer\na,1\0\n", "line 2: a zero byte"),
         ("a.csv", "question;x,answer;y\na;b,c;d\n", "the separator may be"),
@@ -231,7 +232,7 @@ def test_verl_s_form(source: dict[str, Any], tmp_path: Path) -> None:
     problems = load(tmp_path, "train.parquet", pa.table(VERL), **source)
     assert [(p.question, p.answer) for p in problems] == [("How many?", "007"), ("How few?", "2.50")]
     if source.get("name"):
-        assert [p.id for p in problems] == ["verl/5", "verl/6"]
+        assert [p.id for p in problems] == ["train/5", "train/6"]
 
 
 def test_the_official_code_s_own_files(tmp_path: Path) -> None:
@@ -271,3 +272,27 @@ def test_lists_of_answers_mean_what_the_source_says(tmp_path: Path) -> None:
         load(tmp_path, "a.jsonl", LISTS)
     with pytest.raises(BadInput, match=r"row 1: column 'answer' has an empty element"):
         load(tmp_path, "a.jsonl", '{"question": "q", "answer": ["1", null]}', answers="set")
+
+
+def test_narrow_floats_within_lists_and_structs(tmp_path: Path) -> None:
+    inner = pa.array([[0.1, None], [2.5]], pa.list_(pa.float32()))
+    table = parquet(answer=inner)
+    assert [p.gold for p in load(tmp_path, "a.parquet", table.slice(1), answers="set")] == ["2.5"]
+    struct = pa.array(
+        [{"a": [{"b": 0.1}]}, {"a": [{"b": 0.7}]}], pa.struct({"a": pa.list_(pa.struct({"b": pa.float32()}))})
+    )
+    assert arrow_rows(parquet(answer=struct), tmp_path)[1]["answer"] == {"a": [{"b": 0.1}]}
+    assert arrow_rows(parquet(answer=inner), tmp_path)[1]["answer"] == [0.1, None]
+    value = pa.array([{"v": 0.1}, {"v": 0.3}], pa.struct({"v": pa.float32()}))
+    assert answers(load(tmp_path, "b.parquet", parquet(answer=value), columns={"answer": "answer.v"})) == ["0.1", "0.3"]
+
+
+def test_the_row_of_a_key_that_is_there_twice_in_an_array(tmp_path: Path) -> None:
+    twice = LINE.replace("{", '{"question": "x", ')
+    with pytest.raises(BadInput, match=r"a.json: row 3: key 'question' is there twice"):
+        load(tmp_path, "a.json", f"[{LINE}, {LINE},\n {twice}, {twice}]")
+
+
+def test_a_cell_longer_than_a_csv_field_may_be(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"line 2: a field of more than 131,072 characters.*Mend: close the quote"):
+        load(tmp_path, "a.csv", f'question,answer\n"{"x" * 140_000}",1\n')

@@ -25,7 +25,7 @@ from tests.platform.workspace import PATIENCE_S, REPOSITORY, Workspace, environm
 PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!http)([^)#]+)\)")
-OURS = re.compile(r"`((?:docs|flows|microworld|p2o_core|recipes|stress|tasks|tests)/[^`\s]*)`")
+OURS = re.compile(r"`((?:docs|flows|microworld|p2o_core|recipes|stress|tasks|tests)/[^`\s<]*)`")
 
 
 def commands() -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.loopback import free_port
-from tests.platform.workspace import environment
+from tests.platform.workspace import PATIENCE_S, environment
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             with suppress(OSError), urllib.request.urlopen(self.url + self.health, timeout=2):
                 return

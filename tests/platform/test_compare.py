@@ -18,7 +18,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from tests.platform.test_doors import digests
-from tests.platform.workspace import REPOSITORY, Workspace, environment
+from tests.platform.workspace import PATIENCE_S, REPOSITORY, Workspace, environment
 
 COMMAND = "p2o compare --recipe microworld --quick --jobs 2"
 INJECTED = "<script>document.title = 'injected'</script>"
@@ -35,7 +35,7 @@ def compared(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Wo
         process = subprocess.Popen(
             f"exec {COMMAND}", shell=True, cwd=root, env=environment(), stdout=log, stderr=log, start_new_session=True
         )
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + PATIENCE_S
         while not (folder / "data/runs/p2o-s0/1/rollout.manifest.json").exists():
             assert process.poll() is None, (root / "killed.log").read_text()[-3000:]
             assert time.monotonic() < deadline

@@ -21,7 +21,7 @@ from prefect.states import Cancelling, StateType
 from tasks.running.lock import file_lock, holder, words
 from tests.platform.servers import prefect_server
 from tests.platform.test_doors import digests
-from tests.platform.workspace import Workspace, environment
+from tests.platform.workspace import PATIENCE_S, Workspace, environment
 
 ENDLESS = "--set evolve.max_metric_calls=1000000"
 """A search that is still at work whenever somebody looks."""
@@ -40,8 +40,8 @@ def started(workspace: Workspace, command: str, log: str, **extra: str) -> subpr
         )
 
 
-def until(condition, patience_s: float, what: str):
-    deadline = time.monotonic() + patience_s
+def until(condition, what: str):
+    deadline = time.monotonic() + PATIENCE_S
     while not (found := condition()):
         assert time.monotonic() < deadline, what
         time.sleep(0.1)
@@ -51,9 +51,9 @@ def until(condition, patience_s: float, what: str):
 def test_parameters_edited_under_a_run_are_not_recorded(copy: Workspace, trained: Workspace) -> None:
     copy.sh("rm -r data/runs/tiny/2 data/reports")
     run = started(copy, "p2o run --no-run-cache", "run.log")
-    until((copy.run / "2" / "rollout.manifest.json").exists, 120, "no second iteration")
+    until((copy.run / "2" / "rollout.manifest.json").exists, "no second iteration")
     copy.edit("params.yaml", "evaluate: {samples: 2", "evaluate: {samples: 3")
-    assert run.wait(240) == 2
+    assert run.wait(PATIENCE_S) == 2
     said = (copy.root / "run.log").read_text().replace("\n", " ")
     assert "parameters of evaluate were edited while a run was going on" in said
     copy.edit("params.yaml", "evaluate: {samples: 3", "evaluate: {samples: 2")
@@ -69,22 +69,22 @@ def test_the_second_run_says_who_is_at_work(copy: Workspace) -> None:
     """The advice it gives, --wait, is one that every command that may be refused takes."""
     copy.sh("rm -r data/runs/tiny/2 data/reports")
     first = started(copy, "p2o run --no-run-cache", "first.log")
-    until(lambda: words(copy.root / ".p2o.lock").exists(), 60, "no lock")
+    until(lambda: words(copy.root / ".p2o.lock").exists(), "no lock")
     refused = copy.sh("p2o stage mine --iteration 1", check=False)
     assert refused.returncode == 2
     assert f"process {first.pid}" in refused.stderr
     assert "p2o run --no-run-cache" in refused.stderr
     assert "since" in refused.stderr
     assert "Mend" in refused.stderr
-    waiting = copy.sh("p2o stage mine --iteration 1 --wait && p2o run --wait", timeout=300)
-    assert first.wait(timeout=60) == 0
+    waiting = copy.sh("p2o stage mine --iteration 1 --wait && p2o run --wait")
+    assert first.wait(PATIENCE_S) == 0
     assert "distill@2: up to date" in waiting.stdout, "it waited, and found all done"
 
 
 def test_a_lock_ends_with_its_process(copy: Workspace) -> None:
     first = started(copy, f"p2o run --no-run-cache {ENDLESS}", "first.log")
-    (workspace,) = until(lambda: list((copy.root / "experiments").glob("*")), 60, "no workspace")
-    until(lambda: words(workspace / ".p2o.lock").exists(), 60, "no lock")
+    (workspace,) = until(lambda: list((copy.root / "experiments").glob("*")), "no workspace")
+    until(lambda: words(workspace / ".p2o.lock").exists(), "no lock")
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     with file_lock(workspace / ".p2o.lock", "test"):
@@ -153,16 +153,16 @@ def test_cancelled_in_prefect_s_page(copy: Workspace, flows: Flows, door: str) -
     process = started(copy, command, "run.log", **url)
     try:
         if door == "deployment":
-            until(lambda: _start_deployment(flows), 90, "no deployment")
-        until(lambda: len(units(copy.root)) >= 3, 120, (copy.root / "run.log").read_text()[-2000:])
+            until(lambda: _start_deployment(flows), "no deployment")
+        until(lambda: len(units(copy.root)) >= 3, (copy.root / "run.log").read_text()[-2000:])
         run = flows.running()
         assert run is not None
         flows.cancel(run)
         cancelled = time.monotonic()
         stays = {process.pid} if door == "deployment" else set()
-        until(lambda: {p.pid for p in processes_of(copy.root)} <= stays, 15, f"still there: {processes_of(copy.root)}")
+        until(lambda: {p.pid for p in processes_of(copy.root)} <= stays, f"still there: {processes_of(copy.root)}")
         assert time.monotonic() - cancelled < 10
-        until(lambda: flows.state(run) == StateType.CANCELLED, 30, f"state {flows.state(run)}")
+        until(lambda: flows.state(run) == StateType.CANCELLED, f"state {flows.state(run)}")
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -170,7 +170,7 @@ def test_cancelled_in_prefect_s_page(copy: Workspace, flows: Flows, door: str) -
     assert len(kept) >= 3
     again = started(copy, "p2o run", "again.log")
     try:
-        until(lambda: len(units(copy.root)) > len(kept), 120, (copy.root / "again.log").read_text()[-2000:])
+        until(lambda: len(units(copy.root)) > len(kept), (copy.root / "again.log").read_text()[-2000:])
     finally:
         os.killpg(again.pid, signal.SIGKILL)
         again.wait()
@@ -183,15 +183,15 @@ def test_a_comparison_cancelled_in_prefect_s_page(copy: Workspace, flows: Flows)
     process = started(copy, command, "run.log", PREFECT_API_URL=flows.url)
     try:
         at_work = lambda: [p for p in processes_of(copy.root) if "flows.console" in p.info["cmdline"]]  # noqa: E731
-        until(at_work, 90, (copy.root / "run.log").read_text()[-2000:])
+        until(at_work, (copy.root / "run.log").read_text()[-2000:])
         run = flows.running()
         assert run is not None
         flows.cancel(run)
         cancelled = time.monotonic()
-        until(lambda: not processes_of(copy.root), 15, f"still there: {processes_of(copy.root)}")
+        until(lambda: not processes_of(copy.root), f"still there: {processes_of(copy.root)}")
         assert time.monotonic() - cancelled < 10
-        assert process.wait(5) == 3
-        until(lambda: flows.state(run) == StateType.CANCELLED, 30, f"state {flows.state(run)}")
+        assert process.wait(PATIENCE_S) == 3
+        until(lambda: flows.state(run) == StateType.CANCELLED, f"state {flows.state(run)}")
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -20,12 +20,12 @@ from p2o_core.schemas import read_json
 from tasks.parameters.table import markdown_table
 from tests.loopback import free_port
 from tests.platform.servers import Server
-from tests.platform.workspace import REPOSITORY, Workspace, environment
+from tests.platform.workspace import PATIENCE_S, REPOSITORY, Workspace, environment
 
 PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!http)([^)#]+)\)")
-OURS = re.compile(r"`((?:docs|flows|microworld|p2o_core|recipes|stress|tasks|tests)/[^`\s]*)`")
+OURS = re.compile(r"`((?:docs|flows|microworld|p2o_core|recipes|stress|tasks|tests)/[^`\s<]*)`")
 
 
 def commands() -> list[str]:
@@ -89,13 +89,13 @@ def test_pages_are_served_on_loopback(reader: Workspace) -> None:
             assert f"0.0.0.0:{port}" not in listening
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(PATIENCE_S) == 0
     for port in (mlflow, prefect):
         with pytest.raises(OSError, match="refused"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
 
 
-def fetch(url: str, process: subprocess.Popen, patience_s: float = 90) -> str:
+def fetch(url: str, process: subprocess.Popen, patience_s: float = PATIENCE_S) -> str:
     deadline = time.monotonic() + patience_s
     while True:
         assert process.poll() is None, "the servers ended"

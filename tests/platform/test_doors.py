@@ -19,7 +19,7 @@ from mlflow.entities import Run
 
 from flows.versioning.pipeline import PARAMETERS
 from p2o_core.schemas import read_problems
-from tests.platform.workspace import Workspace, environment
+from tests.platform.workspace import PATIENCE_S, Workspace, environment
 
 
 def digests(workspace: Workspace) -> dict[str, str]:
@@ -146,7 +146,7 @@ def test_killed_and_started_again_ends_in_the_same_bytes(trained: Workspace, cop
         process = subprocess.Popen(
             command, shell=True, cwd=copy.root, env=environment(), stdout=log, stderr=log, start_new_session=True
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE_S
         while not (copy.run / "2" / "mine.manifest.json").exists():
             assert process.poll() is None
             assert time.monotonic() < deadline

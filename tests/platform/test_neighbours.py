@@ -25,7 +25,7 @@ from tasks.summary import experiment_rows
 from tests.loopback import Reply, Request, forward, free_port, served
 from tests.platform.servers import Server, at_home, prefect_server
 from tests.platform.test_doors import digests
-from tests.platform.workspace import Workspace, environment
+from tests.platform.workspace import PATIENCE_S, Workspace, environment
 
 
 @pytest.fixture(scope="module")
@@ -160,14 +160,14 @@ def second_iteration(workspace: Workspace, command: str) -> Iterator[subprocess.
             stderr=log,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + PATIENCE_S
         try:
             while not (workspace.run / "2" / "rollout.manifest.json").exists():
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             yield process
-            process.wait(timeout=240)
+            process.wait(PATIENCE_S)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

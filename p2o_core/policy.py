@@ -151,10 +151,13 @@ class Policy:
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:
-        """Mixed precision, and transformers' checkpointing, which works in training mode only (there is no dropout:
-        both modes are the same function)."""
+        """Mixed precision, and transformers' checkpointing. That asks for a layer's training mode (modeling_layers.py,
+        ``GradientCheckpointingLayer``); what is inside the layer stays in evaluation, or a base policy's dropout would
+        make the gradient another function than the sampling."""
         mixed = self.config.engine_dtype != self.config.dtype
-        self.model.train(self.config.checkpointing and torch.is_grad_enabled())
+        if self.config.checkpointing and torch.is_grad_enabled():
+            for module in self.model.modules():
+                module.training = getattr(module, "gradient_checkpointing", False)
         with torch.autocast(self.device.type, getattr(torch, self.config.engine_dtype), enabled=mixed):
             try:
                 yield

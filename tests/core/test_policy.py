@@ -42,3 +42,16 @@ def test_loaded_policy_gives_the_same_logps(policy: Policy, base_folder: Path, t
     batch = Batch.collate([policy.chat.encode_prompt("sum 4 a+2 ?")], [[5, 6, 7]], policy.chat.pad_id)
     assert torch.equal(policy.completion_logps(batch, 0.7), loaded.completion_logps(batch, 0.7))
     assert set(loaded.trainable_parameters()) == set(policy.trainable_parameters())
+
+
+def test_a_base_policy_s_dropout_stays_out_of_the_update(base_folder: Path) -> None:
+    """Checkpointing asks transformers for training mode, in which Llama's attention would drop half of its weights."""
+    policy = Policy.create(base_folder, FullPolicy(checkpointing=True), seed=0)
+    for module in policy.model.modules():
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.5
+    batch = Batch.collate([[5, 6], [7]], [[1, 4], [2, 3]], pad=0)
+    logps = policy.completion_logps(batch, 1.0)
+    assert logps.requires_grad
+    with torch.no_grad():
+        assert torch.equal(policy.completion_logps(batch, 1.0), logps.detach())

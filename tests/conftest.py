@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from flows.lifecycle.environment import prepare_environment
 
@@ -21,6 +22,10 @@ from p2o_core.prompts import Chat  # noqa: E402
 from p2o_core.verify import Verifier  # noqa: E402
 
 BIN = Path(sys.executable).parent
+
+# a busy machine is no failure: an example may take longer than Hypothesis's 200 ms
+settings.register_profile("unhurried", settings.default, deadline=None)
+settings.load_profile("unhurried")
 
 
 TINY = PretrainSettings(

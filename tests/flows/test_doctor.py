@@ -34,8 +34,9 @@ def test_an_endpoint_that_wants_a_key(key: str, health: Health, found: str) -> N
     assert "holds this" not in check.found, "a key is never printed"
 
 
-@pytest.mark.parametrize("url", [f"http://127.0.0.1:{free_port()}/health", "http://[nonsense", "nonsense"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/health", "http://[nonsense", "nonsense"])
 def test_an_endpoint_that_is_not_there(url: str) -> None:
+    url = url.format(port=free_port())
     check = _probe("server", url, "", "start it")
     assert (check.health, check.mend) == (Health.FAILED, "start it")
 

@@ -21,7 +21,7 @@ from flows.versioning.versions import Versions
 from p2o_core.schemas import BadInput, read_record
 from p2o_core.update_report import IterationUpdate
 from tasks.parameters.experiment import Experiment, load_experiment
-from tasks.registry import STAGES, plan
+from tasks.registry import STAGES, ends_iteration, plan
 from tasks.running.datasets import check_layout, check_unchanged
 from tasks.running.layout import Layout
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
@@ -124,7 +124,7 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
             publishers.stage_done(name)
             if step.stage.name == "distill" and _learnt_nothing(layout, iteration):
                 log.warning("iteration %d: no group carried a signal, the policy did not change", iteration)
-            if step.stage.name == "evaluate":
+            if ends_iteration(step.stage, iteration):
                 publishers.iteration_done(iteration)
                 watch(experiment, layout, iteration, log)
     if last == experiment.iterations:

@@ -1,6 +1,9 @@
 """One P²O iteration (arXiv 2603.21877) over values in memory. Each line of :func:`p2o_iteration` is a step of the
 method; the stages in ``tasks/`` call the same steps between files, in processes that may be killed.
 
+x is a question and, alone, the bare prompt; z a template, T(x, z) = z, a blank line, x; Z the set of templates that the
+search keeps. ``docs/explanation.md`` goes through it line by line.
+
 >>> from p2o_core import IterationConfig, p2o_iteration
 """
 
@@ -84,7 +87,7 @@ def p2o_iteration(
         optimizer: trains ``policy``; pass the same one in every iteration.
         engine: samples from ``policy`` as it is now.
         train: the train split; an iteration takes its slice of ``config.rollout.problems`` problems.
-        phrases: the pool of the offline reflector.
+        phrases: sentences that the offline reflector makes templates of (``data/base/phrases.json`` of a workspace).
         memory: ``Memory()``, then the last iteration's :attr:`Iteration.memory`.
         iteration: counted from 1.
         seed: of the experiment; every draw derives its seed from this, the iteration and the stage.
@@ -103,7 +106,8 @@ def p2o_iteration(
     bare_verdicts = judge(verifier, bare, golds)
     hard = mine(rewards_by_problem(bare_verdicts), memory.hard, config.mine, iteration)
 
-    # templates z for the hard problems: GEPA, the greedy cover Z, and a template for each templated rollout
+    # templates z for the hard problems, and one for each templated rollout; the search proper, GEPA and then the greedy
+    # cover Z, is evolve_templates in search/evolve.py
     search, winners = search_templates(
         [problems[sample.problem_id] for sample in hard],
         memory.search,
@@ -114,24 +118,26 @@ def p2o_iteration(
         config.rollout,
         iteration=iteration,
         seed=partial(seeds, "evolve"),
-        model=lambda: reflector,
+        model=lambda: reflector,  # a function: a stage starts a teacher or an engine only for a search that is due
     )
     plan = plan_templated(
         hard,
         search,
         config.evolve,
         iteration=iteration,
-        rollouts=config.distill.templated_samples if config.distill.enabled else 0,
+        rollouts=config.distill.templated_samples,
         seed=seeds("evolve", "assignment"),
     )
 
     # sampled under T(x, z) …
-    reused = reuse_winners(winners, plan, config.rollout) if config.distill.reuse else []
-    sampled = sample_templated(engine, problems, plan, reused, config.rollout, seeds("distill", "templated"))
+    planned = plan if config.distill.enabled else []
+    reused = reuse_winners(winners, planned, config.rollout) if config.distill.reuse else []
+    sampled = sample_templated(engine, problems, planned, reused, config.rollout, seeds("distill", "templated"))
     templated = [*reused, *sampled]
     templated_verdicts = judge(verifier, templated, golds)
 
-    # … and trained at x: a problem's bare and templated completions are one group
+    # … and trained at x: a problem's bare and templated completions are one group. update_policy takes the advantages
+    # from with_advantages (groups.py), the template-ratio mask from losses.py; its step is train_step (update.py)
     completions, verdicts = [*bare, *templated], [*bare_verdicts, *templated_verdicts]
     groups = build_groups(policy.chat, problems, completions, verdicts, config.distill, config.rollout.prompt)
     temperature = config.rollout.temperature

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
+
+from p2o_core.config import Aggregation
 
 if TYPE_CHECKING:
     from p2o_core.config import DistillConfig
     from p2o_core.microbatch import MicroBatch
 
-Aggregation = Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"]
 MAX_LOG_RATIO = 20.0
 """Log-ratios are clamped to ±20 before ``exp`` (as verl does), so that one wild token cannot make the loss infinite."""
 
@@ -136,15 +137,19 @@ def engine_ratio_weights(
 
 def loss_denominator(tokens: float, sequences: int, aggregation: Aggregation) -> float:
     """What a sum of per-token or per-sequence values is divided by: completion tokens (at least 1) for token-mean,
-    sequences for the seq-mean kinds."""
-    return max(tokens, 1.0) if aggregation == "token-mean" else float(sequences)
+    sequences for the seq-mean kinds. Raises ValueError: no such aggregation."""
+    if aggregation == "token-mean":
+        return max(tokens, 1.0)
+    if aggregation in ("seq-mean-token-sum", "seq-mean-token-mean"):
+        return float(sequences)
+    raise _no_aggregation(aggregation)
 
 
 def aggregate(per_token: Tensor, completion_mask: Tensor, aggregation: Aggregation, normalizer: float | None) -> Tensor:
     """One number from [B, T] per-token values.
 
     ``normalizer`` replaces the batch's own :func:`loss_denominator` when the batch at hand is a part of a larger
-    mini-batch, so that the parts' losses add up to the whole's.
+    mini-batch, so that the parts' losses add up to the whole's. Raises ValueError: no such aggregation.
     """
     masked = per_token * completion_mask
     if aggregation in ("token-mean", "seq-mean-token-sum"):
@@ -152,10 +157,12 @@ def aggregate(per_token: Tensor, completion_mask: Tensor, aggregation: Aggregati
     elif aggregation == "seq-mean-token-mean":
         total = (masked.sum(dim=1) / completion_mask.sum(dim=1).clamp(min=1)).sum()
     else:
-        raise ValueError(
-            f"aggregation must be token-mean, seq-mean-token-sum or seq-mean-token-mean, got {aggregation!r}"
-        )
+        raise _no_aggregation(aggregation)
     return total / (normalizer or loss_denominator(float(completion_mask.sum()), len(completion_mask), aggregation))
+
+
+def _no_aggregation(name: str) -> ValueError:
+    return ValueError(f"aggregation must be one of {', '.join(get_args(Aggregation))}, got {name!r}")
 
 
 def policy_loss(

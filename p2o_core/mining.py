@@ -26,8 +26,8 @@ class Signal:
 
 @dataclass(frozen=True)
 class MiningReport(Signal):
-    """An iteration's groups and hard set: mining.json. ``near_hard`` of the ``hard`` problems were solved once;
-    ``remembered`` come from iterations before."""
+    """An iteration's groups and hard set: mining.json. ``near_hard`` of the ``hard`` problems were solved at
+    least once and mined all the same; ``remembered`` come from iterations before and are not counted in ``hard``."""
 
     hard: int
     near_hard: int

@@ -107,8 +107,8 @@ class AnswerVerifier(Protocol):
 
 @dataclass(frozen=True)
 class HardSample:
-    """A problem the bare policy fails: all n rewards zero (``near`` False) or exactly one not (``near`` True).
-    ``mined_at`` is the iteration that rolled it out.
+    """A problem the bare policy fails. ``near``: it was solved at least once and is mined all the same (by the
+    paper's rule exactly once; False: all n rewards zero). ``mined_at`` is the iteration that rolled it out.
 
     >>> HardSample("p0", solve_rate=1 / 8, near=True, mined_at=3).near
     True

@@ -22,7 +22,7 @@ from p2o_core.config import Section
 from p2o_core.schemas import BadInput, read_record, write_record
 from tasks.parameters.arms import apply_settings, arm_settings
 from tasks.parameters.experiment import Experiment, check_experiment
-from tasks.registry import STAGES, plan
+from tasks.registry import STAGES, ends_iteration, plan
 from tasks.running.layout import Layout, home
 from tasks.running.lock import command, file_lock
 from tasks.running.manifests import MANIFEST_SUFFIX
@@ -166,7 +166,7 @@ def run_arm(
         done, spent = 0, 0
         steps = [step for step in plan(experiment.iterations) if step[0].name != "summary"]
         for step in run_plan(steps, experiment, layout, runtime):
-            if step.stage.name != "evaluate":
+            if not ends_iteration(step.stage, step.iteration):
                 continue
             done, spent = step.iteration, spent + iteration_row(layout.iteration(step.iteration)).get("tokens/total", 0)
             on_iteration(done, spent)

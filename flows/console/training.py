@@ -67,7 +67,7 @@ def stage(
     prepare_environment(workspace)
     from flows.lifecycle.secrets import prefect_secret
     from tasks.parameters.experiment import load_experiment
-    from tasks.registry import STAGES
+    from tasks.registry import STAGES, ends_iteration
     from tasks.running.layout import Layout
     from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
     from tasks.running.runner import run_stage
@@ -80,7 +80,7 @@ def stage(
     layout = Layout(root, experiment.experiment)
     with file_lock(root / WORKSPACE_LOCK, command(), wait=wait), Runtime(prefect_secret) as runtime:
         took = run_stage(STAGES[name], experiment, layout, iteration, runtime)
-    if name in ("evaluate", "summary"):
+    if name == "summary" or ends_iteration(STAGES[name], iteration):
         from flows.publishing import show_delivery
         from flows.tracking.tracker import Tracker
 

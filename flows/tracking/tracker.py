@@ -18,7 +18,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from flows.tracking.parents import parent_run
 from flows.tracking.points import benchmark_values, curve_points, iteration_points, missing_points
 from flows.tracking.store import make_store, tracking_uri
 from p2o_core.evaluation import Scores
+from tasks.registry import closing_stages
 from tasks.running.layout import Layout
 from tasks.running.manifests import manifest_path, read_manifest
 from tasks.running.runner import read_timings
@@ -42,15 +43,13 @@ if TYPE_CHECKING:
 
 ITERATION_TAG = "p2o.iteration"
 LOGGED_TAG = "p2o.logged"
-"""On a child: digest of the manifest whose points, files and inputs are all delivered."""
+"""On a child: digest of the closing stages' manifests whose points, files and inputs are all delivered."""
 POINTS_TAG = "p2o.points"
-"""On a child, set before its points: ``<digest of the manifest>:<time of the points, ms>``."""
+"""On a child, set before its points: ``<digest of those manifests>:<time of the points, ms>``."""
 FAILED_TAG = "p2o.failed_deliveries"
 CURVES_TAG = "p2o.curves_logged"
 DATASETS = {"train.parquet": "training", "heldout.parquet": "evaluation"}
 ARTIFACTS = ("templates.json", "mining.json", "update.json", "metrics.json")
-FINISHED = "evaluate"
-"""The stage that ends an iteration: with its manifest the iteration is logged."""
 
 
 class Tracker:
@@ -198,14 +197,17 @@ class Tracker:
 
     def _finished_rows(self) -> list[dict[str, Any]]:
         rows = experiment_rows(self.layout.run, self.experiment.iterations)
-        return [row for row in rows if self._manifest(row["iteration"]).exists()]
+        return [row for row in rows if self._mark(row["iteration"])]
 
-    def _manifest(self, iteration: int) -> Path:
-        return manifest_path(self.layout.iteration(iteration), FINISHED)
+    def _manifests(self, iteration: int) -> list[Path]:
+        return [manifest_path(self.layout.iteration(iteration), stage.name) for stage in closing_stages(iteration)]
 
     def _mark(self, iteration: int) -> str:
-        manifest = self._manifest(iteration)
-        return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.exists() else ""
+        """By the manifests of the stages that close the iteration; blank until all of them are there."""
+        manifests = self._manifests(iteration)
+        if not all(manifest.exists() for manifest in manifests):
+            return ""
+        return hashlib.sha256(b"".join(manifest.read_bytes() for manifest in manifests)).hexdigest()
 
     def _log_iteration(self, row: dict[str, Any], seconds: dict[str, float], inputs: list[DatasetInput]) -> None:
         iteration = row["iteration"]
@@ -240,18 +242,18 @@ class Tracker:
                     raise MlflowException(f"{type(error).__name__}: {error}") from error
 
     def _time_of_points(self, child: Run, mark: str) -> int:
-        """In ms, of the points of the manifest with this digest; the first to ask writes it down."""
+        """In ms, of the points of the manifests with this digest; the first to ask writes it down."""
         known, _, at = child.data.tags.get(POINTS_TAG, "").partition(":")
         if known == mark:
             return int(at)
-        now = _written(self._manifest(int(child.data.tags[ITERATION_TAG])))
+        now = _written(self._manifests(int(child.data.tags[ITERATION_TAG])))
         self.client.set_tag(child.info.run_id, POINTS_TAG, f"{mark}:{now}")
         child.data.tags[POINTS_TAG] = f"{mark}:{now}"
         return now
 
     def _create_child(self, iteration: int, seconds: float) -> Run:
-        manifest = self._manifest(iteration)
-        now = _written(manifest) if manifest.exists() else int(time.time() * 1000)
+        mark = self._mark(iteration)
+        now = _written(self._manifests(iteration)) if mark else int(time.time() * 1000)
         condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.parent_id}' and tags.`{ITERATION_TAG}` = '{iteration}'"
         made = self.client.search_runs([self.parent.info.experiment_id], condition, max_results=1)
         child = (
@@ -264,7 +266,7 @@ class Tracker:
                 tags={
                     MLFLOW_PARENT_RUN_ID: self.parent_id,
                     ITERATION_TAG: str(iteration),
-                    POINTS_TAG: f"{self._mark(iteration)}:{now}",
+                    POINTS_TAG: f"{mark}:{now}",
                 },
             )
         )
@@ -287,6 +289,6 @@ class Tracker:
         return inputs
 
 
-def _written(manifest: Path) -> int:
-    """When an iteration ended, in ms, as its file says now."""
-    return manifest.stat().st_mtime_ns // 1_000_000
+def _written(manifests: Sequence[Path]) -> int:
+    """When an iteration ended, in ms, as its files say now."""
+    return max(manifest.stat().st_mtime_ns for manifest in manifests) // 1_000_000

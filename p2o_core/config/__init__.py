@@ -10,9 +10,18 @@ from p2o_core.config.search import (
     TeacherReflectorConfig,
 )
 from p2o_core.config.section import Dtype, PromptStyle, Section, Share, Url, variant_of
-from p2o_core.config.stages import DistillConfig, EvaluateConfig, HealthConfig, MineConfig, RolloutConfig, VerifyConfig
+from p2o_core.config.stages import (
+    Aggregation,
+    DistillConfig,
+    EvaluateConfig,
+    HealthConfig,
+    MineConfig,
+    RolloutConfig,
+    VerifyConfig,
+)
 
 __all__ = [
+    "Aggregation",
     "AnyEngine",
     "AnyPolicy",
     "AnyReflector",

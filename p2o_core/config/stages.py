@@ -8,6 +8,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from p2o_core.config.section import PromptStyle, Section, Share
 
+Aggregation = Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"]
+"""How a mini-batch's per-token losses become one number: ``aggregate`` and ``loss_denominator``, p2o_core/losses.py."""
+
 
 class RolloutConfig(Section):
     """Bare rollouts of an iteration's problems."""
@@ -64,9 +67,7 @@ class DistillConfig(Section):
     clip_low: Share = Field(0.2, description="policy ratio's lower clip; the paper's")
     clip_high: PositiveFloat = Field(0.2, description="policy ratio's upper clip; the paper's")
     dual_clip: float | None = Field(3.0, gt=1, description="bound for negative advantages; the paper's")
-    aggregation: Literal["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"] = Field(
-        "token-mean", description="the paper's"
-    )
+    aggregation: Aggregation = Field("token-mean", description="the paper's")
     normalize_std: bool = Field(True, description="divide advantages by the group's standard deviation; off = Dr.GRPO")
     template_mask: Literal["hard", "soft", "off"] = Field("hard", description="template-ratio mask; the paper's")
     template_ratio_low: PositiveFloat = Field(0.01, description="mask's lower bound; the paper's")

@@ -4,5 +4,5 @@
 ``adapter``     scores templates by rolling the policy out    ``sampling``  distinct parents from the Pareto front
 ``reflectors``  proposes from a pool of phrases               ``evolve``    one search, from hard set to template set
 ``reflection``  lets a language model propose                 ``proposals`` refuses templates that give answers away
-``racing``      stops scoring candidates far behind
+``racing``      stops scoring candidates far behind           ``replies``   what stands where in a model's reply
 """

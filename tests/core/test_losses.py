@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trl import GRPOConfig, GRPOTrainer
 
-from p2o_core.losses import Aggregation, policy_loss, template_ratio_mask
+from p2o_core.config import Aggregation
+from p2o_core.losses import loss_denominator, policy_loss, template_ratio_mask
 from p2o_core.policy import Batch, Policy
 
 TRL_LOSS_TYPE: dict[Aggregation, str] = {
@@ -18,6 +20,7 @@ TRL_LOSS_TYPE: dict[Aggregation, str] = {
     "seq-mean-token-mean": "grpo",
     "seq-mean-token-sum": "luspo",
 }
+"""TRL's names of the aggregations that it has too."""
 
 
 def random_case(seed: int, rows: int = 5, width: int = 7) -> dict[str, torch.Tensor]:
@@ -125,11 +128,12 @@ def test_masked_tokens_stay_in_the_denominator() -> None:
     torch.testing.assert_close(loss, token / case["completion_mask"].sum())
 
 
-@pytest.mark.parametrize("aggregation", TRL_LOSS_TYPE)
+@pytest.mark.parametrize("aggregation", get_args(Aggregation))
 def test_parts_with_a_normalizer_add_up_to_the_whole(aggregation: Aggregation) -> None:
     case = random_case(3)
     whole = policy_loss(**case, aggregation=aggregation).loss
-    normalizer = float(case["completion_mask"].sum()) if aggregation == "token-mean" else 5.0
+    mask = case["completion_mask"]
+    normalizer = loss_denominator(float(mask.sum()), len(mask), aggregation)
     parts = [
         policy_loss(**{k: v[i : i + 2] for k, v in case.items()}, aggregation=aggregation, normalizer=normalizer).loss
         for i in (0, 2, 4)
@@ -152,5 +156,7 @@ def test_wrong_settings_are_refused() -> None:
         policy_loss(**case, dual_clip=0.5)
     with pytest.raises(ValueError, match="aggregation"):
         policy_loss(**case, aggregation="mean")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"one of token-mean, .*'mean'"):
+        loss_denominator(5.0, 2, "mean")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="low < high"):
         template_ratio_mask(case["logp"], case["old_logp"], low=2.0, high=1.0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, replace
+from typing import get_args
 
 import pytest
 import torch
 
-from p2o_core.config import DistillConfig
+from p2o_core.config import Aggregation, DistillConfig
 from p2o_core.finite import NotFinite
 from p2o_core.groups import TrainingSample
 from p2o_core.losses import engine_ratio_weights, loss_denominator, p2o_loss, policy_loss, template_ratio_mask
@@ -64,7 +65,7 @@ def test_log_probs_under_the_template_are_the_trainer_s_where_it_measured_them()
     torch.testing.assert_close(measured.sampling_logp, torch.tensor([[-0.1, -0.2, -0.3]]))
 
 
-@pytest.mark.parametrize("aggregation", ["token-mean", "seq-mean-token-sum", "seq-mean-token-mean"])
+@pytest.mark.parametrize("aggregation", get_args(Aggregation))
 @pytest.mark.parametrize("changes", [{}, {"template_mask": "soft", "engine_ratio": "truncated", "clip_high": 0.5}])
 def test_the_configured_loss_is_the_surrogate_with_its_weights(aggregation: str, changes: dict[str, object]) -> None:
     config = DistillConfig(aggregation=aggregation, **changes)

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2o_core.config import MineConfig
 from p2o_core.cover import assign_templates, greedy_cover
-from p2o_core.mining import mine_hard, signal_statistics
-from p2o_core.types import Template
+from p2o_core.mining import mine, mine_hard, mining_report, signal_statistics
+from p2o_core.types import HardSample, Template
 
 matrix = st.integers(1, 5).flatmap(
     lambda width: st.lists(st.lists(st.booleans(), min_size=width, max_size=width), min_size=1, max_size=6)
@@ -53,6 +54,19 @@ def test_mining() -> None:
     statistics = signal_statistics(rewards)
     assert statistics.all_fail == statistics.all_pass == 0.25
     assert statistics.zero_signal == 0.5
+
+
+def test_the_hard_set_follows_its_switches() -> None:
+    """What the stage and the iteration call: the configured rule, the window, and the counts of the tables."""
+    rewards = {"z": [0.0, 0.0, 0.0], "a": [0.0, 1.0, 0.0], "m": [1.0, 1.0, 0.0]}
+    before = [HardSample("old", 0.0, False, 1), HardSample("last", 0.0, False, 2), HardSample("m", 0.0, False, 2)]
+    z, a = HardSample("z", 0.0, False, 3), HardSample("a", 1 / 3, True, 3)
+    assert mine(rewards, before, MineConfig(), 3) == [z, a], "a window of one iteration remembers nothing"
+    assert mine(rewards, before, MineConfig(near_hard=False), 3) == [z]
+    hard = mine(rewards, before, MineConfig(window=2), 3)
+    assert hard == [before[1], z, a], "rolled out again, 'm' is no longer hard"
+    report = mining_report(rewards, hard, dict.fromkeys(rewards, "easy"), 3)
+    assert (report.hard, report.near_hard, report.remembered) == (2, 1, 1)
 
 
 @pytest.mark.parametrize("bad", [[], [float("nan"), 0.0]])

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
 import pytest
 
+from flows.tracking.tracker import Tracker
 from p2o_core.schemas import write_json
+from tasks import registry
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.layout import Layout
-from tasks.running.manifests import SCHEMA_VERSION
+from tasks.running.manifests import SCHEMA_VERSION, manifest_path
 from tasks.running.plan import Ledger, Outcome, run_plan
 from tasks.running.runtime import Runtime
 from tasks.running.stage import Artifact, Stage, StageIO
@@ -55,6 +58,32 @@ def test_manifests_say_what_is_done(experiment: Experiment, tmp_path: Path) -> N
     manifest = tmp_path / "data/runs/tiny/1/numbers.manifest.json"
     manifest.write_text(manifest.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 1'))
     assert outcomes(other, tmp_path)[0] is Outcome.MADE, "another version's manifest vouches for nothing"
+
+
+@pytest.mark.parametrize("after", [(), (TOTAL,), (NUMBERS, TOTAL)])
+def test_an_iteration_ends_with_its_last_stage(monkeypatch: pytest.MonkeyPatch, after: tuple[Stage, ...]) -> None:
+    """Also where stages come after evaluate; the baseline has its evaluation alone."""
+    monkeypatch.setattr(registry, "ITERATION", (*registry.ITERATION, *after))
+    last = ([registry.STAGES["evaluate"], *after])[-1].name
+    ends = [(s.name, i) for s, i in registry.plan(2) if registry.ends_iteration(s, i)]
+    assert ends == [("evaluate", 0), (last, 1), (last, 2)]
+
+
+def test_what_ends_after_evaluate_is_logged_when_it_is_there(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's mark of an iteration: blank until its last stage is done, and another one when either is made anew."""
+    tracker, folder = Tracker(experiment, Layout(tmp_path, "tiny")), tmp_path / "data/runs/tiny/1"
+    evaluated, summed = (manifest_path(folder, name) for name in ("evaluate", "total"))
+    write_json(evaluated, 1)
+    alone = tracker._mark(1)
+    assert alone == hashlib.sha256(evaluated.read_bytes()).hexdigest()
+    monkeypatch.setattr(registry, "ITERATION", (*registry.ITERATION, TOTAL))
+    assert tracker._mark(1) == ""
+    write_json(summed, 1)
+    both = tracker._mark(1)
+    write_json(evaluated, 2)
+    assert len({"", alone, both, tracker._mark(1)}) == 4
 
 
 class Kept(Ledger):

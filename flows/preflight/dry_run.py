@@ -47,9 +47,10 @@ def stand_in(experiment: Experiment) -> tuple[Experiment, list[str]]:
         content["policy"]["device"] = "cpu"
         changed.append("policy.device: cpu")
     _replace_engine(content, changed)
-    if content["evolve"]["reflector"]["type"] == "teacher":
-        content["evolve"]["reflector"] = {"type": "self", "max_new_tokens": TOKENS}
-        changed.append("evolve.reflector: self")
+    if content["evolve"]["reflector"]["type"] != "phrases":
+        # a random policy writes no template: nothing would ever be accepted, and the budget go in steps of one parent
+        content["evolve"]["reflector"] = {"type": "phrases"}
+        changed.append("evolve.reflector: phrases")
     return check_experiment(_yaml(content), name="the dry run"), changed
 
 

@@ -78,12 +78,15 @@ class Journal:
         if not folder.exists():
             folder.mkdir(parents=True)
             write_json(known, asked)
+        self._left: dict[str, list[Path]] = {}  # by place; the folder is listed once, a search has thousands of units
+        for path in sorted(folder.iterdir()):
+            self._left.setdefault(path.name.partition("-")[0], []).append(path)
 
     def once(self, kind: str, question: object, compute: Callable[[], Answer], form: Form[Answer]) -> Answer:
         """The answer to the stage's next question: from disk if it is there and whole, otherwise computed and kept."""
         self._place += 1
         stem = f"{self._place:05d}-{kind}-{_digest(question)}-"
-        for path in sorted(self.folder.glob(f"{self._place:05d}-*")):
+        for path in self._left.pop(f"{self._place:05d}", []):
             if path.name.startswith(stem) and is_whole(path):
                 self.recalled += 1
                 return form.read(path)

@@ -31,7 +31,7 @@ _SPACE = re.compile(
 _THIN_AFTER_COMMA = re.compile(r"(?<=\d),\\! *(?=\d{3})")
 _BRACELESS = re.compile(
     r"(\\(?:[dtc]?frac|[dt]?binom))(?: *([\da-zA-Z])|(?<=frac)(?: *(\\[a-zA-Z]{2,})| +([a-zA-Z])))"
-    r" *(?:([\da-zA-Z])|(\\[a-zA-Z]{2,})(?! *[{(\[]))"
+    r" *(?:(\d(?!\d)|[a-zA-Z])|(\\[a-zA-Z]{2,})(?! *[{(\[]))"
 )
 _UNSEEN = "\u00ad\u200b\u2060\ufeff"
 _LONE_BRACES = re.compile(r"(?<![\^_}\])\w])\{ *(-?[\w.]+) *\}")

@@ -58,8 +58,6 @@ def _shorten(content: dict[str, Any], changed: list[str]) -> None:
     evolve, evaluate = content["evolve"], content["evaluate"]
     for section in ("rollout", "evaluate"):
         content[section]["max_new_tokens"] = min(content[section]["max_new_tokens"], TOKENS)
-    if "max_new_tokens" in evolve["reflector"]:
-        evolve["reflector"]["max_new_tokens"] = min(evolve["reflector"]["max_new_tokens"], 2 * TOKENS)
     content["distill"]["tokens_per_microbatch"] = min(content["distill"]["tokens_per_microbatch"], 4096)
     evolve["first"] = evaluate["every"] = 1
     changed += [f"completions: {TOKENS} tokens", "micro-batches: 4,096 tokens", "search and evaluation: at once"]

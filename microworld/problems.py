@@ -80,4 +80,5 @@ def draw_split(
                 answer=str(chain.values[-1]),
                 difficulty=difficulty,
                 split=split,
+                kind=family,
             )

@@ -18,7 +18,8 @@ Gold = str | tuple[str, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """One question with its gold answer, and other spellings of it that are right as well.
+    """One question with its gold answer, and other spellings of it that are right as well. ``kind`` is what problems
+    that need the same advice share (a family, a subject), blank where nobody says.
 
     Invariants (checked by :func:`p2o_core.schemas.check_problems`): ids are unique; question, answer and each
     alternative are not blank.
@@ -35,6 +36,7 @@ class Problem:
     difficulty: str
     split: str
     alternatives: tuple[str, ...] = ()
+    kind: str = ""
 
     @property
     def spellings(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from tasks.problems.generators import Generator
 from tasks.problems.tables import Record, Rows, arrow_rows, read_table, stem_of
 
 REQUIRED = ("question", "answer")
-FIELDS = (*REQUIRED, "id", "difficulty")
+FIELDS = (*REQUIRED, "id", "difficulty", "kind")
 TIER = re.compile(r"[/\w.\- :]{1,200}")
 """Signs that MLflow takes in a metric's name."""
 OF_GENERATORS = {"generator", "limit", "validation", "draw_seed", "tier"}
@@ -53,7 +53,7 @@ class ProblemSource(Section):
     generator: Generator | None = Field(None, description="problems made here")
     columns: dict[str, str | tuple[str, ...]] = Field(
         {},
-        description="question, answer, id, difficulty: the file's columns (a.b is b in struct a); several are joined",
+        description="question, answer, id, difficulty, kind: the file's columns (a.b: b in struct a; several: joined)",
     )
     answer: AnswerKind | None = Field(None, description="how the gold answer is written; the catalogue knows")
     answers: Answers | None = Field(
@@ -274,6 +274,7 @@ def _problem(source: ProblemSource, record: Record, columns: Columns, row: int, 
         difficulty=tier,
         split=split,
         alternatives=tuple(others),
+        kind=text("kind") if "kind" in columns else "",
     )
 
 

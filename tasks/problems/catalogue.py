@@ -23,7 +23,7 @@ class Entry(Section):
     hub: str = Field("", description="Hugging Face data set id; blank for a form of file")
     config: str = Field("", description="its configuration")
     split: str = Field("train", description="its split")
-    columns: dict[str, Alternatives] = Field(..., description="for each field of a problem the names its column may have")
+    columns: dict[str, Alternatives] = Field(..., description="the names its column may have, by field")
     answer: AnswerKind = Field("plain", description="how the gold answer is written")
     answers: Answers | None = Field(None, description="what a list of answers means; None where there is none")
     rows: int | None = Field(None, description="problems in it, for `p2o plan` before it is fetched")

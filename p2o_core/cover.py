@@ -6,7 +6,8 @@ import random
 from collections.abc import Mapping, Sequence
 
 from p2o_core.config import EvolveConfig
-from p2o_core.types import Assignment, HardSample, Template, TemplateSearch
+from p2o_core.search.posterior import Posterior
+from p2o_core.types import Assignment, HardSample, Problem, Template, TemplateSearch
 
 WEIGHT_FLOOR = 1e-6
 """Smallest drawing weight of a template in Z (official code), so that none is excluded for a mean score of 0."""
@@ -87,8 +88,32 @@ def assign_templates(
     return assignments
 
 
+def draw_by_posterior(
+    hard: Sequence[Problem], search: TemplateSearch, config: EvolveConfig, *, rollouts: int, rng: random.Random
+) -> list[Assignment]:
+    """Draw a template for every templated rollout from what online search knows: by Thompson sampling, the template
+    whose drawn solve rate on the problem's kind is highest; or uniformly, as a control."""
+    posterior = Posterior(search.templates, by_kind=config.online.by_kind)
+    kept = [template.index for template in search.kept]
+
+    def draw(kind: str) -> int:
+        if config.online.draw == "uniform":
+            return rng.choice(kept)
+        return max(kept, key=lambda index: posterior.sample(index, kind, rng))
+
+    assignments = []
+    for problem in hard if kept else ():
+        drawn = [draw(problem.kind) for _ in range(1 if config.one_template_per_group else rollouts)]
+        assignments += [
+            Assignment(problem.id, sample, index, search.templates[index].text)
+            for sample, index in enumerate(drawn * (rollouts // len(drawn)))
+        ]
+    return assignments
+
+
 def plan_templated(
     hard: Sequence[HardSample],
+    problems: Mapping[str, Problem],
     search: TemplateSearch,
     config: EvolveConfig,
     *,
@@ -98,11 +123,14 @@ def plan_templated(
 ) -> list[Assignment]:
     """Assign a template to each of the ``rollouts`` templated rollouts of every hard problem mined in this iteration.
     Problems remembered from earlier iterations get none: they have no bare rollouts to share a group with."""
+    mined, rng = [problems[sample.problem_id] for sample in hard if sample.mined_at == iteration], random.Random(seed)
+    if config.search == "online":
+        return draw_by_posterior(mined, search, config, rollouts=rollouts, rng=rng)
     return assign_templates(
-        [sample.problem_id for sample in hard if sample.mined_at == iteration],
+        [problem.id for problem in mined],
         search.kept,
         solvers(search.kept, search.dev_ids, config.solved_at),
         rollouts=rollouts,
         one_per_group=config.one_template_per_group,
-        rng=random.Random(seed),
+        rng=rng,
     )

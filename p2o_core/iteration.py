@@ -22,6 +22,7 @@ from p2o_core.mining import mine, rewards_by_problem
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
 from p2o_core.rollout import gold_answers, iteration_problems, judge, reuse_winners, sample_bare, sample_templated
+from p2o_core.search.posterior import Trial, trials
 from p2o_core.search.schedule import search_templates
 from p2o_core.seeding import derive_seed
 from p2o_core.types import AnswerVerifier, Assignment, Completion, HardSample, Judged, Problem, TemplateSearch
@@ -41,30 +42,31 @@ class IterationConfig:
 
 @dataclass(frozen=True)
 class Memory:
-    """What an iteration takes over from the last one besides the policy. The first iteration starts with an empty
-    one."""
+    """What an iteration takes over from the last one besides the policy; empty for the first."""
 
     hard: Sequence[HardSample] = ()
     search: TemplateSearch = field(default_factory=TemplateSearch)
+    tried: Sequence[Trial] = ()
 
 
 @dataclass(frozen=True)
 class Iteration:
-    """What an iteration did. ``verdicts[i]`` belongs to ``(bare + templated)[i]``."""
+    """What an iteration did. ``verdicts[i]`` belongs to ``(bare + templated)[i]``; ``tried`` are the templated ones."""
 
     bare: list[Completion]
     hard: list[HardSample]
     search: TemplateSearch
     plan: list[Assignment]
     templated: list[Completion]
+    tried: list[Trial]
     verdicts: list[Judged]
     groups: list[Group]
     report: UpdateReport
 
     @property
     def memory(self) -> Memory:
-        """The memory to pass to the next iteration."""
-        return Memory(self.hard, self.search)
+        """For the next iteration."""
+        return Memory(self.hard, self.search, self.tried)
 
 
 def p2o_iteration(
@@ -106,8 +108,7 @@ def p2o_iteration(
     bare_verdicts = judge(verifier, bare, golds)
     hard = mine(rewards_by_problem(bare_verdicts), memory.hard, config.mine, iteration)
 
-    # templates z for the hard problems, and one for each templated rollout; the search proper, GEPA and then the greedy
-    # cover Z, is evolve_templates in search/evolve.py
+    # templates z for the hard problems (search/evolve.py: GEPA, greedy cover Z; search/online.py), one a rollout
     search, winners = search_templates(
         [problems[sample.problem_id] for sample in hard],
         memory.search,
@@ -118,10 +119,13 @@ def p2o_iteration(
         config.rollout,
         iteration=iteration,
         seed=partial(seeds, "evolve"),
+        bare=trials(problems, bare, bare_verdicts),
+        templated=memory.tried,
         model=lambda: reflector,  # a function: a stage starts a teacher or an engine only for a search that is due
     )
     plan = plan_templated(
         hard,
+        problems,
         search,
         config.evolve,
         iteration=iteration,
@@ -130,17 +134,17 @@ def p2o_iteration(
     )
 
     # sampled under T(x, z) …
-    planned = plan if config.distill.enabled else []
+    planned = plan if config.distill.enabled else ()
     reused = reuse_winners(winners, planned, config.rollout) if config.distill.reuse else []
     sampled = sample_templated(engine, problems, planned, reused, config.rollout, seeds("distill", "templated"))
     templated = [*reused, *sampled]
     templated_verdicts = judge(verifier, templated, golds)
+    tried = trials(problems, templated, templated_verdicts)
 
     # … and trained at x: a problem's bare and templated completions are one group. update_policy takes the advantages
     # from with_advantages (groups.py), the template-ratio mask from losses.py; its step is train_step (update.py)
     completions, verdicts = [*bare, *templated], [*bare_verdicts, *templated_verdicts]
     groups = build_groups(policy.chat, problems, completions, verdicts, config.distill, config.rollout.prompt)
-    temperature = config.rollout.temperature
-    update_seed = seeds("distill", "update")
-    report = update_policy(policy, optimizer, groups, config.distill, temperature=temperature, seed=update_seed)
-    return Iteration(bare, hard, search, plan, templated, verdicts, groups, report)
+    sampled_at, update_seed = config.rollout.temperature, seeds("distill", "update")
+    report = update_policy(policy, optimizer, groups, config.distill, temperature=sampled_at, seed=update_seed)
+    return Iteration(bare, hard, search, plan, templated, tried, verdicts, groups, report)

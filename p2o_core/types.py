@@ -123,12 +123,25 @@ class HardSample:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """Templated rollouts of one kind of problem: how many there were and how many solved it, earlier ones discounted.
+
+    >>> Evidence(solved=1.5, tried=4.0).tried
+    4.0
+    """
+
+    solved: float = 0.0
+    tried: float = 0.0
+
+
+@dataclass(frozen=True)
 class Template:
     """A candidate of the search. ``scores`` holds its mean reward on each dev instance, in dev order.
 
     ``parents`` are indices into the same search's candidates (empty for the seed); ``kept`` is true for the
-    members of the greedy cover, the template set Z. ``found_at`` is the number of metric calls the search had spent
-    when the dev scores were known.
+    members of the template set Z. ``found_at`` is the number of metric calls the search had spent when the dev scores
+    were known; online, where nothing is scored, the iteration. ``evidence`` holds what an online search counted by kind
+    of problem, ``trials`` all its rollouts.
 
     >>> Template(1, "Do not stop early.", (0,), (1.0, 0.5), kept=True).mean_score
     0.75
@@ -140,12 +153,17 @@ class Template:
     scores: tuple[float, ...]
     kept: bool
     found_at: int = 0
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    trials: int = 0
 
     @computed_field  # type: ignore[prop-decorator]  # written beside the scores, for whoever reads the file
     @property
     def mean_score(self) -> float:
-        """Of all dev instances."""
-        return sum(self.scores) / len(self.scores) if self.scores else 0.0
+        """Of all dev instances; online, of the evidence and two failures, so that one lucky success is not the best."""
+        if not self.scores:
+            tried = sum(evidence.tried for evidence in self.evidence.values())
+            return sum(evidence.solved for evidence in self.evidence.values()) / (tried + 2)
+        return sum(self.scores) / len(self.scores)
 
 
 @dataclass(frozen=True)
@@ -181,16 +199,16 @@ class SearchCost:
 class TemplateSearch:
     """What the last search found: templates.json.
 
-    ``status`` says what happened in this iteration: ``searched``, ``drawn`` (at random), ``carried`` (not due: the last
-    result stays), ``too_few_hard``, ``off``, and ``none`` in iteration 0. ``searched_at`` is the iteration of the last
-    search, 0 when there was none. ``templates[i].scores[j]`` is candidate i's score on problem ``dev_ids[j]``. ``cost``
-    is what was spent in this iteration.
+    ``status`` says what happened in this iteration: ``searched``, ``reflected`` (online), ``drawn`` (at random),
+    ``carried`` (not due: the last result stays), ``too_few_hard``, ``off``, and ``none`` in iteration 0.
+    ``searched_at`` is the iteration of the last search, 0 when there was none. ``templates[i].scores[j]`` is candidate
+    i's score on problem ``dev_ids[j]``. ``cost`` is what was spent in this iteration.
 
     >>> TemplateSearch().kept
     []
     """
 
-    status: Literal["searched", "drawn", "carried", "too_few_hard", "off", "none"] = "none"
+    status: Literal["searched", "reflected", "drawn", "carried", "too_few_hard", "off", "none"] = "none"
     searched_at: int = 0
     dev_ids: Sequence[str] = ()
     templates: Sequence[Template] = ()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from p2o_core.config import SelfReflectorConfig, TeacherReflectorConfig
 from p2o_core.cover import plan_templated
 from p2o_core.schemas import read_json, read_problems, read_record, read_rows, write_record, write_rows
+from p2o_core.search.posterior import Trial, trials
 from p2o_core.search.schedule import search_templates
-from p2o_core.types import Assignment, Completion, HardSample, TemplateSearch
+from p2o_core.types import Assignment, Completion, HardSample, Judged, TemplateSearch
 from tasks.running.journal import JournaledModel
 from tasks.running.stage import Artifact, Stage, StageIO
 
@@ -22,6 +23,10 @@ def run(io: StageIO) -> None:
     experiment = io.experiment
     problems = {problem.id: problem for problem in read_problems(io.inputs["train"])}
     hard = read_rows(io.inputs["hard"], HardSample)
+
+    def rolled_out(name: str, verdicts: str) -> list[Trial]:
+        return trials(problems, read_rows(io.inputs[name], Completion), read_rows(io.inputs[verdicts], Judged))
+
     search, winners = search_templates(
         [problems[sample.problem_id] for sample in hard],
         read_record(io.inputs["previous"], TemplateSearch),
@@ -32,11 +37,15 @@ def run(io: StageIO) -> None:
         experiment.rollout,
         iteration=io.iteration,
         seed=io.seed,
+        bare=rolled_out("rollouts", "verdicts"),
+        templated=rolled_out("templated", "templated_verdicts"),
+        strangers=read_json(io.inputs["strangers"]),
         model=lambda: _language_model(io),
         on_calls=io.progress,
     )
     assignments = plan_templated(
         hard,
+        problems,
         search,
         experiment.evolve,
         iteration=io.iteration,
@@ -75,10 +84,15 @@ STAGE = Stage(
     inputs={
         "train": Artifact("train.parquet", "base"),
         "phrases": Artifact("phrases.json", "base"),
+        "strangers": Artifact("strangers.json", "base"),
         "base": Artifact("policy", "base"),
         "policy": Artifact("policy", "previous"),
         "previous": Artifact("templates.json", "previous"),
         "hard": Artifact("hard.parquet", "current"),
+        "rollouts": Artifact("rollouts.parquet", "current"),
+        "verdicts": Artifact("verdicts.parquet", "current"),
+        "templated": Artifact("templated.parquet", "previous"),
+        "templated_verdicts": Artifact("templated_verdicts.parquet", "previous"),
     },
     outputs={
         "templates": "templates.json",

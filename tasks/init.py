@@ -4,13 +4,13 @@ step, no templates, nothing hard."""
 from __future__ import annotations
 
 from p2o_core.schemas import write_record, write_rows
-from p2o_core.types import HardSample, TemplateSearch
+from p2o_core.types import Completion, HardSample, Judged, TemplateSearch
 from tasks.running.stage import Artifact, Stage, StageIO
 
 
 def run(io: StageIO) -> None:
-    """Write the policy, a new optimiser's state, an empty template set and an empty hard set, in the form every later
-    iteration has them in."""
+    """Write the policy, a new optimiser's state, an empty template set, an empty hard set and no templated rollouts, in
+    the form every later iteration has them in."""
     from p2o_core.config import DistillConfig
     from p2o_core.optimizer import PolicyOptimizer
     from p2o_core.policy import Policy
@@ -20,13 +20,22 @@ def run(io: StageIO) -> None:
     PolicyOptimizer(policy, DistillConfig()).save(io.outputs["optimizer"])  # before a step its settings leave no trace
     write_record(io.outputs["templates"], TemplateSearch())
     write_rows(io.outputs["hard"], [], HardSample)
+    write_rows(io.outputs["templated"], [], Completion)
+    write_rows(io.outputs["templated_verdicts"], [], Judged)
 
 
 STAGE = Stage(
     name="init",
     run=run,
     inputs={"base": Artifact("policy", "base")},
-    outputs={"policy": "policy", "optimizer": "optimizer", "templates": "templates.json", "hard": "hard.parquet"},
+    outputs={
+        "policy": "policy",
+        "optimizer": "optimizer",
+        "templates": "templates.json",
+        "hard": "hard.parquet",
+        "templated": "templated.parquet",
+        "templated_verdicts": "templated_verdicts.parquet",
+    },
     params=("seed", "threads", "policy"),
     where="zero",
     per_iteration=False,

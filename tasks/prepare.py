@@ -50,6 +50,7 @@ def _prepare_microworld(io: StageIO, settings: MicroworldPrepare) -> None:
     _write_problems(io, list(draw_split(rng, "heldout", heldout, taken)), "heldout")
     _write_problems(io, list(draw_split(rng, "train", train, taken)), "train")
     write_json(io.outputs["problems"], {"sources": []})
+    write_json(io.outputs["strangers"], [])
     write_json(io.outputs["phrases"], phrase_pool(derive_seed(settings.seed, 0, "phrases"), settings.distractors))
 
     tokenizer = build_tokenizer(settings.distractors)
@@ -123,6 +124,7 @@ def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
     _write_problems(io, train, "train")
     _write_problems(io, heldout, "heldout")
     write_json(io.outputs["phrases"], phrases)
+    write_json(io.outputs["strangers"], [])
     write_json(io.outputs["competence"], {})
     write_json(io.outputs["problems"], _report(loaded, cleaned, len(train)))
 
@@ -192,6 +194,7 @@ STAGE = Stage(
         "train": "train.parquet",
         "heldout": "heldout.parquet",
         "phrases": "phrases.json",
+        "strangers": "strangers.json",
         "problems": "problems.json",
         "policy": "policy",
         "competence": "competence.json",

@@ -5,6 +5,7 @@ from p2o_core.config.policy import AnyPolicy, FullPolicy, LoraPolicy, PolicyConf
 from p2o_core.config.search import (
     AnyReflector,
     EvolveConfig,
+    OnlineConfig,
     PhraseReflectorConfig,
     SelfReflectorConfig,
     TeacherReflectorConfig,
@@ -35,6 +36,7 @@ __all__ = [
     "HealthConfig",
     "LoraPolicy",
     "MineConfig",
+    "OnlineConfig",
     "PhraseReflectorConfig",
     "PolicyConfig",
     "PromptStyle",

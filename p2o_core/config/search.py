@@ -62,13 +62,38 @@ AnyReflector = Annotated[
 ]
 
 
+class OnlineConfig(Section):
+    """Search without a bill: templated training rollouts score the templates. The standing controls are settings."""
+
+    reflections: PositiveInt = Field(8, description="reflections an iteration")
+    first_reflections: PositiveInt = Field(16, description="reflections in the first search")
+    from_templated: Share = Field(
+        0.7, description="share of reflections on failures under a template, whose children keep what it says"
+    )
+    keep: Literal["front", "all", "newest"] = Field(
+        "front", description="front: the best of each kind of problem; all for ever; only the newest search's"
+    )
+    size: PositiveInt = Field(24, description="templates that keep=front keeps at most")
+    draw: Literal["thompson", "uniform"] = Field(
+        "thompson", description="a rollout's template: by Thompson sampling, or without looking"
+    )
+    discount: Share = Field(0.7, description="what evidence counts an iteration later, since the policy moves")
+    by_kind: bool = Field(True, description="a posterior for each kind of problem, where problems say their kind")
+    reads: Literal["own", "stranger"] = Field(
+        "own", description="failures the reflector reads: the policy's, or another's (data/base/strangers.json)"
+    )
+
+
 class EvolveConfig(Section):
-    """GEPA over templates, then cover and assignment."""
+    """The search for templates, then cover and assignment."""
 
     enabled: bool = Field(True, description="off: plain GRPO")
-    search: Literal["gepa", "random"] = Field(
-        "gepa", description="random: templates drawn from the pool without looking, as a control"
+    search: Literal["gepa", "online", "random"] = Field(
+        "gepa",
+        description="gepa: with a budget of its own; online: training rollouts are its scores; random: templates drawn "
+        "from the pool without looking, as a control",
     )
+    online: OnlineConfig = OnlineConfig()
     archive: bool = Field(
         False, description="the last search's template set is scored again and seeds the next search; off in the paper"
     )

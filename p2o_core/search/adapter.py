@@ -114,7 +114,9 @@ class TemplateAdapter:
             self.latest[completions[span][0].template, problem.id] = list(completions[span])
             outputs.append(text)
             scores.append(sum(rewards) / self.samples)
-            traces.append({"question": problem.question, "answer": text, "feedback": feedback(verdict, problem.answer)})
+            traces.append(
+                {"question": problem.question, "answer": text, "feedback": feedback(verdict.status, problem.answer)}
+            )
         return EvaluationBatch(outputs=outputs, scores=scores, trajectories=traces)
 
     def make_reflective_dataset(
@@ -128,9 +130,9 @@ class TemplateAdapter:
         return {COMPONENT: records}
 
 
-def feedback(verdict: Verdict, gold: str) -> str:
+def feedback(status: VerdictStatus, gold: str) -> str:
     """State the verdict and the gold answer; add a format hint when no answer could be read (official code)."""
-    if verdict.status is VerdictStatus.CORRECT:
+    if status is VerdictStatus.CORRECT:
         return f"The answer is correct: {gold}."
-    hint = f" {FORMAT_HINT}" if verdict.status is VerdictStatus.UNPARSABLE else ""
-    return f"The answer is {verdict.status.value}; the correct answer is {gold}.{hint}"
+    hint = f" {FORMAT_HINT}" if status is VerdictStatus.UNPARSABLE else ""
+    return f"The answer is {status.value}; the correct answer is {gold}.{hint}"

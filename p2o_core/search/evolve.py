@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import gepa
 from gepa.core.state import GEPAState
 
-from p2o_core.config import EvolveConfig, PhraseReflectorConfig, PromptStyle, TeacherReflectorConfig
+from p2o_core.config import EvolveConfig, PromptStyle
 from p2o_core.cover import greedy_cover
 from p2o_core.engines.base import RolloutEngine, Sampling
 from p2o_core.engines.language_models import ENDPOINT_DOWN, LanguageModel
 from p2o_core.search.adapter import COMPONENT, TemplateAdapter
-from p2o_core.search.proposals import ProposalGuard
 from p2o_core.search.racing import Race
-from p2o_core.search.reflection import PROMPT, ModelReflector, ReflectionCost
-from p2o_core.search.reflectors import PhraseReflector
+from p2o_core.search.reflection import ModelReflector
+from p2o_core.search.reflectors import Reflector, make_reflector, reflection_cost
 from p2o_core.search.sampling import DistinctParentSampling
 from p2o_core.seeding import derive_seed
 from p2o_core.types import AnswerVerifier, Completion, Problem, SearchCost, Template, VerdictStatus
@@ -85,7 +84,7 @@ def evolve_templates(
         race=race,
     )
     progress = _Progress(adapter, config.max_metric_calls, on_calls)
-    reflector = _reflector(config, pool, hard, model, random.Random(derive_seed(seed, "reflector")), archive)
+    reflector = make_reflector(config, pool, hard, model, random.Random(derive_seed(seed, "reflector")), archive)
     result: gepa.GEPAResult[str, int] = gepa.optimize(
         seed_candidate={COMPONENT: ""},
         trainset=train,
@@ -119,7 +118,6 @@ def evolve_templates(
         )
         for index, (candidate, parents) in enumerate(zip(result.candidates, result.parents, strict=True))
     ]
-    spent = reflector.cost if isinstance(reflector, ModelReflector) else ReflectionCost()
     return Evolution(
         templates=templates,
         dev_ids=[problem.id for problem in dev],
@@ -130,51 +128,26 @@ def evolve_templates(
             for problem in dev
             for completion in adapter.latest[template.text, problem.id]
         ],
-        cost=SearchCost(
+        cost=replace(
+            spent := reflection_cost(reflector, config),
             metric_calls=adapter.metric_calls,
             completions=adapter.completions,
-            tokens=adapter.tokens + (spent.output_tokens if config.reflector.type == "self" else 0),
+            tokens=adapter.tokens + spent.tokens,
             steps=progress.steps,
             raced_out=race.dropped if race else 0,
             verifier_timeouts=adapter.statuses[VerdictStatus.TIMEOUT],
             verifier_errors=adapter.statuses[VerdictStatus.ERROR],
-            reflection_calls=spent.calls,
-            reflection_input_tokens=spent.input_tokens,
-            reflection_output_tokens=spent.output_tokens,
-            reflection_dollars=round(spent.dollars, 6),
-            refused=dict(sorted(spent.refused.items())),
-            failed=dict(sorted(spent.failed.items())),
         ),
     )
 
 
-def _broken(reflector: PhraseReflector | ModelReflector) -> Exception | None:
+def _broken(reflector: Reflector) -> Exception | None:
     return reflector.error if isinstance(reflector, ModelReflector) else None
 
 
-def _alone(reflector: PhraseReflector | ModelReflector) -> bool:
+def _alone(reflector: Reflector) -> bool:
     """Return whether the reflecting endpoint is down: further metric calls could find nothing new."""
     return isinstance(reflector, ModelReflector) and reflector.cost.failed[ENDPOINT_DOWN] > 0
-
-
-def _reflector(
-    config: EvolveConfig,
-    pool: Sequence[str],
-    hard: Sequence[Problem],
-    model: LanguageModel | None,
-    rng: random.Random,
-    archive: Sequence[str],
-) -> PhraseReflector | ModelReflector:
-    settings = config.reflector
-    if isinstance(settings, PhraseReflectorConfig):
-        return PhraseReflector(pool, **settings.options(), rng=rng, archive=archive)
-    if model is None:
-        raise ValueError(f"reflector {settings.type!r} needs a language model")
-    prices = (
-        (settings.input_price, settings.output_price) if isinstance(settings, TeacherReflectorConfig) else (0.0, 0.0)
-    )
-    guard = ProposalGuard(hard, max_characters=settings.max_characters, asked=PROMPT)
-    return ModelReflector(model, guard, attempts=settings.attempts, prices=prices, archive=archive)
 
 
 class _Progress:

@@ -1,4 +1,5 @@
-"""The offline reflector. Every reflector implements gepa's batched protocol (``BatchReflectionLM``)."""
+"""Who proposes: the offline reflector, and the one that a configuration names. Every reflector implements gepa's
+batched protocol (``BatchReflectionLM``)."""
 
 from __future__ import annotations
 
@@ -7,7 +8,12 @@ from collections.abc import Callable, Sequence
 
 from gepa.proposer.reflective_mutation.reflection_lm import ReflectionJob, ReflectionProposal
 
+from p2o_core.config import EvolveConfig, PhraseReflectorConfig, TeacherReflectorConfig
+from p2o_core.engines.language_models import LanguageModel
 from p2o_core.search.adapter import COMPONENT
+from p2o_core.search.proposals import ProposalGuard
+from p2o_core.search.reflection import PROMPT, ModelReflector
+from p2o_core.types import Problem, SearchCost
 
 Phrases = tuple[str, ...]
 PROPOSAL_TRIES = 20
@@ -114,3 +120,51 @@ class PhraseReflector:
         union = tuple(dict.fromkeys(parent + mate))
         keep = set(self.rng.sample(union, self.rng.randint(max(1, len(union) // 2), len(union))))
         return tuple(phrase for phrase in union if phrase in keep)
+
+
+Reflector = PhraseReflector | ModelReflector
+
+
+def make_reflector(
+    config: EvolveConfig,
+    pool: Sequence[str],
+    hard: Sequence[Problem],
+    model: LanguageModel | None,
+    rng: random.Random,
+    archive: Sequence[str] = (),
+    known: Sequence[str] = (),
+) -> Reflector:
+    """The reflector of ``config``. It proposes the ``archive`` first, and none of the templates ``known`` already.
+
+    Raises:
+        ValueError: it needs a language model, and there is none.
+    """
+    settings = config.reflector
+    if isinstance(settings, PhraseReflectorConfig):
+        reflector = PhraseReflector(pool, **settings.options(), rng=rng, archive=archive)
+        reflector.proposed |= {reflector.split(text) for text in known}
+        return reflector
+    if model is None:
+        raise ValueError(f"reflector {settings.type!r} needs a language model")
+    prices = (
+        (settings.input_price, settings.output_price) if isinstance(settings, TeacherReflectorConfig) else (0.0, 0.0)
+    )
+    guard = ProposalGuard(hard, max_characters=settings.max_characters, asked=PROMPT)
+    guard.seen |= set(known)
+    return ModelReflector(model, guard, attempts=settings.attempts, prices=prices, archive=archive)
+
+
+def reflection_cost(reflector: Reflector, config: EvolveConfig) -> SearchCost:
+    """What the reflections took. Tokens that the policy itself wrote are the experiment's; a teacher's are not."""
+    if not isinstance(reflector, ModelReflector):
+        return SearchCost()
+    spent = reflector.cost
+    return SearchCost(
+        tokens=spent.output_tokens if config.reflector.type == "self" else 0,
+        reflection_calls=spent.calls,
+        reflection_input_tokens=spent.input_tokens,
+        reflection_output_tokens=spent.output_tokens,
+        reflection_dollars=round(spent.dollars, 6),
+        refused=dict(sorted(spent.refused.items())),
+        failed=dict(sorted(spent.failed.items())),
+    )

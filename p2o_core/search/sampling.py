@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 
 from gepa.core.data_loader import DataLoader
 from gepa.core.state import GEPAState
@@ -44,7 +45,7 @@ class DistinctParentSampling:
         return tasks
 
 
-def draw_without_replacement(weights: Counter[int], n: int, rng: random.Random) -> list[int]:
+def draw_without_replacement(weights: Mapping[int, float], n: int, rng: random.Random) -> list[int]:
     """Draw at most n distinct keys, each in proportion to the remaining weights."""
     left = dict(sorted(weights.items()))
     drawn: list[int] = []

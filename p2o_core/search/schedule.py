@@ -1,14 +1,15 @@
-"""The search of one iteration: whether it is due, and GEPA's result or a random draw."""
+"""The search of one iteration: whether it is due, and GEPA's result, what was reflected online, or a random draw."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from p2o_core.config import EvolveConfig, PhraseReflectorConfig, RolloutConfig
 from p2o_core.engines.base import RolloutEngine, Sampling
+from p2o_core.search.posterior import Trial, with_evidence
 from p2o_core.types import AnswerVerifier, Completion, Problem, SearchCost, Template, TemplateSearch
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ def search_templates(
     *,
     iteration: int,
     seed: Callable[[str], int],
+    bare: Sequence[Trial] = (),
+    templated: Sequence[Trial] = (),
+    strangers: Sequence[Mapping[str, str]] = (),
     model: Callable[[], LanguageModel | None] = lambda: None,
     on_calls: Callable[[int, int], None] = lambda done, budget: None,
 ) -> tuple[TemplateSearch, list[Completion]]:
@@ -44,11 +48,15 @@ def search_templates(
         phrases: the pool of the offline reflector and of the random draw.
         rollout: how the policy is sampled.
         seed: gives the seed of what is named: ``search`` or ``draw``.
+        bare, templated: this iteration's bare rollouts and the last one's templated ones, for a search online.
+        strangers: what another policy answered, for the control ``reads: stranger``.
         model: gives who reflects, None for the phrases; called when a search begins.
         on_calls: is called with the metric calls done and the budget after every gepa step.
     """
     if not config.enabled:
         return TemplateSearch("off"), []
+    if config.search == "online":
+        return _online(hard, previous, phrases, config, bare, templated, strangers, iteration, seed, model), []
     if not is_due(previous, config, iteration):
         return replace(previous, status="carried", cost=SearchCost()), []
     if len(hard) < config.min_hard:
@@ -72,6 +80,43 @@ def search_templates(
     )
     found = TemplateSearch("searched", iteration, evolution.dev_ids, evolution.templates, evolution.cost)
     return found, evolution.winners
+
+
+def _online(
+    hard: Sequence[Problem],
+    previous: TemplateSearch,
+    phrases: Sequence[str],
+    config: EvolveConfig,
+    bare: Sequence[Trial],
+    templated: Sequence[Trial],
+    strangers: Sequence[Mapping[str, str]],
+    iteration: int,
+    seed: Callable[[str], int],
+    model: Callable[[], LanguageModel | None],
+) -> TemplateSearch:
+    """The archive with what the last iteration's templated rollouts say; when a search is due, with new templates."""
+    known = with_evidence(previous.templates, templated, config.online.discount)
+    if not is_due(previous, config, iteration):
+        return TemplateSearch("carried", previous.searched_at, templates=known)
+    if len(hard) < config.min_hard:
+        return TemplateSearch("too_few_hard", previous.searched_at, templates=known)
+    from p2o_core.search.online import reflect_on_failures, taken  # gepa, as below
+    from p2o_core.search.reflectors import make_reflector, reflection_cost
+
+    rng = random.Random(seed("search"))
+    reflector = make_reflector(config, phrases, hard, model(), rng, known=sorted(taken(known, config.online)))
+    asked = {problem.id for problem in hard}
+    templates = reflect_on_failures(
+        known,
+        [trial for trial in bare if trial.problem.id in asked],
+        templated,
+        reflector,
+        config,
+        iteration=iteration,
+        rng=rng,
+        strangers=strangers,
+    )
+    return TemplateSearch("reflected", iteration, templates=templates, cost=reflection_cost(reflector, config))
 
 
 def draw_templates(phrases: Sequence[str], config: EvolveConfig, seed: int) -> list[Template]:

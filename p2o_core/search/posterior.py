@@ -1,0 +1,104 @@
+"""What training rollouts say of their templates: a discounted Beta posterior for each template and kind of problem.
+
+A templated rollout of the update *is* an evaluation of its template, on the problems and under the policy that count.
+The posterior has three levels: a template starts as its parent is (:data:`STRENGTH` rollouts' worth), and a kind of
+problem as the template is over all kinds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+from p2o_core.types import Completion, Evidence, Judged, Problem, Template, VerdictStatus
+
+STRENGTH = 2.0
+"""Rollouts that a prior is worth: a child that fails twice is half way from its parent's rate to 0."""
+FIRST_RATE = (1.0, 4.0)
+"""Solved and tried before anything was: templates from nowhere start at 1/4, low enough for a first success to count,
+high enough to be tried."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One judged rollout as a search sees it. ``value`` is what it counts for its template: the reward, weighed where
+    the search weighs it."""
+
+    problem: Problem
+    template: str
+    answer: str
+    status: VerdictStatus
+    value: float
+
+
+def trials(
+    problems: Mapping[str, Problem],
+    completions: Sequence[Completion],
+    verdicts: Sequence[Judged],
+    value: Callable[[Completion, Judged], float] = lambda completion, verdict: verdict.reward,
+) -> list[Trial]:
+    """Completions and their verdicts, in the same order, as trials."""
+    return [
+        Trial(problems[c.problem_id], c.template, c.text, v.status, value(c, v))
+        for c, v in zip(completions, verdicts, strict=True)
+    ]
+
+
+def with_evidence(templates: Sequence[Template], tried: Sequence[Trial], discount: float) -> list[Template]:
+    """The templates after these trials. What was known before counts ``discount`` of what it did: the policy moves."""
+    by_text: dict[str, dict[str, list[float]]] = {}
+    for trial in tried:
+        by_text.setdefault(trial.template, {}).setdefault(trial.problem.kind, []).append(trial.value)
+
+    def after(template: Template) -> Template:
+        new = by_text.get(template.text, {})
+        evidence = {
+            kind: Evidence(
+                discount * before.solved + sum(new.get(kind, ())), discount * before.tried + len(new.get(kind, ()))
+            )
+            for kind in sorted({*template.evidence, *new})
+            for before in [template.evidence.get(kind, Evidence())]
+        }
+        return replace(template, evidence=evidence, trials=template.trials + sum(map(len, new.values())))
+
+    return [after(template) for template in templates]
+
+
+class Posterior:
+    """Beta posteriors over a search's templates, retired ones included (children start as their parents are).
+
+    Args:
+        templates: ``templates[i].index`` is i.
+        by_kind: off: one posterior a template over all kinds of problems.
+    """
+
+    def __init__(self, templates: Sequence[Template], *, by_kind: bool) -> None:
+        self.templates = templates
+        self.by_kind = by_kind
+        known = [evidence for template in templates for evidence in template.evidence.values()]
+        self._first = (FIRST_RATE[0] + sum(e.solved for e in known)) / (FIRST_RATE[1] + sum(e.tried for e in known))
+        self.beta = cache(self._beta)
+
+    def mean(self, index: int, kind: str | None = None) -> float:
+        """The expected solve rate on problems of a kind; None: on all that were tried."""
+        alpha, beta = self.beta(index, kind)
+        return alpha / (alpha + beta)
+
+    def sample(self, index: int, kind: str, rng: random.Random) -> float:
+        """A draw of the solve rate, for Thompson sampling."""
+        return rng.betavariate(*self.beta(index, kind if self.by_kind else None))
+
+    def _beta(self, index: int, kind: str | None) -> tuple[float, float]:
+        """(alpha, beta) of a template's solve rate."""
+        template = self.templates[index]
+        if kind is None:
+            prior = self.mean(template.parents[0]) if template.parents else self._first
+            solved = sum(evidence.solved for evidence in template.evidence.values())
+            tried = sum(evidence.tried for evidence in template.evidence.values())
+        else:
+            prior = self.mean(index)
+            evidence = template.evidence.get(kind, Evidence())
+            solved, tried = evidence.solved, evidence.tried
+        return STRENGTH * prior + solved, STRENGTH * (1.0 - prior) + tried - solved

@@ -24,6 +24,7 @@ from p2o_core.policy import Policy
 from p2o_core.rollout import gold_answers, iteration_problems, judge, reuse_winners, sample_bare, sample_templated
 from p2o_core.search.schedule import search_templates
 from p2o_core.seeding import derive_seed
+from p2o_core.transfer import TemplatedOutcome, templated_outcomes
 from p2o_core.types import AnswerVerifier, Assignment, Completion, HardSample, Judged, Problem, TemplateSearch
 from p2o_core.update import update_policy
 from p2o_core.update_report import UpdateReport
@@ -46,6 +47,7 @@ class Memory:
 
     hard: Sequence[HardSample] = ()
     search: TemplateSearch = field(default_factory=TemplateSearch)
+    outcomes: Sequence[TemplatedOutcome] = ()
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,12 @@ class Iteration:
     verdicts: list[Judged]
     groups: list[Group]
     report: UpdateReport
+    outcomes: list[TemplatedOutcome]
 
     @property
     def memory(self) -> Memory:
         """The memory to pass to the next iteration."""
-        return Memory(self.hard, self.search)
+        return Memory(self.hard, self.search, self.outcomes)
 
 
 def p2o_iteration(
@@ -106,8 +109,7 @@ def p2o_iteration(
     bare_verdicts = judge(verifier, bare, golds)
     hard = mine(rewards_by_problem(bare_verdicts), memory.hard, config.mine, iteration)
 
-    # templates z for the hard problems, and one for each templated rollout; the search proper, GEPA and then the greedy
-    # cover Z, is evolve_templates in search/evolve.py
+    # templates z for the hard problems (GEPA, then the cover Z: search/evolve.py), and one for each templated rollout
     search, winners = search_templates(
         [problems[sample.problem_id] for sample in hard],
         memory.search,
@@ -142,5 +144,6 @@ def p2o_iteration(
     groups = build_groups(policy.chat, problems, completions, verdicts, config.distill, config.rollout.prompt)
     temperature = config.rollout.temperature
     update_seed = seeds("distill", "update")
-    report = update_policy(policy, optimizer, groups, config.distill, temperature=temperature, seed=update_seed)
-    return Iteration(bare, hard, search, plan, templated, verdicts, groups, report)
+    report, ratios = update_policy(policy, optimizer, groups, config.distill, temperature=temperature, seed=update_seed)
+    outcomes = templated_outcomes(templated, templated_verdicts, ratios)
+    return Iteration(bare, hard, search, plan, templated, verdicts, groups, report, outcomes)

@@ -4,13 +4,14 @@ step, no templates, nothing hard."""
 from __future__ import annotations
 
 from p2o_core.schemas import write_record, write_rows
+from p2o_core.transfer import TemplatedOutcome
 from p2o_core.types import HardSample, TemplateSearch
 from tasks.running.stage import Artifact, Stage, StageIO
 
 
 def run(io: StageIO) -> None:
-    """Write the policy, a new optimiser's state, an empty template set and an empty hard set, in the form every later
-    iteration has them in."""
+    """Write the policy, a new optimiser's state, and empty: the template set, the hard set and the outcomes of
+    templated rollouts, in the form every later iteration has them in."""
     from p2o_core.config import DistillConfig
     from p2o_core.optimizer import PolicyOptimizer
     from p2o_core.policy import Policy
@@ -20,13 +21,20 @@ def run(io: StageIO) -> None:
     PolicyOptimizer(policy, DistillConfig()).save(io.outputs["optimizer"])  # before a step its settings leave no trace
     write_record(io.outputs["templates"], TemplateSearch())
     write_rows(io.outputs["hard"], [], HardSample)
+    write_rows(io.outputs["transfer"], [], TemplatedOutcome)
 
 
 STAGE = Stage(
     name="init",
     run=run,
     inputs={"base": Artifact("policy", "base")},
-    outputs={"policy": "policy", "optimizer": "optimizer", "templates": "templates.json", "hard": "hard.parquet"},
+    outputs={
+        "policy": "policy",
+        "optimizer": "optimizer",
+        "templates": "templates.json",
+        "hard": "hard.parquet",
+        "transfer": "transfer.parquet",
+    },
     params=("seed", "threads", "policy"),
     where="zero",
     per_iteration=False,

@@ -12,6 +12,7 @@ from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.optimizer import STATE_FILE, PolicyOptimizer
 from p2o_core.policy import Policy
 from p2o_core.schemas import read_json, read_problems, read_record, read_rows
+from p2o_core.transfer import TemplatedOutcome
 from p2o_core.types import Assignment, Completion, HardSample, Judged, TemplateSearch
 from p2o_core.update_report import IterationUpdate
 from p2o_core.verify import Verifier
@@ -56,6 +57,8 @@ def test_in_memory_and_staged_iterations_are_the_same_to_the_bit(
         assert done.plan == read_rows(staged / "assignment.parquet", Assignment)
         assert done.templated == read_rows(staged / "templated.parquet", Completion)
         verdicts = [*read_rows(staged / "verdicts.parquet", Judged)]
+        assert done.outcomes == read_rows(staged / "transfer.parquet", TemplatedOutcome)
+        assert any(outcome.log_ratio is not None for outcome in done.outcomes)
         assert done.verdicts == verdicts + read_rows(staged / "templated_verdicts.parquet", Judged)
         for folder, save, file in (
             ("policy", policy.save, "model.safetensors"),

@@ -19,7 +19,7 @@ class TrainingSample:
 
     ``prompt_ids`` is the context of the gradient: under context distillation the *bare* prompt, also when the
     completion was sampled under a template. ``sampling_prompt_ids`` is the context it was sampled under (empty: the
-    same one). All log-probs are from before the update's first step:
+    same one). ``sample`` is the completion's number. All log-probs are from before the update's first step:
 
     - ``sampling_logps``: the engine's, under the sampling context.
     - ``old_logps``: the trainer's, under ``prompt_ids``.
@@ -41,6 +41,7 @@ class TrainingSample:
     old_logps: tuple[float, ...] = ()
     templated_logps: tuple[float, ...] = ()
     engine_log_ratios: tuple[float, ...] = ()
+    sample: int = 0
 
     @property
     def length(self) -> int:
@@ -91,6 +92,7 @@ def build_groups(
                 reward=verdict.reward,
                 templated=completion.templated,
                 sampling_prompt_ids=chat.encode_prompt(question, completion.template, style),
+                sample=completion.sample,
             )
         )
     return list(groups.values())

@@ -139,12 +139,12 @@ def p2o_iteration(
     sampled = sample_templated(engine, problems, planned, reused, config.rollout, seeds("distill", "templated"))
     templated = [*reused, *sampled]
     templated_verdicts = judge(verifier, templated, golds)
-    tried = trials(problems, templated, templated_verdicts)
 
     # … and trained at x: a problem's bare and templated completions are one group. update_policy takes the advantages
     # from with_advantages (groups.py), the template-ratio mask from losses.py; its step is train_step (update.py)
     completions, verdicts = [*bare, *templated], [*bare_verdicts, *templated_verdicts]
     groups = build_groups(policy.chat, problems, completions, verdicts, config.distill, config.rollout.prompt)
     sampled_at, update_seed = config.rollout.temperature, seeds("distill", "update")
-    report = update_policy(policy, optimizer, groups, config.distill, temperature=sampled_at, seed=update_seed)
+    report, ratios = update_policy(policy, optimizer, groups, config.distill, temperature=sampled_at, seed=update_seed)
+    tried = trials(problems, templated, templated_verdicts, ratios)
     return Iteration(bare, hard, search, plan, templated, tried, verdicts, groups, report)

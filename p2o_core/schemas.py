@@ -11,7 +11,8 @@ from dataclasses import MISSING, asdict, fields
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints, overload
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_type_hints, overload
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +27,7 @@ _ARROW_TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),
     float: pa.float64(),
+    float | None: pa.float64(),
     bool: pa.bool_(),
     tuple[int, ...]: pa.list_(pa.int64()),
     tuple[float, ...]: pa.list_(pa.float64()),
@@ -45,7 +47,13 @@ def arrow_schema(row_type: type) -> pa.Schema:
         is_enum = isinstance(hint, type) and issubclass(hint, Enum)
         return pa.string() if is_enum else _ARROW_TYPES[hint]
 
-    return pa.schema([pa.field(f.name, arrow_type(hints[f.name]), nullable=False) for f in fields(row_type)])
+    return pa.schema(
+        [pa.field(f.name, arrow_type(hints[f.name]), nullable=_optional(hints[f.name])) for f in fields(row_type)]
+    )
+
+
+def _optional(hint: Any) -> bool:
+    return isinstance(hint, UnionType) and NoneType in get_args(hint)
 
 
 def write_rows(path: Path, rows: Iterable[Any], row_type: type) -> int:
@@ -69,8 +77,8 @@ def read_rows(path: Path, row_type: type[Row]) -> list[Row]:
                 f"{path}: column {field.name!r} is missing (found {table.column_names}). "
                 f"Mend: write it, or map another column to it."
             )
-    casts = {
-        name: (tuple if hint not in (str, int, float, bool) and not isinstance(hint, type) else hint)
+    casts: dict[str, Callable[[Any], Any]] = {
+        name: hint if isinstance(hint, type) else (lambda value: value) if _optional(hint) else tuple
         for name, hint in hints.items()
     }
     names = [field.name for field in fields(row_type) if field.name in table.column_names]  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from p2o_core.losses import loss_denominator, p2o_loss
 from p2o_core.microbatch import microbatches, parts
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Batch, Policy
+from p2o_core.transfer import SampleId, correct_log_ratios
 from p2o_core.update_report import RunningMeans, UpdateReport, engine_metrics, template_ratio_histogram
 
 
@@ -29,10 +30,15 @@ def update_policy(
     seed: int,
     checkpoints: UpdateCheckpoints | None = None,
     on_step: Callable[[int, int], None] = lambda step, planned: None,
-) -> UpdateReport:
+) -> tuple[UpdateReport, dict[SampleId, float]]:
     """Train ``policy`` in place: one pass over the groups in mini-batches, an optimiser step each.
 
     An interrupted update goes on where ``checkpoints`` end. With ``config.enabled`` off nothing is trained.
+
+    Returns:
+        The report; and the mean log template ratio of each correct templated sample in a group with signal, from before
+        the update (:mod:`p2o_core.transfer`). There are none under ``config.context = "templated"``, where nothing is
+        measured at the bare prompt.
 
     Raises:
         NotFinite: log-probs, ratios, loss or gradient are not finite; the weights are those before that step. Or the
@@ -60,7 +66,8 @@ def update_policy(
             f"{optimizer.steps_done - started_at}. Mend: delete data/units and start again."
         )
     samples = [sample for group in with_old for sample in group]
-    return UpdateReport(
+    log_ratios = correct_log_ratios(with_old) if config.context == "bare" else {}
+    report = UpdateReport(
         status="off" if not config.enabled else "updated" if planned else "no_signal",
         groups=len(groups),
         groups_with_signal=len(signal),
@@ -70,6 +77,7 @@ def update_policy(
         metrics=means.means() | engine_metrics(samples),
         template_ratios=template_ratio_histogram(samples),
     )
+    return report, log_ratios
 
 
 def train_step(

@@ -10,6 +10,7 @@ from p2o_core.evaluation import probe_skills
 from p2o_core.mining import rewards_by_problem
 from p2o_core.rollout import gold_answers, judge, mean_entropy, reuse_winners, sample_templated
 from p2o_core.schemas import read_problems, read_rows, write_record, write_rows
+from p2o_core.transfer import SampleId, TemplatedOutcome, templated_outcomes
 from p2o_core.types import Assignment, Completion, Judged, Problem
 from p2o_core.update_report import IterationUpdate, SkillCheck, UpdateReport
 from tasks.running.rejected import rejected_update
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def run(io: StageIO) -> None:
-    """Write ``templated.parquet`` and its verdicts, ``policy/``, ``optimizer/`` and ``update.json``."""
+    """Write ``templated.parquet``, its verdicts and ``transfer.parquet`` (what each templated rollout says about its
+    template), ``policy/``, ``optimizer/`` and ``update.json``."""
     from p2o_core.groups import build_groups
     from p2o_core.optimizer import release_memory
 
@@ -40,7 +42,8 @@ def run(io: StageIO) -> None:
 
     policy = io.runtime.trainer(io.inputs["policy"], io.inputs["base"], io.experiment.policy)
     groups = build_groups(policy.chat, problems, [*bare, *templated], [*verdicts, *judged], distill, rollout.prompt)
-    report, optimizer_steps = _update(io, policy, groups)
+    report, log_ratios, optimizer_steps = _update(io, policy, groups)
+    write_rows(io.outputs["transfer"], templated_outcomes(templated, judged, log_ratios), TemplatedOutcome)
     if io.experiment.engine.type == "embedded":
         io.runtime.policy_changed(policy, io.outputs["policy"], io.experiment.policy)
     else:  # an engine of its own needs the memory to try the new policy
@@ -63,9 +66,9 @@ def run(io: StageIO) -> None:
     write_record(io.outputs["update"], update)
 
 
-def _update(io: StageIO, policy: Policy, groups: Sequence[Group]) -> tuple[UpdateReport, int]:
-    """Train the policy in place and save it with its optimiser. Returns the report, and the optimiser steps of all
-    iterations."""
+def _update(io: StageIO, policy: Policy, groups: Sequence[Group]) -> tuple[UpdateReport, Mapping[SampleId, float], int]:
+    """Train the policy in place and save it with its optimiser. Returns what :func:`update_policy` does, and the
+    optimiser steps of all iterations."""
     from p2o_core.checkpoints import UpdateCheckpoints
     from p2o_core.finite import NotFinite
     from p2o_core.optimizer import PolicyOptimizer
@@ -76,7 +79,7 @@ def _update(io: StageIO, policy: Policy, groups: Sequence[Group]) -> tuple[Updat
     optimizer = PolicyOptimizer(policy, config)
     optimizer.load(io.inputs["optimizer"])
     try:
-        report = update_policy(
+        report, log_ratios = update_policy(
             policy,
             optimizer,
             groups,
@@ -90,7 +93,7 @@ def _update(io: StageIO, policy: Policy, groups: Sequence[Group]) -> tuple[Updat
         raise rejected_update(io, error) from error
     policy.save(io.outputs["policy"])
     optimizer.save(io.outputs["optimizer"])
-    return report, optimizer.steps_done
+    return report, log_ratios, optimizer.steps_done
 
 
 def _check_skills(io: StageIO, problems: Mapping[str, Problem], judged: Sequence[Judged]) -> SkillCheck | None:
@@ -147,6 +150,7 @@ STAGE = Stage(
     outputs={
         "templated": "templated.parquet",
         "templated_verdicts": "templated_verdicts.parquet",
+        "transfer": "transfer.parquet",
         "policy": "policy",
         "optimizer": "optimizer",
         "update": "update.json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from p2o_core.config import SelfReflectorConfig, TeacherReflectorConfig
@@ -9,6 +10,7 @@ from p2o_core.cover import plan_templated
 from p2o_core.schemas import read_json, read_problems, read_record, read_rows, write_record, write_rows
 from p2o_core.search.posterior import Trial, trials
 from p2o_core.search.schedule import search_templates
+from p2o_core.transfer import SampleId, TemplatedOutcome
 from p2o_core.types import Assignment, Completion, HardSample, Judged, TemplateSearch
 from tasks.running.journal import JournaledModel
 from tasks.running.stage import Artifact, Stage, StageIO
@@ -24,9 +26,10 @@ def run(io: StageIO) -> None:
     problems = {problem.id: problem for problem in read_problems(io.inputs["train"])}
     hard = read_rows(io.inputs["hard"], HardSample)
 
-    def rolled_out(name: str, verdicts: str) -> list[Trial]:
-        return trials(problems, read_rows(io.inputs[name], Completion), read_rows(io.inputs[verdicts], Judged))
+    def rolled_out(name: str, verdicts: str, ratios: Mapping[SampleId, float | None]) -> list[Trial]:
+        return trials(problems, read_rows(io.inputs[name], Completion), read_rows(io.inputs[verdicts], Judged), ratios)
 
+    outcomes = read_rows(io.inputs["transfer"], TemplatedOutcome)
     search, winners = search_templates(
         [problems[sample.problem_id] for sample in hard],
         read_record(io.inputs["previous"], TemplateSearch),
@@ -37,8 +40,10 @@ def run(io: StageIO) -> None:
         experiment.rollout,
         iteration=io.iteration,
         seed=io.seed,
-        bare=rolled_out("rollouts", "verdicts"),
-        templated=rolled_out("templated", "templated_verdicts"),
+        bare=rolled_out("rollouts", "verdicts", {}),
+        templated=rolled_out(
+            "templated", "templated_verdicts", {(o.problem_id, o.sample): o.log_ratio for o in outcomes}
+        ),
         strangers=read_json(io.inputs["strangers"]),
         model=lambda: _language_model(io),
         on_calls=io.progress,
@@ -93,6 +98,7 @@ STAGE = Stage(
         "verdicts": Artifact("verdicts.parquet", "current"),
         "templated": Artifact("templated.parquet", "previous"),
         "templated_verdicts": Artifact("templated_verdicts.parquet", "previous"),
+        "transfer": Artifact("transfer.parquet", "previous"),
     },
     outputs={
         "templates": "templates.json",

@@ -4,13 +4,14 @@ step, no templates, nothing hard."""
 from __future__ import annotations
 
 from p2o_core.schemas import write_record, write_rows
+from p2o_core.transfer import TemplatedOutcome
 from p2o_core.types import Completion, HardSample, Judged, TemplateSearch
 from tasks.running.stage import Artifact, Stage, StageIO
 
 
 def run(io: StageIO) -> None:
-    """Write the policy, a new optimiser's state, an empty template set, an empty hard set and no templated rollouts, in
-    the form every later iteration has them in."""
+    """Write the policy, a new optimiser's state, and empty: the template set, the hard set, templated rollouts and what
+    came of them, in the form every later iteration has them in."""
     from p2o_core.config import DistillConfig
     from p2o_core.optimizer import PolicyOptimizer
     from p2o_core.policy import Policy
@@ -22,6 +23,7 @@ def run(io: StageIO) -> None:
     write_rows(io.outputs["hard"], [], HardSample)
     write_rows(io.outputs["templated"], [], Completion)
     write_rows(io.outputs["templated_verdicts"], [], Judged)
+    write_rows(io.outputs["transfer"], [], TemplatedOutcome)
 
 
 STAGE = Stage(
@@ -35,6 +37,7 @@ STAGE = Stage(
         "hard": "hard.parquet",
         "templated": "templated.parquet",
         "templated_verdicts": "templated_verdicts.parquet",
+        "transfer": "transfer.parquet",
     },
     params=("seed", "threads", "policy"),
     where="zero",

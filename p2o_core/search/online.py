@@ -75,7 +75,7 @@ def _failures(known: Sequence[Template], bare: Sequence[Trial], templated: Seque
     found: Failures = {}
     for trial in (*bare, *templated):
         parent = by_text.get(trial.template) if trial.template else None
-        if trial.value == 0 and (parent is not None or not trial.template):
+        if trial.reward == 0 and (parent is not None or not trial.template):
             found.setdefault((parent, trial.problem.kind), []).append(trial)
     return found
 

@@ -8,10 +8,12 @@ problem as the template is over all kinds.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from types import MappingProxyType
 
+from p2o_core.transfer import SampleId, transfer_weight
 from p2o_core.types import Completion, Evidence, Judged, Problem, Template, VerdictStatus
 
 STRENGTH = 2.0
@@ -23,34 +25,43 @@ high enough to be tried."""
 
 @dataclass(frozen=True)
 class Trial:
-    """One judged rollout as a search sees it. ``value`` is what it counts for its template: the reward, weighed where
-    the search weighs it."""
+    """One judged rollout as a search sees it. ``log_ratio`` is its mean log template ratio where the update measured it
+    (``transfer.py``)."""
 
     problem: Problem
     template: str
     answer: str
     status: VerdictStatus
-    value: float
+    reward: float
+    log_ratio: float | None = None
+
+    def value(self, tau: float | None) -> float:
+        """What it counts for its template: the reward, weighed by what bare training can take over unless ``tau`` is
+        None."""
+        known = [] if self.log_ratio is None else [self.log_ratio]
+        return self.reward * (transfer_weight(known, tau) if tau is not None else 1.0)
 
 
 def trials(
     problems: Mapping[str, Problem],
     completions: Sequence[Completion],
     verdicts: Sequence[Judged],
-    value: Callable[[Completion, Judged], float] = lambda completion, verdict: verdict.reward,
+    log_ratios: Mapping[SampleId, float | None] = MappingProxyType({}),
 ) -> list[Trial]:
     """Completions and their verdicts, in the same order, as trials."""
     return [
-        Trial(problems[c.problem_id], c.template, c.text, v.status, value(c, v))
+        Trial(problems[c.problem_id], c.template, c.text, v.status, v.reward, log_ratios.get((c.problem_id, c.sample)))
         for c, v in zip(completions, verdicts, strict=True)
     ]
 
 
-def with_evidence(templates: Sequence[Template], tried: Sequence[Trial], discount: float) -> list[Template]:
+def with_evidence(
+    templates: Sequence[Template], tried: Sequence[Trial], discount: float, tau: float | None = None
+) -> list[Template]:
     """The templates after these trials. What was known before counts ``discount`` of what it did: the policy moves."""
     by_text: dict[str, dict[str, list[float]]] = {}
     for trial in tried:
-        by_text.setdefault(trial.template, {}).setdefault(trial.problem.kind, []).append(trial.value)
+        by_text.setdefault(trial.template, {}).setdefault(trial.problem.kind, []).append(trial.value(tau))
 
     def after(template: Template) -> Template:
         new = by_text.get(template.text, {})

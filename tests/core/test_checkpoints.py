@@ -33,7 +33,7 @@ def train(
         if step == dies_after:
             raise Killed
 
-    return update_policy(
+    report, _ = update_policy(
         policy,
         PolicyOptimizer(policy, SETTINGS),
         mixed_groups(policy),
@@ -43,6 +43,7 @@ def train(
         checkpoints=UpdateCheckpoints(folder, every=every),
         on_step=on_step,
     )
+    return report
 
 
 @pytest.mark.parametrize("config", [FullPolicy(), LoraPolicy(rank=4)], ids=["full", "lora"])

@@ -117,7 +117,7 @@ def test_extra_forward_passes(policy: Policy, changes: dict, passes: dict[str, i
 
 
 def test_the_update_reports_the_engine(policy: Policy) -> None:
-    report = update_policy(
+    report, _ = update_policy(
         policy, PolicyOptimizer(policy, TRUNCATED), erring(policy, -0.3), TRUNCATED, temperature=1.0, seed=0
     )
     assert report.metrics["engine_log_ratio_mean"] == pytest.approx(0.3, abs=1e-4)

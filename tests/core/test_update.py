@@ -63,7 +63,7 @@ def weights(policy: Policy) -> torch.Tensor:
 
 
 def update(policy: Policy, groups: list[Group], config: DistillConfig = CONFIG, seed: int = 0):
-    return update_policy(policy, PolicyOptimizer(policy, config), groups, config, temperature=1.0, seed=seed)
+    return update_policy(policy, PolicyOptimizer(policy, config), groups, config, temperature=1.0, seed=seed)[0]
 
 
 def test_groups_without_variance_contribute_exactly_nothing(base_folder: Path) -> None:

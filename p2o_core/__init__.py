@@ -4,12 +4,13 @@ Start at ``iteration``: one iteration on one screen. Its steps, in order:
 
 ``rollout``      what is sampled and judged          ``engines``   what samples: embedded, vLLM, servers
 ``mining``       the hard set                        ``verify``    judges answers, in processes that can be killed
-``search``       GEPA over templates                 ``cover``     the template set Z, a template for each rollout
+``search``       templates, by GEPA or online        ``cover``     the template set Z, a template for each rollout
 ``groups``       a problem's completions             ``advantages``  their group-relative advantages
 ``update``       the policy update, step by step     ``update_report``  what it did
 ``microbatch``   the tensors of a step               ``losses``    its mathematics
 ``policy``       weights, LoRA adapter, log-probs    ``optimizer`` AdamW, its state kept between iterations
 ``finite``       stops on NaN and infinity           ``checkpoints``  an update goes on where it was killed
+``transfer``     what bare training can take over of what a template brings
 
 Beside them:
 

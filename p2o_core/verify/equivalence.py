@@ -8,7 +8,10 @@ r"""Whether an answer says the same as the gold answer. What is decided here, an
   ``50\%`` is 50 and, where the other side has no sign, 0.5.
 - **A space joins no digits**: ``4 5`` is not 45; ``10 000`` is 10000.
 - **Lists that go on in dots** are equal member by member; ``1, 2, \ldots, n`` and ``1, 2, 3, \ldots, n`` are not.
-- **Multiple choice**: the letter, the letter with its text and the text alone are the same.
+- **Multiple choice**: the letter, the letter with its text and the text alone are the same; two texts with numbers
+  in them have to agree.
+- **Words that are factors** belong to the number: ``5 dozen`` is 60, ``2 thirds`` is not 2. ``5 below zero`` is -5.
+- **A colon**: ``3:30`` is a time, not 0.1, and ``2:40`` is not ``1:20``; a ratio is one in lowest terms (``3:10``).
 - **What contradicts**: ``5 more`` and ``5 fewer``, ``5 m north`` and ``5 m south``, ``5 red`` and ``5 blue``,
   ``x=6`` and ``y=6``, ``x=5=6``, numbers of another base; a base, like a unit, may be missing on one side. A rate
   (``3 to 4``) turned around is another. In a list without braces repetition counts, in a set it does not.
@@ -36,6 +39,7 @@ from p2o_core.verify.notation import (
     plain_numbers,
     same_dots,
 )
+from p2o_core.verify.spelling import whole_and_part
 from p2o_core.verify.times import same_date
 from p2o_core.verify.values import same_number, same_numbers_inside
 
@@ -59,6 +63,7 @@ _CHOICE = re.compile(
     r"\A(?:(?:option|choice|answer) +)?(?:\(([A-J])\)|([A-J])[).:]|(?<=[a-z] )([A-J])\Z)(?: *(.+))?\Z",
     re.IGNORECASE | re.DOTALL,
 )
+_AND = re.compile(r" ?\\text *\{ *and *\} ?| and ")
 _LETTER = re.compile(r"\A\(?([A-J])[).]?\Z", re.IGNORECASE)
 
 
@@ -85,8 +90,9 @@ def equivalent(answer: str, gold: str) -> bool:
     ours, theirs = in_latex(answer), in_latex(gold)
     if not _squeezed(ours) or not _squeezed(theirs):
         return False
-    if _squeezed(ours) == _squeezed(theirs):
+    if _squeezed(ours) == _squeezed(theirs) or "" != _words(ours) == _words(theirs):
         return True
+    ours, theirs = (whole_and_part(ours, theirs), whole_and_part(theirs, ours))
     choice = _same_choice(ours, theirs)
     if choice is not None:
         return choice
@@ -169,6 +175,7 @@ def _contradicts_itself(value: str) -> bool:
 
 def _members(value: str) -> list[str]:
     """The members of a list without brackets; the value itself when it is none."""
+    value = _AND.sub(",", value)
     if "," not in value or (value[0] in "([\\{" and not value.startswith("\\frac")):
         return [value]
     depth, members = 0, [""]
@@ -223,7 +230,8 @@ def _same_choice(ours: str, theirs: str) -> bool | None:
     if one is None and other is None:
         return None
     if one is not None and other is not None:
-        return one[0] == other[0]
+        values = all(re.search(r"[\d\\]", text) for _, text in (one, other))
+        return one[0] == other[0] and (not values or equivalent(one[1], other[1]))  # A) 12 and A) 13
     (letter, text), plain = (one, theirs) if one is not None else (other, ours)  # type: ignore[misc]
     lone = _LETTER.match(re.sub(TEXT, r"\1", plain).strip())
     if lone is not None:
@@ -260,6 +268,15 @@ def _based(value: str) -> tuple[str, str]:
     if match is None or not re.fullmatch(r"-?\d[\dA-Fa-f]*|[A-Fa-f][\dA-Fa-f]+|\d*\.\d+", digits):
         return value, ""
     return digits, _BASES.get(match[1], match[1])
+
+
+def _words(text: str) -> str:
+    """Words alone, in singular, blank for anything else: ``no solution`` and ``There are no solutions``."""
+    plain = re.sub(TEXT, r"\1", text).strip(" .")
+    if not re.fullmatch(r"[A-Za-z]{2,}(?: +[A-Za-z]{2,})+", plain):
+        return ""
+    plain = re.sub(r"\Athere (?:is|are|exists?) | exists?\Z", "", " ".join(plain.lower().split()))
+    return re.sub(r"(?<=[a-z]{3}[a-rt-z])s\b", "", plain)
 
 
 def _squeezed(text: str) -> str:

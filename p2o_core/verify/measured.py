@@ -8,9 +8,20 @@ from fractions import Fraction
 
 from p2o_core.verify.notation import TEXT
 from p2o_core.verify.times import MERIDIEMS, same_clock, split_time
-from p2o_core.verify.units import MARKS, PERCENT, Unit, currency, differ, named, pint_ratio
+from p2o_core.verify.units import MARKS, PERCENT, SPELLINGS, Unit, currency, differ, named, pint_ratio
 
-_MULTIPLES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_POWERS_OF_TEN = {
+    "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "lakh": 5, "crore": 7, "百": 2, "千": 3,
+    "万": 4, "萬": 4, "亿": 8, "億": 8,
+}  # fmt: skip
+_MULTIPLES = {word: rf"\times 10^{{{power}}}" for word, power in _POWERS_OF_TEN.items()}
+_MULTIPLES |= {"dozen": r"\cdot 12", "gross": r"\cdot 144"}
+_PARTS = {
+    "half": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10,
+    "hundredth": 100, "thousandth": 1000, "millionth": 10**6,
+}  # fmt: skip
+_MULTIPLES |= {word: rf"\cdot \frac{{1}}{{{part}}}" for word, part in _PARTS.items()}
+"""Words that are factors. A unit may be missing on one side, these may not: ``5 dozen`` is 60."""
 _MATHEMATICS = re.compile(
     r"(?:not|never|impossible|pi|sin|cos|tan|cot|csc|log|ln|exp|sqrt|and|or|mod|inf|oo|to|if|for|when|where|base|arc\w+|times|alpha|beta|gamma"
     r"|delta|theta|lambda|mu|phi|psi|omega|sigma|rho|tau|eta|xi)\Z"
@@ -76,8 +87,7 @@ def split(text: str) -> Measured:
     elif (marked := _marked(text)) is not None:
         return marked
     value, words = _words_after(text)
-    if words and words[0] in _MULTIPLES:
-        value = f"{value}\\times 10^{{{_MULTIPLES[words.pop(0)]}}}"
+    value, words = _multiplied(value, words)
     if before is not None:
         return Measured(value, Unit(before.name, before.known, " ".join(words).lower()) if words else before)
     return Measured(value, named(words))
@@ -156,6 +166,17 @@ def _variables(written: str, words: list[str], value: str, joined: bool) -> bool
         return False
     unit = named(words)
     return unit is None or not unit.known
+
+
+def _multiplied(value: str, words: list[str]) -> tuple[str, list[str]]:
+    """The value with the factor that its first word is: ``5 dozen eggs``, ``5万元``; but 5千米 are kilometres."""
+    if not words:
+        return value, words
+    first, rest = words[0], words[1:]
+    if first[0] in _MULTIPLES and first not in SPELLINGS:
+        first, rest = first[0], [*filter(None, [first[1:]]), *rest]
+    singular = {"halves": "half", "gross": "gross"}.get(first, first.removesuffix("s"))
+    return (value + _MULTIPLES[singular], rest) if singular in _MULTIPLES else (value, words)
 
 
 def _other_script(text: str) -> tuple[str, list[str]]:

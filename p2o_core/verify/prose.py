@@ -36,7 +36,7 @@ _NO_ANSWER = re.compile(
     r"|method|page|chapter|section|lemma|theorem))\s*(?:be |equal |equal to )?\$?\\?\(?\Z"
 )
 _UNIT_AFTER = re.compile(
-    r" ?(?:\\?%|°[CFNSEW]?|(?:square |cubic |sq\.? |per )?"
+    r" ?(?:(?:[^\W\d_]{1,15} ){0,2}(?:below|under) (?:zero|0)(?!\d)|\\?%|°[CFNSEW]?|(?:square |cubic |sq\.? |per )?"
     r"(?:[ap]\.m\.|[^\W\d_]{1,15})(?:/[^\W\d_]{1,6})?(?:\^?[23²³])?(?![\w])"
     r"(?: (?:per|squared|cubed|north|south|east|west|Celsius|Fahrenheit|million|dollars|euros)\b(?: [a-z]+)?"
     r"| (?:and )?\d+(?:\.\d+)? [a-z]+)?)"
@@ -45,6 +45,7 @@ _NO_UNIT = re.compile(
     r" ?(?:which|as|so|since|because|for|is|are|was|if|when|where|by|then|with|from|at|on|but|the|and|or|to|we|he|she"
     r"|it|I|they|you|in (?:total|all))\b"
 )
+_GLUED_WORD = re.compile(r"[a-zA-Z]{1,20}\Z")
 _SIGN_BEFORE = re.compile(r"(?:\\?\$|[€£¥₹])\Z")
 
 
@@ -95,6 +96,9 @@ def whole_expression(response: str, start: int, end: int) -> str | None:
     before = len(text) - len(text.lstrip(" \t,;:*"))
     text = _TRAILING.sub("", text[before:])
     left += before
+    word = _GLUED_WORD.search(response, max(line, left - 20), left) if text[:1].isdigit() else None
+    if word is not None:  # CO2
+        text, left = word[0] + text, word.start()
     unit = _UNIT_AFTER.match(response[left + len(text) :])
     article = _ARTICLE.match(text)
     if article is not None:

@@ -54,6 +54,8 @@ _AROUND = _rows(
     ),
     (r"\A(?:=|\\approx(?![a-zA-Z])|\\sim(?:eq)?(?![a-zA-Z])|≈|~|≃|(?:about|approximately|roughly) ) *(?=[^ =])", ""),
     (r"(?i)\A(?:minus|negative) +(?=[\d.\\$])|\A\\text\{ ?(?:minus|negative) ?\} ?(?=[\d.\\$])", "-"),
+    (r"(?i)\A(\d[^{}]{0,20}\\text ?\{[^{}]{0,40}?) +(?:below|under) +(?:zero|0) ?\}\Z", r"-\1}"),
+    (r"(?i)\A(\d[^-+<>=]{0,60}?) *(?:\\text ?\{ *)?(?:below|under) +(?:zero|0) ?\}?\Z", r"-\1"),
     (r"\A(?:\\text\{ *[A-Za-z ]+\}|[A-Za-z]{4,}(?: [A-Za-z]+)*) *[=:] *(?=.)", ""),
     (r"\A\\text\{([^{}]*\d[^{}]*)\}\Z", r"\1"),
     (r"(?<=[\d)}]) +to +(?=[\d({\\])|(?<=[\d)}]) ?\\text\{ *to *\} ?(?=[\d({\\])", ":"),
@@ -93,6 +95,13 @@ _WORDS = {
 }
 
 
+_WHOLE_AND = re.compile(
+    rf"(?<![\w.,/^)}}])(\d+|{'|'.join(list(_WORDS)[1:13])}) ?(?:and|\\(?:text|mathrm) ?\{{ *and *\}}) ?"
+    r"(?:(an? half|one half)|(?=\d+ ?/ ?\d+(?![\d.])|\\[dtc]?frac))"
+)
+_LIST = re.compile(r"[,;]|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])|\\cup")
+
+
 def one_spelling(text: str) -> str:
     r"""Macros that have several names, by one of them; what stands around an answer and says nothing, taken off;
     degrees inside a function in radians.
@@ -113,6 +122,17 @@ def one_spelling(text: str) -> str:
     if rows is not None:
         text = r"\begin{pmatrix}" + re.sub(r"\] ?, ?\[", r"\\\\", rows[1]).replace(",", "&") + r"\end{pmatrix}"
     return text.strip()
+
+
+def whole_and_part(text: str, against: str) -> str:
+    r"""``2 and 1/2`` as the mixed number ``2 1/2``, unless the other side is a list, which has two members then.
+
+    >>> [whole_and_part(*sides) for sides in (("2 and 1/2", "2.5"), ("two and a half", "5/2"), ("2 and 1/2", "2, 1/2"))]
+    ['2 1/2', '2 1/2', '2 and 1/2']
+    """
+    if "and" not in text or _LIST.search(against) is not None:
+        return text
+    return _WHOLE_AND.sub(lambda match: f"{_WORDS.get(match[1], match[1])} {'1/2' if match[2] else ''}", text)
 
 
 def plain_functions(text: str) -> str:

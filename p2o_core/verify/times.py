@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import gcd
 
 MERIDIEMS = ("a.m.", "p.m.")
 
@@ -14,6 +15,7 @@ _MERIDIEM = re.compile(
 )
 _CLOCK = re.compile(r"\A(\d{1,2})(?::(\d\d))?(?::(\d\d))?\Z")
 _ZERO_MINUTES = re.compile(r"\A\d{1,2}:0[1-9](?::\d\d)?\Z")
+_CLOCK_FACE = re.compile(r"\A(?:[01]?\d|2[0-3]):[0-5]\d\Z")
 _DATE = re.compile(r"\A\d{1,4}([-/.])\d{1,2}\1\d{2,4}\Z")
 
 
@@ -31,15 +33,26 @@ def split_time(text: str) -> tuple[str, str, str] | None:
 
 
 def same_date(one: str, other: str) -> bool | None:
-    """Whether two dates, or clocks whose minutes begin with 0, are the same; None where neither side is one.
+    """Whether two dates or clocks are the same; None where neither side is one.
+
+    ``3:30`` may be a ratio, which people write in lowest terms: against a number it is one only then. Two that look
+    like clocks are compared as clocks: 2:40 is not 1:20.
 
     >>> same_date("2020-01-02", "2017"), same_date("7:05", "7:5"), same_date("7:5", "7/5")
     (False, False, None)
+    >>> same_date("3:30", "0.1"), same_date("2:40", "1:20"), same_date("3:10", "0.3"), same_date("10:15", "2:3")
+    (False, False, None, None)
     """
     if any(_DATE.match(side) for side in (one, other)):
         return one == other
     if any(_ZERO_MINUTES.match(side) for side in (one, other)):
         return one.lstrip("0") == other.lstrip("0")
+    faces = [_CLOCK_FACE.match(side) is not None for side in (one, other)]
+    if all(faces):
+        return one.lstrip("0") == other.lstrip("0")
+    for face, side, against in zip(faces, (one, other), (other, one), strict=True):
+        if face and ":" not in against and gcd(*map(int, side.split(":"))) > 1:
+            return False
     return None
 
 

@@ -42,7 +42,7 @@ ruble = [RUB] = RUB = rouble
 won = [KRW] = KRW
 """
 _SIGNS = dict(zip("$¢€£¥₹₽₩", ("dollar", "cent", "euro", "sterling", "yen", "rupee", "ruble", "won"), strict=True))
-_SPELLINGS = {
+SPELLINGS = {
     "元": "yuan", "块": "yuan", "円": "yen", "米": "meter", "厘米": "centimeter", "毫米": "millimeter",
     "千米": "kilometer", "公里": "kilometer", "克": "gram", "千克": "kilogram", "公斤": "kilogram", "升": "liter",
     "秒": "second", "分钟": "minute", "小时": "hour", "天": "day", "周": "week", "年": "year", "度": "degree",
@@ -148,7 +148,7 @@ def named(words: list[str]) -> Unit | None:
     """The longest beginning that is a unit, otherwise the words themselves; None for no words."""
     if words and words[0].replace('"', "''") in MARKS:
         return Unit(words[0].replace('"', "''"))
-    spelled = [_SPELLINGS.get(word.rstrip(".,"), word.rstrip(".,()") or word).lstrip("(") for word in words]
+    spelled = [SPELLINGS.get(word.rstrip(".,"), word.rstrip(".,()") or word).lstrip("(") for word in words]
     spelled = _powers(" ".join(spelled)).split()
     for count in range(len(spelled), 0, -1):
         name = _in_pint(" ".join(spelled[:count]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from contextlib import ExitStack
@@ -35,15 +36,26 @@ def says_there(request: Request) -> Reply:
 
 
 def test_an_endpoint_that_comes_late_is_waited_for() -> None:
+    """It comes once it has been asked in vain twice, however long that takes on a busy machine."""
     port = free_port()
     model = TeacherModel(teacher(port, patience_s=60.0), "key", seed=1)
     with ExitStack() as stack:
-        timer = threading.Timer(2.0, lambda: stack.enter_context(served(says_there, port)))
-        timer.start()
+        closed = socket.create_server(("127.0.0.1", port))
+
+        def come_late() -> None:
+            with closed:
+                for _ in range(2):
+                    closed.accept()[0].close()
+            stack.enter_context(served(says_there, port))
+
+        coming = threading.Thread(target=come_late, daemon=True)
+        coming.start()
         replies = model.complete(["one", "two"])
-        timer.join()
+        coming.join()
     assert [reply.text for reply in replies] == ["there", "there"]
-    assert all(reply.failures and set(reply.failures) == {"connection"} for reply in replies), "beyond retries: 0"
+    failures = [kind for reply in replies for kind in reply.failures]
+    assert len(failures) >= 2, "beyond retries: 0"
+    assert set(failures) == {"connection"}
     assert not model.down
 
 

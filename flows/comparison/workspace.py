@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from dvc.repo import Repo
 
 from flows.comparison.arms import FILE, Arm, Comparison, arm_experiment, arm_layout, arms_of, check_comparison
 from flows.versioning.pipeline import PIPELINE_FILE, yaml_text
@@ -66,9 +65,7 @@ def _fill(workspace: Path, home: Path, comparison: Comparison, params: dict[Arm,
     write_text(workspace / PIPELINE_FILE, yaml_text(_pipeline(comparison, workspace)))
     for sources in {arm_layout(workspace, arm).sources for arm in params}:
         shutil.copytree(home / "data" / "sources", sources, dirs_exist_ok=True)
-    if not (workspace / ".dvc").exists():
-        Repo.init(str(workspace), no_scm=True).close()
-        share_cache(workspace, home)
+    share_cache(workspace, home)
 
 
 def stage_of(arm: Arm) -> str:

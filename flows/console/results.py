@@ -10,6 +10,8 @@ import typer
 
 from flows.console.options import Workspace, parse_settings
 from flows.lifecycle.environment import prepare_environment
+from flows.lifecycle.server import start_server
+from tasks.running.imports import importing
 
 commands = typer.Typer()
 PANEL = "Results"
@@ -28,12 +30,14 @@ def evaluate(
     prepare_environment(workspace)
     from tasks.parameters.experiment import load_experiment
 
+    settings = parse_settings(set_ or [])
     load_experiment(workspace / "params.yaml")  # refused before Prefect makes its database
-    from flows.evaluate import evaluate as run_evaluation
-    from flows.lifecycle.endings import flow_ends
-
+    start_server()
+    with importing():
+        from flows.evaluate import evaluate as run_evaluation
+        from flows.lifecycle.endings import flow_ends
     with flow_ends():
-        run_evaluation(str(workspace), iteration, benchmark, parse_settings(set_ or []))
+        run_evaluation(str(workspace), iteration, benchmark, settings)
 
 
 @commands.command(rich_help_panel=PANEL)

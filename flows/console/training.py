@@ -10,7 +10,9 @@ import typer
 
 from flows.console.options import ArmName, Recipe, Settings, Wait, Workspace, parse_settings
 from flows.lifecycle.environment import MLFLOW_PORT, PREFECT_PORT, prepare_environment
+from flows.lifecycle.server import start_server
 from p2o_core.schemas import BadInput
+from tasks.running.imports import importing
 
 commands = typer.Typer()
 PANEL = "Train"
@@ -38,12 +40,11 @@ def run(
         workspace, recipe=recipe, arm=arm, seed=seed, iterations=iterations, overrides=overrides, wait=wait
     )
     experiment = load_experiment(root / "params.yaml")
-    from flows.display import console, print_iterations
-    from flows.lifecycle.endings import end_orphans, flow_ends
-    from flows.train import train  # Prefect takes seconds to import: bad input is refused before
-
-    end_orphans()
-
+    start_server()
+    with importing():  # Prefect takes seconds: bad input is refused before
+        from flows.display import console, print_iterations
+        from flows.lifecycle.endings import flow_ends
+        from flows.train import train
     with flow_ends():
         train(str(root), iterations, run_cache, wait)
     print_iterations(Layout(root, experiment.experiment), experiment.iterations)
@@ -131,9 +132,10 @@ def compare(
     from flows.comparison.workspace import open_comparison
 
     root = open_comparison(workspace, recipe, quick=quick, seeds=seeds, iterations=iterations, wait=wait)
-    from flows.compare import compare as run_comparison
-    from flows.lifecycle.endings import flow_ends
-
+    start_server()
+    with importing():
+        from flows.compare import compare as run_comparison
+        from flows.lifecycle.endings import flow_ends
     with flow_ends():
         run_comparison(root, jobs, wait=wait)
 

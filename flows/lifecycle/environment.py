@@ -6,9 +6,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import sys
 from pathlib import Path
-
-import httpx
 
 from p2o_core.schemas import BadInput
 from tasks.running.layout import home
@@ -78,7 +77,8 @@ def _has_no_message_of_its_own(record: logging.LogRecord) -> bool:
     Prefect's tracebacks before it would bury it."""
     raised = record.exc_info[1] if record.exc_info else None
     said = record.getMessage()
-    ends = isinstance(raised, (BadInput, TrainingStopped, httpx.TransportError))
+    transport = [sys.modules["httpx"].TransportError] if "httpx" in sys.modules else []
+    ends = isinstance(raised, (BadInput, TrainingStopped, *transport))
     return not ends and not any(name in said for name in ("BadInput", "TrainingStopped"))
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mlflow import MlflowClient
-
 from p2o_core.schemas import written_whole
 from tasks.running.layout import home
 from tasks.running.lock import file_lock
@@ -28,6 +26,8 @@ def make_store(uri: str) -> None:
     lock = path.with_name(f".{path.name}.lock")
     with file_lock(lock, "making MLflow's store", wait=True):
         if not path.exists():  # else another process made it meanwhile
+            from mlflow import MlflowClient  # here: `p2o ui` and `p2o serve` ask for ports and places only
+
             with written_whole(path) as draft:  # SQLite's journal lies beside it there, and must not meet another file
                 MlflowClient(f"{SQLITE}{draft}").search_experiments()
     lock.unlink(missing_ok=True)  # whoever comes now finds the store, in together or not

@@ -8,7 +8,7 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 
 from dvc.config import Config
-from dvc.exceptions import ConfirmRemoveError
+from dvc.exceptions import ConfirmRemoveError, DvcException
 from dvc.fs import localfs
 from dvc.repo import Repo
 from dvc.stage.cache import RunCacheNotFoundError
@@ -54,17 +54,25 @@ class Versions:
             without_git(workspace)
         if not (workspace / ".dvc").exists():
             raise BadInput(f"{workspace}: no DVC repository. Mend: `dvc init` there, or name another --workspace.")
-        with storage_errors(workspace):
-            mend_lock(workspace)
         self._links: bool | None = None
-        with self._open() as repo:
-            self._stale: set[str] | None = set(repo.status())
+        try:
+            stale = self._status()
+        except DvcException:  # a dvc.lock that a kill cut short, for example
+            with storage_errors(workspace):
+                mend_lock(workspace)
+            stale = self._status()
+        self._stale: set[str] | None = stale
 
     @contextmanager
     def _open(self) -> Iterator[Repo]:
         """The repository, with the workspace as current folder: DVC reads stage names relative to that."""
         with storage_errors(self.workspace), chdir(self.workspace), Repo(_wait_for_lock=True) as repo:
             yield repo
+
+    def _status(self) -> set[str]:
+        """The stages that are not up to date."""
+        with self._open() as repo:
+            return set(repo.status())
 
     def is_up_to_date(self, name: str) -> bool:
         """Outputs exist and match dvc.lock, and neither dependencies nor parameters changed since.

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dvc.repo import Repo
-
 from flows.versioning.pipeline import write_pipeline, yaml_text
 from p2o_core.schemas import BadInput, write_text
 from tasks.parameters.arms import apply_settings, arm_settings
@@ -136,12 +134,16 @@ def _fill(workspace: Path, start: Path, content: dict[str, Any]) -> None:
     write_text(params, yaml_text(content))
     write_pipeline(workspace, check_experiment(yaml_text(content), name=params).iterations)
     shutil.copytree(start / "data" / "sources", workspace / "data" / "sources", dirs_exist_ok=True)
-    if not (workspace / ".dvc").exists():
-        Repo.init(str(workspace), no_scm=True).close()
-        share_cache(workspace, root)
+    share_cache(workspace, root)
 
 
 def share_cache(workspace: Path, root: Path) -> None:
-    """A workspace under experiments/ keeps its files in the repository's DVC cache, run cache included."""
+    """A workspace under experiments/ gets a DVC repository of its own, which keeps its files in the root's cache, run
+    cache included."""
+    if (workspace / ".dvc").exists():
+        return
+    from dvc.repo import Repo  # here: every command that may open a workspace comes by this module
+
+    Repo.init(str(workspace), no_scm=True).close()
     with (workspace / ".dvc" / "config").open("a") as config:
         config.write(f"    analytics = false\n[cache]\n    dir = {root / '.dvc' / 'cache'}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -192,8 +193,9 @@ class Experiment(Section):
     def digest_of(self, names: Sequence[str]) -> str:
         """Of the parameters with these dotted names, whole sections included."""
         content: dict[str, Any] = {}
+        everything = self.model_dump(mode="json")
         for name in names:
-            value: Any = self.model_dump(mode="json")
+            value: Any = everything
             for part in name.split("."):
                 value = value[part]
             content[name] = value
@@ -216,8 +218,10 @@ def load_experiment(path: Path) -> Experiment:
         raise BadInput(f"{path}: line {line}: no UTF-8 text. Mend: write the file as UTF-8.") from error
 
 
+@lru_cache(maxsize=4)
 def check_experiment(text: str, *, name: object) -> Experiment:
-    """Check the text of a params.yaml; messages say it stands in ``name``."""
+    """Check the text of a params.yaml; messages say it stands in ``name``. A run asks before and after every stage
+    whether the file still says the same: it is read each time, and parsed when its text is another one."""
     content = read_yaml(text, name)
     try:
         return Experiment.model_validate(content)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from p2o_core.config import PromptStyle
-from p2o_core.prompts import Chat
 from p2o_core.schemas import BadInput
+
+if TYPE_CHECKING:  # every command that reads the stages comes by here: torch waits for a model
+    from torch import nn
+
+    from p2o_core.prompts import Chat
 
 LONGEST = 32
 """Questions with the most characters, among which the one with the most tokens is looked for."""
@@ -43,6 +45,8 @@ def check_positions(chat: Chat, model: Any, folder: Path, asked: Asked, question
 
 def _learned(model: nn.Module) -> int | None:
     """The number of learned positions, None where they are computed (rotary) or none."""
+    from torch import nn
+
     tables = [
         module
         for name, module in model.named_modules()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, put_in_place, read_json, write_json, write_record
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.datasets import check_layout, check_unchanged
+from tasks.running.imports import importing
 from tasks.running.journal import Journal
 from tasks.running.layout import Layout
 from tasks.running.manifests import SCHEMA_VERSION, Manifest, OtherSchema, check_input, manifest_path, read_manifest
@@ -171,6 +173,9 @@ def _settle_torch(stage: Stage, threads: int) -> None:
     """Reproducible arithmetic for the stages that compute; the others do not pay for importing torch."""
     if "threads" not in stage.params:
         return
+    if "torch" not in sys.modules:
+        with importing():
+            import p2o_core.policy  # noqa: F401 - transformers and peft, which what samples or trains will want
     import torch
 
     torch.set_num_threads(threads)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import SerializerFunctionWrapHandler, computed_field, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, computed_field, model_serializer
 
+Measured = Annotated[float | None, Field(exclude_if=lambda value: value is None)]
+"""A number that stands in a JSON record only where it was measured."""
 Gold = str | tuple[str, ...]
 """What is right: one answer, or several of which any is right."""
 
@@ -130,6 +132,11 @@ class Template:
     members of the greedy cover, the template set Z. ``found_at`` is the number of metric calls the search had spent
     when the dev scores were known.
 
+    None, and absent from templates.json, is what was not measured: ``log_ratio`` is Δ, the mean log template ratio of
+    its correct completions on dev instances, and ``transfer`` the mean of its dev scores times their transfer weights
+    (:mod:`p2o_core.transfer`); ``fresh`` is its mean reward on fresh problems, of all that were in Z before they were
+    scored on them. ``weight`` is what it is drawn by; None: its mean dev score.
+
     >>> Template(1, "Do not stop early.", (0,), (1.0, 0.5), kept=True).mean_score
     0.75
     """
@@ -140,6 +147,10 @@ class Template:
     scores: tuple[float, ...]
     kept: bool
     found_at: int = 0
+    log_ratio: Measured = None
+    transfer: Measured = None
+    fresh: Measured = None
+    weight: Measured = None
 
     @computed_field  # type: ignore[prop-decorator]  # written beside the scores, for whoever reads the file
     @property
@@ -147,11 +158,17 @@ class Template:
         """Of all dev instances."""
         return sum(self.scores) / len(self.scores) if self.scores else 0.0
 
+    @property
+    def drawing_weight(self) -> float:
+        """Relative to the others of the template set."""
+        return self.mean_score if self.weight is None else self.weight
+
 
 @dataclass(frozen=True)
 class SearchCost:
     """What a search took: scores, completions and tokens generated (rejected ones included, the policy's own
-    reflections too), gepa steps; and for reflection models calls, tokens and dollars, proposals refused by reason
+    reflections too), gepa steps; ``scored_tokens``, completion tokens that were not generated but scored again, for the
+    template ratio; and for reflection models calls, tokens and dollars, proposals refused by reason
     and attempts that failed by kind. Nothing spent is written as ``{}``.
 
     >>> SearchCost(metric_calls=60, tokens=9000).reflection_dollars
@@ -161,6 +178,7 @@ class SearchCost:
     metric_calls: int = 0
     completions: int = 0
     tokens: int = 0
+    scored_tokens: int = 0
     steps: int = 0
     raced_out: int = 0
     verifier_timeouts: int = 0

@@ -63,7 +63,7 @@ def assign_templates(
     """Draw a template for every templated rollout of every hard problem.
 
     If templates in Z solve a dev problem, its rollouts draw among these; any other problem's draw among all of Z. The
-    weights are the templates' mean dev scores, floored at :data:`WEIGHT_FLOOR`.
+    weights are :attr:`Template.drawing_weight`, by default the mean dev scores, floored at :data:`WEIGHT_FLOOR`.
 
     Args:
         templates: the set Z.
@@ -80,7 +80,7 @@ def assign_templates(
     assignments = []
     for problem_id in hard_ids:
         pool = [by_index[index] for index in solved_by.get(problem_id, ())] or list(templates)
-        weights = [max(template.mean_score, WEIGHT_FLOOR) for template in pool]
+        weights = [max(template.drawing_weight, WEIGHT_FLOOR) for template in pool]
         drawn = rng.choices(pool, weights, k=1) * rollouts if one_per_group else rng.choices(pool, weights, k=rollouts)
         assignments += [
             Assignment(problem_id, sample, template.index, template.text) for sample, template in enumerate(drawn)

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import SerializerFunctionWrapHandler, computed_field, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, computed_field, model_serializer
 
+Measured = Annotated[float | None, Field(exclude_if=lambda value: value is None)]
+"""A number that stands in a JSON record only where it was measured."""
 Gold = str | tuple[str, ...]
 """What is right: one answer, or several of which any is right."""
 
@@ -143,6 +145,11 @@ class Template:
     were known; online, where nothing is scored, the iteration. ``evidence`` holds what an online search counted by kind
     of problem, ``trials`` all its rollouts.
 
+    None, and absent from templates.json, is what was not measured: ``log_ratio`` is Δ, the mean log template ratio of
+    its correct completions on dev instances, and ``transfer`` the mean of its dev scores times their transfer weights
+    (:mod:`p2o_core.transfer`); ``fresh`` is its mean reward on fresh problems, of all that were in Z before they were
+    scored on them. ``weight`` is what it is drawn by; None: its mean dev score.
+
     >>> Template(1, "Do not stop early.", (0,), (1.0, 0.5), kept=True).mean_score
     0.75
     """
@@ -155,6 +162,10 @@ class Template:
     found_at: int = 0
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
     trials: int = 0
+    log_ratio: Measured = None
+    transfer: Measured = None
+    fresh: Measured = None
+    weight: Measured = None
 
     @computed_field  # type: ignore[prop-decorator]  # written beside the scores, for whoever reads the file
     @property
@@ -165,11 +176,17 @@ class Template:
             return sum(evidence.solved for evidence in self.evidence.values()) / (tried + 2)
         return sum(self.scores) / len(self.scores)
 
+    @property
+    def drawing_weight(self) -> float:
+        """Relative to the others of the template set."""
+        return self.mean_score if self.weight is None else self.weight
+
 
 @dataclass(frozen=True)
 class SearchCost:
     """What a search took: scores, completions and tokens generated (rejected ones included, the policy's own
-    reflections too), gepa steps; and for reflection models calls, tokens and dollars, proposals refused by reason
+    reflections too), gepa steps; ``scored_tokens``, completion tokens that were not generated but scored again, for the
+    template ratio; and for reflection models calls, tokens and dollars, proposals refused by reason
     and attempts that failed by kind. Nothing spent is written as ``{}``.
 
     >>> SearchCost(metric_calls=60, tokens=9000).reflection_dollars
@@ -179,6 +196,7 @@ class SearchCost:
     metric_calls: int = 0
     completions: int = 0
     tokens: int = 0
+    scored_tokens: int = 0
     steps: int = 0
     raced_out: int = 0
     verifier_timeouts: int = 0

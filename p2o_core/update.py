@@ -17,7 +17,13 @@ from p2o_core.microbatch import microbatches, parts
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Batch, Policy
 from p2o_core.transfer import SampleId, correct_log_ratios
-from p2o_core.update_report import RunningMeans, UpdateReport, engine_metrics, template_ratio_histogram
+from p2o_core.update_report import (
+    RunningMeans,
+    UpdateReport,
+    engine_metrics,
+    template_ratio_histogram,
+    transfer_metrics,
+)
 
 
 def update_policy(
@@ -74,7 +80,7 @@ def update_policy(
         rollouts_trained=len(samples),
         planned_steps=planned,
         steps=means.steps,
-        metrics=means.means() | engine_metrics(samples),
+        metrics=means.means() | engine_metrics(samples) | transfer_metrics(log_ratios),
         template_ratios=template_ratio_histogram(samples),
     )
     return report, log_ratios

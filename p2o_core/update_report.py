@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from p2o_core.evaluation import Skills
+from p2o_core.transfer import SampleId
 
 if TYPE_CHECKING:  # torch is not imported by those who only draw a report
     from p2o_core.groups import TrainingSample
@@ -107,6 +108,11 @@ def engine_metrics(samples: Sequence[TrainingSample]) -> dict[str, float]:
         return {}
     values = (np.abs(logs).mean(), np.abs(logs).max(), (np.exp(logs) - 1 - logs).mean())
     return dict(zip(ENGINE_METRICS, map(float, values), strict=True))
+
+
+def transfer_metrics(log_ratios: Mapping[SampleId, float]) -> dict[str, float]:
+    """Δ of the correct templated samples that were measured, see :mod:`p2o_core.transfer`; empty without any."""
+    return {"transfer_log_ratio": float(np.mean(list(log_ratios.values())))} if log_ratios else {}
 
 
 def template_ratio_histogram(samples: Iterable[TrainingSample]) -> list[int]:

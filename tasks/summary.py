@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from p2o_core.evaluation import Measurement, read_evaluation
@@ -81,6 +82,7 @@ def _training_row(folder: Path) -> Row:
         **({"best_template_score": search.best.mean_score} if search.best else {}),
         "gepa_metric_calls": search.cost.metric_calls,
         **_reflection_row(search.cost),
+        **_transfer_row(search),
         "templated_solve_rate": update.templated_solve_rate,
         "templated_reused": update.reused,
         "groups_with_signal": update.groups_with_signal,
@@ -116,6 +118,20 @@ def _reflection_row(cost: SearchCost) -> Row:
         **{f"gepa_refused/{reason}": count for reason, count in cost.refused.items()},
         **{f"gepa_failed/{kind}": count for kind, count in cost.failed.items()},
     }
+
+
+def _transfer_row(search: TemplateSearch) -> Row:
+    """Of template sets that were weighed by transfer, and of those that were scored on fresh problems: dev and fresh
+    rate are of the same templates, so their difference is what choosing them by dev scores feigned."""
+    row: Row = {}
+    if transfers := [template.transfer for template in search.kept if template.transfer is not None]:
+        row |= {"evolve/transfer_score": fmean(transfers), "gepa_scored_tokens": search.cost.scored_tokens}
+    if log_ratios := [template.log_ratio for template in search.kept if template.log_ratio is not None]:
+        row |= {"evolve/log_ratio": fmean(log_ratios)}
+    if rates := [(template.mean_score, template.fresh) for template in search.templates if template.fresh is not None]:
+        dev, fresh = map(fmean, zip(*rates, strict=True))
+        row |= {"evolve/dev_rate": dev, "evolve/fresh_rate": fresh, "evolve/selection_bias": dev - fresh}
+    return row
 
 
 def experiment_rows(run_folder: Path, last_iteration: int) -> list[Row]:

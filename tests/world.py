@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.base import LogprobRequest, RolloutRequest, Sampling
 from p2o_core.types import Completion, Problem
 
 POOL = ["alpha", "beta", "gamma", "delta"]
@@ -21,7 +21,7 @@ class ScriptedEngine:
     ``dies_at``-th call. Log-probs are functions of each row's seed, so that a test sees which seed was used."""
 
     def __init__(self, dies_at: int | None = None) -> None:
-        self.calls = self.completions = 0
+        self.calls = self.completions = self.scored = 0
         self.dies_at = dies_at
 
     def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
@@ -35,6 +35,12 @@ class ScriptedEngine:
             text = f"\\boxed{{{number if solved else number + 100}}}"
             for sample in request.samples:
                 logps = (-1.0 / (1 + request.seed(sample) % 97), 0.0)
-                written.append(Completion(request.problem_id, sample, request.template, text, (1, 2), logps, False))
+                tokens = (1, 3) if "gamma" in request.template.split("\n") else (1, 2)
+                written.append(Completion(request.problem_id, sample, request.template, text, tokens, logps, False))
         self.completions += len(written)
         return written
+
+    def completion_logps(self, requests: Sequence[LogprobRequest]) -> list[tuple[float, ...]]:
+        """'gamma' makes completions that hang on it: their second token, 3, is unlikely at the bare prompt."""
+        self.scored += len(requests)
+        return [tuple(-2.0 * (token == 3 and not r.template) for token in r.token_ids) for r in requests]

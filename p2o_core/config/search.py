@@ -114,6 +114,17 @@ class EvolveConfig(Section):
     one_template_per_group: bool = Field(
         False, description="all templated rollouts of a problem share a template; off in the official scripts"
     )
+    transfer_tau: float | None = Field(
+        None,
+        gt=0,
+        description="weigh scores by exp(min(Δ, 0)/τ), Δ the mean log template ratio of correct completions: what bare "
+        "training can take over; HiLL's τ is 0.3. Off in the paper",
+    )
+    fresh_size: int = Field(
+        0,
+        ge=0,
+        description="hard problems set aside, on which the template set is scored again before use; 0: none, the paper",
+    )
     reflector: AnyReflector = PhraseReflectorConfig()
 
     @model_validator(mode="after")
@@ -122,6 +133,16 @@ class EvolveConfig(Section):
             raise ValueError(
                 f"search=random draws phrases, and the reflector is {self.reflector.type!r}; take "
                 "reflector={type: phrases}, or search=gepa"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fresh_problems_leave_some(self) -> EvolveConfig:
+        """A search needs a problem to reflect on and a dev instance, also with the smallest hard set."""
+        if self.fresh_size and self.min_hard - self.fresh_size < 2:
+            raise ValueError(
+                f"fresh_size={self.fresh_size} leaves {max(self.min_hard - self.fresh_size, 0)} of the smallest hard "
+                f"set (min_hard={self.min_hard}) to search with, and it takes 2; lower fresh_size or raise min_hard"
             )
         return self
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,18 @@ class RolloutRequest:
 
 
 @dataclass(frozen=True)
+class LogprobRequest:
+    """A completion that is there already, at least one token long, to be scored under a question and a template
+    (blank: the bare prompt)."""
+
+    problem_id: str
+    question: str
+    template: str
+    token_ids: tuple[int, ...]
+    style: PromptStyle = "plain"
+
+
+@dataclass(frozen=True)
 class Sampling:
     """The sampling distribution. It has no top-p and no top-k on purpose: cutting a distribution biases every
     importance ratio computed from its log-probs. ``temperature`` 0 is greedy, for evaluation only."""
@@ -57,6 +69,19 @@ def check_sampled(completions: list[Completion]) -> list[Completion]:
     return completions
 
 
+def check_scored(
+    requests: Sequence[LogprobRequest], logps: Sequence[tuple[float, ...]], decode: Callable[[Sequence[int]], str]
+) -> list[tuple[float, ...]]:
+    """Return the log-probs if all are finite. Raises PolicyNotFinite with the rows where they are not."""
+    check_sampled(
+        [
+            Completion(r.problem_id, 0, r.template, decode(r.token_ids), r.token_ids, row, False)
+            for r, row in zip(requests, logps, strict=True)
+        ]
+    )
+    return list(logps)
+
+
 def point_mass(logps: Sequence[float]) -> tuple[float, ...]:
     """Return greedy decoding's log-probs: 0 for each token, NaN where the distribution's ``logps`` are not finite."""
     return tuple(0.0 if math.isfinite(logp) else math.nan for logp in logps)
@@ -75,5 +100,17 @@ class RolloutEngine(Protocol):
 
         Raises:
             PolicyNotFinite: the policy gives NaN or infinity. An engine raises it and never returns such rows.
+        """
+        ...
+
+    def completion_logps(self, requests: Sequence[LogprobRequest]) -> list[tuple[float, ...]]:
+        """Score completions: the natural log-prob of each token of each request, in order. Nothing is generated.
+
+        The distribution is the policy's own, at *temperature 1*, whatever was sampled at: the log-probs of a prompt,
+        which is how vLLM scores, do not pass its sampler. Those of a completion sampled at temperature 1 are the
+        sampled ones, up to rounding.
+
+        Raises:
+            PolicyNotFinite: as above.
         """
         ...

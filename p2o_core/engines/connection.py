@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,18 @@ class Server:
         if not tokens or len(tokens) != len(logps):
             raise AttemptFailed("junk", f"{len(tokens)} token ids and {len(logps)} log-probs", unwell=False)
         return Answer(tokens, logps, truncated)
+
+    async def score(self, body: dict[str, Any], token_ids: Sequence[int]) -> tuple[float, ...]:
+        """Send a request that asks for its prompt's log-probs, and return those of the prompt's end, ``token_ids``.
+
+        Raises: as :meth:`complete`.
+        """
+        choice = await self._post(body)
+        try:
+            steps = choice["prompt_logprobs"][-len(token_ids) :]
+            return tuple(float(step[str(token)]["logprob"]) for step, token in zip(steps, token_ids, strict=True))
+        except (KeyError, TypeError, ValueError) as error:
+            raise AttemptFailed("junk", f"{type(error).__name__} in the prompt's log-probs", unwell=False) from error
 
     async def _check_logprobs(self, body: dict[str, Any]) -> None:
         """Check that log-probs are those of the distribution sampled from. If so, halving the temperature doubles the

@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from p2o_core.engines.base import PolicyNotFinite, RolloutRequest, Sampling
-from p2o_core.policy import Policy, positions
+from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutRequest, Sampling, check_scored
+from p2o_core.microbatch import parts
+from p2o_core.policy import Batch, Policy, positions
 from p2o_core.seeding import uniforms
 from p2o_core.types import Completion
 
 COMPACT_BELOW = 0.75
 """Rows are dropped from the batch once fewer than this share of them is still writing: dropping copies the
 key-value cache, so it is not worth it for every finished row."""
+TOKENS_PER_PASS = 8192
+"""Padded tokens that are scored together at most; a pass keeps the logits of all completion tokens."""
 
 
 @dataclass
@@ -55,6 +58,20 @@ class EmbeddedEngine:
             if self.on_rows:
                 self.on_rows(len(rows))
         return [finished[index, sample] for index, request in enumerate(requests) for sample in request.samples]
+
+    @torch.inference_mode()
+    def completion_logps(self, requests: Sequence[LogprobRequest]) -> list[tuple[float, ...]]:
+        """See :class:`p2o_core.engines.base.RolloutEngine`. Completions of like length share a forward pass."""
+        chat = self.policy.chat
+        prompts = [chat.encode_prompt(r.question, r.template, r.style) for r in requests]
+        lengths = [len(prompt) + len(r.token_ids) for prompt, r in zip(prompts, requests, strict=True)]
+        scored: list[tuple[float, ...]] = [()] * len(requests)
+        for rows in parts(lengths, TOKENS_PER_PASS):
+            completions = [requests[row].token_ids for row in rows]
+            batch = Batch.collate([prompts[row] for row in rows], completions, chat.pad_id).to(self.policy.device)
+            for row, logps in zip(rows, self.policy.completion_logps(batch, 1.0).tolist(), strict=True):
+                scored[row] = tuple(logps[: len(requests[row].token_ids)])
+        return check_scored(requests, scored, chat.decode)
 
     def _chunks(self, requests: Sequence[RolloutRequest]) -> Iterator[list[int]]:
         """Request indices by batch; prompts of like length share one, so little is padded."""

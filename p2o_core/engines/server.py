@@ -9,20 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 
 from p2o_core.config import ServerEngineConfig
 from p2o_core.digests import digest
-from p2o_core.engines.base import PolicyNotFinite, RolloutRequest, Sampling, check_sampled, point_mass
+from p2o_core.engines.base import (
+    LogprobRequest,
+    PolicyNotFinite,
+    RolloutRequest,
+    Sampling,
+    check_sampled,
+    check_scored,
+    point_mass,
+)
 from p2o_core.engines.connection import Answer, AttemptFailed, EngineUnavailable, NoNumbers, Server, api_key
 from p2o_core.engines.serving import BASE_MODEL
 from p2o_core.policy import ADAPTER_CONFIG
@@ -30,6 +39,7 @@ from p2o_core.prompts import Chat
 from p2o_core.types import Completion
 
 LONGEST_PAUSE_S = 5.0
+Reply = TypeVar("Reply")
 
 
 class _RowNotFinite(Exception):
@@ -75,10 +85,49 @@ class ServerEngine:
                 or a server refused one for good.
         """
         rows = [(request, sample) for request in requests for sample in request.samples]
-        if not rows:
+        bodies = [self._sampling_body(*row, sampling) for row in rows]
+        try:
+            answers = self._ask_all(bodies, lambda server, index: server.complete(bodies[index]), self.on_rows)
+        except _RowNotFinite as error:  # its row has no answer to show
+            nothing = Answer((), (), truncated=True)
+            raise PolicyNotFinite([self._completion(*rows[error.index], nothing, sampling)]) from error
+        return check_sampled(
+            [self._completion(*row, answer, sampling) for row, answer in zip(rows, answers, strict=True)]
+        )
+
+    def completion_logps(self, requests: Sequence[LogprobRequest]) -> list[tuple[float, ...]]:
+        """See :class:`p2o_core.engines.base.RolloutEngine`, and :meth:`generate` for further errors. Prompt and
+        completion go in as one prompt; the one token that vLLM insists on writing is not read."""
+        bodies = [
+            {
+                "model": self.model,
+                "prompt": [*self.chat.encode_prompt(r.question, r.template, r.style), *r.token_ids],
+                "max_tokens": 1,
+                "temperature": 0.0,
+                "prompt_logprobs": 0,
+            }
+            for r in requests
+        ]
+        try:
+            scored = self._ask_all(
+                bodies, lambda server, index: server.score(bodies[index], requests[index].token_ids), lambda rows: None
+            )
+        except _RowNotFinite as error:
+            broken = requests[error.index]
+            scored = [(math.nan,) if request is broken else () for request in requests]
+        return check_scored(requests, scored, self.chat.decode)
+
+    def _ask_all(
+        self,
+        bodies: Sequence[dict[str, Any]],
+        ask: Callable[[Server, int], Awaitable[Reply]],
+        on_rows: Callable[[int], None],
+    ) -> list[Reply]:
+        """``ask`` sends the request of that number to a server."""
+        if not bodies:
             return []
         self.stats = ServerStats()
-        batch = _Batch(self, rows, sampling)
+        batch = _Batch(self, bodies[0], len(bodies), ask, on_rows)
         with ThreadPoolExecutor(1) as thread:  # the caller's thread may run an event loop of its own
             future = thread.submit(asyncio.run, batch.run())
             try:
@@ -87,17 +136,49 @@ class ServerEngine:
                 batch.stop()
                 raise
 
+    def _sampling_body(self, request: RolloutRequest, sample: int, sampling: Sampling) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "prompt": list(self.chat.encode_prompt(request.question, request.template, request.style)),
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "seed": request.seed(sample),
+            "stop_token_ids": list(self.chat.stop_ids),
+            "logprobs": 0,
+            "return_token_ids": True,
+        }
 
-class _Batch:
-    """One call of ``generate``: its queue, its servers and its answers."""
+    def _completion(self, request: RolloutRequest, sample: int, answer: Answer, sampling: Sampling) -> Completion:
+        return Completion(
+            problem_id=request.problem_id,
+            sample=sample,
+            template=request.template,
+            text=self.chat.decode(answer.token_ids),
+            token_ids=answer.token_ids,
+            logps=answer.logps if sampling.temperature else point_mass(answer.logps),
+            truncated=answer.truncated,
+        )
 
-    def __init__(self, engine: ServerEngine, rows: Sequence[tuple[RolloutRequest, int]], sampling: Sampling) -> None:
+
+class _Batch(Generic[Reply]):
+    """One call of the engine: its queue, its servers and its answers. ``example`` is any of its ``count`` requests."""
+
+    def __init__(
+        self,
+        engine: ServerEngine,
+        example: dict[str, Any],
+        count: int,
+        ask: Callable[[Server, int], Awaitable[Reply]],
+        on_rows: Callable[[int], None],
+    ) -> None:
         self.engine = engine
         self.config = engine.config
-        self.rows = rows
-        self.sampling = sampling
+        self.example = example
+        self.count = count
+        self.ask = ask
+        self.on_rows = on_rows
         self.servers: list[Server] = []
-        self.answers: dict[int, Completion] = {}
+        self.answers: dict[int, Reply] = {}
         self.attempts: Counter[int] = Counter()
         self.queue: asyncio.Queue[int] = asyncio.Queue()
         self.finished = asyncio.Event()
@@ -109,9 +190,9 @@ class _Batch:
         if self.loop is not None and not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.finished.set)
 
-    async def run(self) -> list[Completion]:
+    async def run(self) -> list[Reply]:
         self.loop = asyncio.get_running_loop()
-        for index in range(len(self.rows)):
+        for index in range(self.count):
             self.queue.put_nowait(index)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.config.concurrency)
         key = api_key(self.config)
@@ -123,7 +204,7 @@ class _Batch:
             workers = [
                 asyncio.create_task(self._work(server))
                 for server in self.servers
-                for _ in range(min(self.config.concurrency, len(self.rows)))
+                for _ in range(min(self.config.concurrency, self.count))
             ]
             finished = asyncio.create_task(self.finished.wait())
             done, _ = await asyncio.wait([finished, *workers], return_when=asyncio.FIRST_COMPLETED)
@@ -131,18 +212,15 @@ class _Batch:
                 task.cancel()
             await asyncio.gather(finished, *workers, return_exceptions=True)
             for task in done - {finished}:
-                try:
-                    task.result()  # a worker only ever ends by an error
-                except _RowNotFinite as error:  # its row has no answer to show
-                    raise PolicyNotFinite([self._completion(error.index, Answer((), (), truncated=True))]) from error
-        return check_sampled([self.answers[index] for index in range(len(self.rows))])
+                task.result()  # a worker only ever ends by an error
+        return [self.answers[index] for index in range(self.count)]
 
     async def _work(self, server: Server) -> None:
         while True:
             await self._until_well(server)
             index = await self.queue.get()
             try:
-                self.answers[index] = await self._ask(server, index)
+                self.answers[index] = await self.ask(server, index)
             except NoNumbers as error:
                 raise _RowNotFinite(index) from error
             except AttemptFailed as failure:
@@ -151,8 +229,8 @@ class _Batch:
                 continue
             self.last_well = time.monotonic()
             self.engine.stats.answered[server.url] += 1
-            self.engine.on_rows(1)
-            if len(self.answers) == len(self.rows):
+            self.on_rows(1)
+            if len(self.answers) == self.count:
                 self.finished.set()
 
     def _put_back(self, index: int, server: Server, failure: AttemptFailed) -> None:
@@ -173,7 +251,7 @@ class _Batch:
             while not server.well:
                 tries += 1
                 try:
-                    await server.check(self._body(0), self.engine.adapter)
+                    await server.check(self.example, self.engine.adapter)
                 except NoNumbers as error:
                     raise _RowNotFinite(0) from error
                 except (httpx.HTTPError, AttemptFailed) as error:
@@ -190,34 +268,6 @@ class _Batch:
             said = "; ".join(f"{server.url}: {server.last_error}" for server in self.servers)
             mend = "start them with `p2o serve`, or correct engine.urls"
             raise EngineUnavailable(f"no server was well for {waited:.0f} s ({said}). Mend: {mend}.")
-
-    def _body(self, index: int) -> dict[str, Any]:
-        request, sample = self.rows[index]
-        return {
-            "model": self.engine.model,
-            "prompt": list(self.engine.chat.encode_prompt(request.question, request.template, request.style)),
-            "max_tokens": self.sampling.max_new_tokens,
-            "temperature": self.sampling.temperature,
-            "seed": request.seed(sample),
-            "stop_token_ids": list(self.engine.chat.stop_ids),
-            "logprobs": 0,
-            "return_token_ids": True,
-        }
-
-    async def _ask(self, server: Server, index: int) -> Completion:
-        return self._completion(index, await server.complete(self._body(index)))
-
-    def _completion(self, index: int, answer: Answer) -> Completion:
-        request, sample = self.rows[index]
-        return Completion(
-            problem_id=request.problem_id,
-            sample=sample,
-            template=request.template,
-            text=self.engine.chat.decode(answer.token_ids),
-            token_ids=answer.token_ids,
-            logps=answer.logps if self.sampling.temperature else point_mass(answer.logps),
-            truncated=answer.truncated,
-        )
 
 
 def _pause(tries: int) -> float:

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from p2o_core.config import LoraPolicy, PolicyConfig, VllmEngineConfig
-from p2o_core.engines.base import RolloutRequest, Sampling, check_sampled, point_mass
+from p2o_core.engines.base import LogprobRequest, RolloutRequest, Sampling, check_sampled, check_scored, point_mass
 from p2o_core.engines.serving import QUIET, lora_rank
 from p2o_core.policy import ADAPTER_CONFIG
 from p2o_core.prompts import Chat
@@ -92,7 +92,7 @@ class VllmEngine:
             TokensPrompt(prompt_token_ids=list(self.chat.encode_prompt(r.question, r.template, r.style)))
             for r, _ in rows
         ]
-        self._check_lengths(rows, prompts, sampling)
+        self._check_lengths([request.problem_id for request, _ in rows], prompts, sampling.max_new_tokens)
         params = [
             SamplingParams(
                 temperature=sampling.temperature,
@@ -111,6 +111,26 @@ class VllmEngine:
         return check_sampled(
             [self._completion(*row, output.outputs[0], sampling) for row, output in zip(rows, outputs, strict=True)]
         )
+
+    def completion_logps(self, requests: Sequence[LogprobRequest]) -> list[tuple[float, ...]]:
+        """See :class:`p2o_core.engines.base.RolloutEngine`: prompt and completion go in as one prompt, whose log-probs
+        vLLM gives. It cannot give them alone, so each request generates one token, which nobody reads."""
+        from vllm import SamplingParams, TokensPrompt
+
+        if not requests:
+            return []
+        rows = [[*self.chat.encode_prompt(r.question, r.template, r.style), *r.token_ids] for r in requests]
+        prompts = [TokensPrompt(prompt_token_ids=row) for row in rows]
+        self._check_lengths([r.problem_id for r in requests], prompts, 1)
+        params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+        self.llm.reset_prefix_cache()
+        outputs = self.llm.generate(prompts, params, lora_request=self._adapter, use_tqdm=False)
+        scored = []
+        for request, row, output in zip(requests, rows, outputs, strict=True):
+            first = len(row) - len(request.token_ids)
+            steps = zip(output.prompt_logprobs[first:], request.token_ids, strict=True)
+            scored.append(tuple(step[token].logprob for step, token in steps))
+        return check_scored(requests, scored, self.chat.decode)
 
     def sleep(self) -> None:
         """Give the GPU's memory back until the next :meth:`use`; on CPU nothing happens."""
@@ -140,14 +160,12 @@ class VllmEngine:
             self._asleep = False
         self._weights = folder
 
-    def _check_lengths(
-        self, rows: list[tuple[RolloutRequest, int]], prompts: Sequence[Any], sampling: Sampling
-    ) -> None:
-        for (request, _), prompt in zip(rows, prompts, strict=True):
-            needed = len(prompt["prompt_token_ids"]) + sampling.max_new_tokens
+    def _check_lengths(self, problem_ids: Sequence[str], prompts: Sequence[Any], new_tokens: int) -> None:
+        for problem_id, prompt in zip(problem_ids, prompts, strict=True):
+            needed = len(prompt["prompt_token_ids"]) + new_tokens
             if needed > self.config.max_model_len:
                 raise ValueError(
-                    f"problem {request.problem_id}: prompt and completion need {needed} tokens, engine.max_model_len "
+                    f"problem {problem_id}: prompt and completion need {needed} tokens, engine.max_model_len "
                     f"is {self.config.max_model_len}. Mend: raise it, or lower max_new_tokens."
                 )
 

@@ -1,17 +1,19 @@
-"""The gepa adapter: a candidate's score on a problem is the mean reward of k rollouts under its template."""
+"""The gepa adapter: a candidate's score on a problem is the mean reward of k rollouts under its template, times what of
+it bare training can take over where that is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gepa.core.adapter import EvaluationBatch
 
 from p2o_core.config import PromptStyle
-from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.engines.base import LogprobRequest, RolloutEngine, RolloutRequest, Sampling
 from p2o_core.search.racing import Race
 from p2o_core.seeding import derive_seed
+from p2o_core.transfer import mean_log_ratio, transfer_weight
 from p2o_core.types import AnswerVerifier, Completion, Gold, Problem, Verdict, VerdictStatus
 
 COMPONENT = "template"
@@ -22,12 +24,30 @@ Trace = dict[str, str]
 FORMAT_HINT = "No answer could be read: the final answer must stand within \\boxed{}."
 
 
+@dataclass(frozen=True)
+class Rescue:
+    """What one template does for one problem: the mean reward of its rollouts, the mean log template ratio of each
+    correct one (none where not measured), and the score, which is the rate times the transfer weight of the ratios."""
+
+    rate: float
+    log_ratios: tuple[float, ...]
+    score: float
+
+
+NO_RESCUE = Rescue(0.0, (), 0.0)
+"""Of a dev instance on which a race dropped the template."""
+
+
 class TemplateAdapter:
     """Rolls out problems under templates and verifies the answers; all pairs of one gepa step share an engine call.
 
+    With ``tau`` a score is the rescue rate times :func:`p2o_core.transfer.transfer_weight`. For that the engine scores
+    the correct completions at the bare prompt, and under the template too unless they were sampled at temperature 1,
+    the one at which engines score: then the sampled log-probs are the same.
+
     ``completions``, ``tokens`` and ``metric_calls`` count everything generated, for rejected candidates too: this is
-    what the search costs. ``latest`` holds the last completions of each
-    (template, problem id).
+    what the search costs; ``scored_tokens`` comes on top. ``latest`` holds the last completions of each (template,
+    problem id), ``rescues`` what they came to.
     """
 
     propose_new_texts = None  # proposals come from the reflector
@@ -42,6 +62,7 @@ class TemplateAdapter:
         seed: int,
         style: PromptStyle = "plain",
         race: Race | None = None,
+        tau: float | None = None,
     ) -> None:
         self.engine = engine
         self.verifier = verifier
@@ -50,11 +71,14 @@ class TemplateAdapter:
         self.seed = seed
         self.style = style
         self.race = race
+        self.tau = tau
         self.metric_calls = 0
         self.latest: dict[tuple[str, str], list[Completion]] = {}
+        self.rescues: dict[tuple[str, str], Rescue] = {}
         self.calls = 0
         self.completions = 0
         self.tokens = 0
+        self.scored_tokens = 0
         self.statuses = dict.fromkeys(VerdictStatus, 0)
 
     def evaluate(
@@ -95,15 +119,47 @@ class TemplateAdapter:
         self.tokens += sum(len(c.token_ids) for c in completions)
         for verdict in verdicts:
             self.statuses[verdict.status] += 1
+        ratios = self._log_ratios(requests, completions, verdicts) if self.tau is not None else [None] * len(verdicts)
         results, first = [], 0
         for _, problems in items:
             last = first + len(problems) * self.samples
-            results.append(self._result(problems, completions[first:last], verdicts[first:last]))
+            results.append(
+                self._result(problems, completions[first:last], verdicts[first:last], ratios[first:last]),
+            )
             first = last
         return results
 
+    def _log_ratios(
+        self, requests: Sequence[RolloutRequest], completions: Sequence[Completion], verdicts: Sequence[Verdict]
+    ) -> list[float | None]:
+        """Each completion's mean log template ratio, None for wrong ones; 0 without a template: it is bare."""
+        ratios: list[float | None] = [0.0 if verdict.reward > 0 else None for verdict in verdicts]
+        asked = [request for request in requests for _ in request.samples]
+        rows = [row for row, completion in enumerate(completions) if completion.templated and ratios[row] is not None]
+        if not rows:
+            return ratios
+
+        def under(template: str, row: int) -> LogprobRequest:
+            request = asked[row]
+            tokens = completions[row].token_ids
+            return LogprobRequest(request.problem_id, request.question, template, tokens, request.style)
+
+        measured = [under("", row) for row in rows]
+        if self.sampling.temperature != 1:
+            measured += [under(asked[row].template, row) for row in rows]
+        self.scored_tokens += sum(len(request.token_ids) for request in measured)
+        logps = self.engine.completion_logps(measured)
+        references = logps[len(rows) :] or [completions[row].logps for row in rows]
+        for row, at_bare, reference in zip(rows, logps, references, strict=False):
+            ratios[row] = mean_log_ratio(at_bare, reference)
+        return ratios
+
     def _result(
-        self, problems: list[Problem], completions: Sequence[Completion], verdicts: Sequence[Verdict]
+        self,
+        problems: list[Problem],
+        completions: Sequence[Completion],
+        verdicts: Sequence[Verdict],
+        ratios: Sequence[float | None],
     ) -> EvaluationBatch[Trace, str]:
         outputs, scores, traces = [], [], []
         for index, problem in enumerate(problems):
@@ -111,9 +167,13 @@ class TemplateAdapter:
             rewards = [verdict.reward for verdict in verdicts[span]]
             worst = min(range(self.samples), key=lambda sample: rewards[sample])
             text, verdict = completions[span][worst].text, verdicts[span][worst]
-            self.latest[completions[span][0].template, problem.id] = list(completions[span])
+            place = completions[span][0].template, problem.id
+            self.latest[place] = list(completions[span])
+            rate, own = sum(rewards) / self.samples, tuple(ratio for ratio in ratios[span] if ratio is not None)
+            score = rate if self.tau is None else rate * transfer_weight(own, self.tau)
+            self.rescues[place] = Rescue(rate, own, score)
             outputs.append(text)
-            scores.append(sum(rewards) / self.samples)
+            scores.append(score)
             traces.append(
                 {"question": problem.question, "answer": text, "feedback": feedback(verdict.status, problem.answer)}
             )

@@ -1,10 +1,12 @@
-"""One search: split the hard set, let gepa evolve templates, keep the greedy cover."""
+"""One search: split the hard set, let gepa evolve templates, keep the greedy cover, score it on fresh problems."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import NamedTuple
 
 import gepa
 from gepa.core.state import GEPAState
@@ -13,7 +15,7 @@ from p2o_core.config import EvolveConfig, PromptStyle
 from p2o_core.cover import greedy_cover
 from p2o_core.engines.base import RolloutEngine, Sampling
 from p2o_core.engines.language_models import ENDPOINT_DOWN, LanguageModel
-from p2o_core.search.adapter import COMPONENT, TemplateAdapter
+from p2o_core.search.adapter import COMPONENT, NO_RESCUE, Rescue, TemplateAdapter
 from p2o_core.search.racing import Race
 from p2o_core.search.reflection import ModelReflector
 from p2o_core.search.reflectors import Reflector, make_reflector, reflection_cost
@@ -41,12 +43,21 @@ class Evolution:
         return [template for template in self.templates if template.kept]
 
 
-def split_hard(hard: Sequence[Problem], dev_size: int, rng: random.Random) -> tuple[list[Problem], list[Problem]]:
-    """(reflection train set, dev set): shuffled; ``dev_size`` dev instances, half and half when there are fewer
-    than 1.5 times as many hard samples (official code: 300 and 450)."""
+class HardSplit(NamedTuple):
+    """The hard set in disjoint parts: to reflect on, to score on, and to score the template set on before its use."""
+
+    train: list[Problem]
+    dev: list[Problem]
+    fresh: list[Problem]
+
+
+def split_hard(hard: Sequence[Problem], dev_size: int, rng: random.Random, fresh_size: int = 0) -> HardSplit:
+    """Shuffle and split: ``fresh_size`` fresh problems, and of the others ``dev_size`` dev instances, half and half
+    when there are fewer than 1.5 times as many (official code: 300 and 450)."""
     shuffled = rng.sample(list(hard), len(hard))
-    dev = dev_size if len(hard) >= 1.5 * dev_size else len(hard) // 2
-    return shuffled[dev:], shuffled[:dev]
+    rest, fresh = shuffled[: len(hard) - fresh_size], shuffled[len(hard) - fresh_size :]
+    dev = dev_size if len(rest) >= 1.5 * dev_size else len(rest) // 2
+    return HardSplit(rest[dev:], rest[:dev], fresh)
 
 
 def evolve_templates(
@@ -72,7 +83,7 @@ def evolve_templates(
         archive: templates of earlier searches, scored again before anything new is proposed.
         on_calls: is called with the metric calls done and the budget after every gepa step.
     """
-    train, dev = split_hard(hard, config.dev_size, random.Random(derive_seed(seed, "split")))
+    train, dev, fresh = split_hard(hard, config.dev_size, random.Random(derive_seed(seed, "split")), config.fresh_size)
     race = Race(dev) if config.racing else None
     adapter = TemplateAdapter(
         engine,
@@ -82,8 +93,9 @@ def evolve_templates(
         seed=derive_seed(seed, "scores"),
         style=style,
         race=race,
+        tau=config.transfer_tau,
     )
-    progress = _Progress(adapter, config.max_metric_calls, on_calls)
+    progress = _Progress(adapter, dev, config.max_metric_calls, on_calls)
     reflector = make_reflector(config, pool, hard, model, random.Random(derive_seed(seed, "reflector")), archive)
     result: gepa.GEPAResult[str, int] = gepa.optimize(
         seed_candidate={COMPONENT: ""},
@@ -105,19 +117,7 @@ def evolve_templates(
     )
     if (error := _broken(reflector)) is not None:
         raise error
-    scores = [tuple(subscores[index] for index in range(len(dev))) for subscores in result.val_subscores]
-    kept = set(greedy_cover([[score >= config.solved_at for score in row] for row in scores]))
-    templates = [
-        Template(
-            index,
-            candidate[COMPONENT],
-            tuple(p for p in parents if p is not None),
-            scores[index],
-            kept=index in kept,
-            found_at=progress.found_at[index],
-        )
-        for index, (candidate, parents) in enumerate(zip(result.candidates, result.parents, strict=True))
-    ]
+    templates = scored_on_fresh(_templates(result, progress, dev, config), fresh, adapter)
     return Evolution(
         templates=templates,
         dev_ids=[problem.id for problem in dev],
@@ -132,6 +132,7 @@ def evolve_templates(
             spent := reflection_cost(reflector, config),
             metric_calls=adapter.metric_calls,
             completions=adapter.completions,
+            scored_tokens=adapter.scored_tokens,
             tokens=adapter.tokens + spent.tokens,
             steps=progress.steps,
             raced_out=race.dropped if race else 0,
@@ -139,6 +140,58 @@ def evolve_templates(
             verifier_errors=adapter.statuses[VerdictStatus.ERROR],
         ),
     )
+
+
+def _templates(
+    result: gepa.GEPAResult[str, int], progress: _Progress, dev: Sequence[Problem], config: EvolveConfig
+) -> list[Template]:
+    """The candidates with their dev scores, the greedy cover kept. Whether a template solves a dev instance is a
+    question of its rescue rate there; transfer decides whom gepa prefers and how often a template is drawn."""
+    templates = []
+    for index, (candidate, parents) in enumerate(zip(result.candidates, result.parents, strict=True)):
+        scores = tuple(result.val_subscores[index][instance] for instance in range(len(dev)))
+        template = Template(
+            index,
+            candidate[COMPONENT],
+            tuple(parent for parent in parents if parent is not None),
+            scores,
+            kept=False,
+            found_at=progress.found_at[index],
+        )
+        if config.transfer_tau is not None:
+            rescues = progress.rescues[index]
+            ratios = [ratio for rescue in rescues for ratio in rescue.log_ratios]
+            template = replace(
+                template,
+                scores=tuple(rescue.rate for rescue in rescues),
+                log_ratio=fmean(ratios) if ratios else None,
+                transfer=template.mean_score,
+                weight=template.mean_score,
+            )
+        templates.append(template)
+    kept = set(greedy_cover([[score >= config.solved_at for score in template.scores] for template in templates]))
+    return [replace(template, kept=template.index in kept) for template in templates]
+
+
+def scored_on_fresh(
+    templates: Sequence[Template], fresh: Sequence[Problem], adapter: TemplateAdapter
+) -> list[Template]:
+    """Score the kept templates on problems that had no part in finding or choosing them. Dev scores are those of
+    winners, so they are too high; the fresh ones become the drawing weights. A kept template whose fresh rate is 0 is
+    kept no longer when another's is not. Without fresh problems nothing changes."""
+    kept = [template for template in templates if template.kept]
+    if not fresh or not kept:
+        return list(templates)
+    results = adapter.batch_evaluate([({COMPONENT: template.text}, list(fresh)) for template in kept])
+    rescored = {}
+    for template, result in zip(kept, results, strict=True):
+        rate = fmean(adapter.rescues[template.text, problem.id].rate for problem in fresh)
+        rescored[template.index] = replace(template, fresh=rate, weight=fmean(result.scores))
+    some = any(template.fresh for template in rescored.values())
+    return [
+        replace(template, kept=template.kept and not (some and template.fresh == 0))
+        for template in (rescored.get(template.index, template) for template in templates)
+    ]
 
 
 def _broken(reflector: Reflector) -> Exception | None:
@@ -151,17 +204,25 @@ def _alone(reflector: Reflector) -> bool:
 
 
 class _Progress:
-    """gepa callback and stopper: counts steps, records the metric calls at each template, ends at the budget."""
+    """gepa callback and stopper: counts steps, records the metric calls and dev rescues at each template, ends at the
+    budget."""
 
-    def __init__(self, adapter: TemplateAdapter, budget: int, on_calls: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, adapter: TemplateAdapter, dev: Sequence[Problem], budget: int, on_calls: Callable[[int, int], None]
+    ) -> None:
         self.adapter = adapter
+        self.dev = dev
         self.budget = budget
         self.on_calls = on_calls
         self.steps = 0
         self.found_at: dict[int, int] = {}
+        self.rescues: dict[int, list[Rescue]] = {}
+        """Of each candidate, in dev order; an instance that a race left out has none."""
 
     def on_valset_evaluated(self, event: dict) -> None:
-        self.found_at[event["candidate_idx"]] = self.adapter.metric_calls
+        index, text = event["candidate_idx"], event["candidate"][COMPONENT]
+        self.found_at[index] = self.adapter.metric_calls
+        self.rescues[index] = [self.adapter.rescues.get((text, p.id), NO_RESCUE) for p in self.dev]
 
     def on_iteration_end(self, event: dict) -> None:
         self.steps += 1

@@ -95,7 +95,7 @@ def _online(
     model: Callable[[], LanguageModel | None],
 ) -> TemplateSearch:
     """The archive with what the last iteration's templated rollouts say; when a search is due, with new templates."""
-    known = with_evidence(previous.templates, templated, config.online.discount)
+    known = with_evidence(previous.templates, templated, config.online.discount, config.transfer_tau)
     if not is_due(previous, config, iteration):
         return TemplateSearch("carried", previous.searched_at, templates=known)
     if len(hard) < config.min_hard:

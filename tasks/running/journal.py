@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from p2o_core.digests import is_whole, short_digest
-from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.engines.base import LogprobRequest, RolloutEngine, RolloutRequest, Sampling
 from p2o_core.engines.language_models import LanguageModel, Reply
 from p2o_core.schemas import read_json, read_rows, write_json, write_rows, written_whole
 from p2o_core.types import AnswerVerifier, Completion, Gold, Verdict
@@ -51,6 +51,7 @@ def _rows(row_type: type[Row]) -> Form[list[Row]]:
 
 COMPLETIONS = _rows(Completion)
 VERDICTS = _rows(Verdict)
+LOGPS = Form[list[tuple[float, ...]]](".json", write_json, lambda path: [tuple(row) for row in read_json(path)])
 REPLIES = Form[list[Reply]](
     ".json",
     lambda path, replies: write_json(path, [asdict(reply) for reply in replies]),
@@ -132,6 +133,11 @@ class JournaledEngine:
             if self._journal.recalled > before:
                 self._on_rows(sum(len(request.samples) for request in shard))
         return completions
+
+    def completion_logps(self, requests: Sequence[LogprobRequest]) -> list[tuple[float, ...]]:
+        """See :class:`p2o_core.engines.base.RolloutEngine`."""
+        question = [asdict(request) for request in requests]
+        return self._journal.once("logps", question, lambda: self._point().completion_logps(requests), LOGPS)
 
     def _ask(self, shard: list[RolloutRequest], sampling: Sampling) -> Callable[[], list[Completion]]:
         return lambda: self._point().generate(shard, sampling)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from p2o_core.config import ServerEngineConfig
-from p2o_core.engines.base import PolicyNotFinite, RolloutRequest, Sampling
+from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutRequest, Sampling
 from p2o_core.engines.connection import EngineUnavailable
 from p2o_core.engines.server import ServerEngine
 from tests.loopback import Reply, Request, served
@@ -92,3 +93,47 @@ def test_servers_are_told_every_end(base_folder: Path, tmp_path: Path) -> None:
     assert completion.token_ids == (12, 9)
     assert not completion.truncated
     assert completion.text == engine.chat.tokenizer.decode([12]), "9 ends it here, though it is a word"
+
+
+SCORED = [LogprobRequest("p", "q", "", (7, 9)), LogprobRequest("other", "r", "z", (5,))]
+PROBED = {"logprobs": {"top_logprobs": [{"a": -0.1, "b": -0.1}]}}
+STEPS = {7: {"7": {"logprob": -0.5}}, 9: {"9": {"logprob": -1.5}}, 5: {"5": {"logprob": -2.5}}}
+
+
+def score(base_folder: Path, prompt_logprobs: Callable[[list[int]], object]) -> list[tuple[float, ...]]:
+    """``prompt_logprobs`` of the prompt that is asked for."""
+
+    def answer(request: Request) -> Reply:
+        if request.path == "/health":
+            return Reply(200)
+        asked = json.loads(request.body)
+        assert (asked["max_tokens"], asked["prompt_logprobs"]) == (1, 0)
+        return Reply(
+            200, json.dumps({"choices": [PROBED | {"prompt_logprobs": prompt_logprobs(asked["prompt"])}]}).encode()
+        )
+
+    with served(answer) as url:
+        engine = ServerEngine(base_folder, base_folder, ServerEngineConfig(urls=(url,), retries=1, patience_s=0.5))
+        return engine.completion_logps(SCORED)
+
+
+def test_the_end_of_the_prompt_is_what_was_scored(base_folder: Path) -> None:
+    assert score(
+        base_folder,
+        lambda prompt: (
+            [None, *({"0": {"logprob": 9.0}} for _ in prompt[1:])][:-2]
+            + [STEPS.get(token) for token in prompt[-2:]]
+        ),
+    ) == [(-0.5, -1.5), (-2.5,)]
+
+
+@pytest.mark.parametrize("junk", [None, [], [None, None], [{"8": {"logprob": -1.0}}] * 30, "text", [{"7": None}] * 30])
+def test_junk_for_a_prompt_s_log_probs(base_folder: Path, junk: object) -> None:
+    with pytest.raises(EngineUnavailable, match=r"junk: .* in the prompt's log-probs"):
+        score(base_folder, lambda prompt: junk)
+
+
+def test_a_completion_that_scores_nan_is_the_policy_s_fault(base_folder: Path) -> None:
+    """Python's own JSON has a word for it, and vLLM's 400 is another way of saying it."""
+    with pytest.raises(PolicyNotFinite, match="other"):
+        score(base_folder, lambda prompt: [STEPS[7], {"9": {"logprob": -1.5}, "5": {"logprob": float("nan")}}])

@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutRequest, Sampling
 from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.policy import Batch, Policy
 
@@ -82,3 +82,34 @@ def test_greedy_is_the_argmax_and_truncation_is_reported(full_policy: Policy) ->
         assert completion.logps == (0.0,) * len(completion.token_ids)
         assert completion.truncated == (completion.token_ids[-1] != full_policy.chat.eos_id)
         assert len(completion.token_ids) <= 4
+
+
+def test_completions_are_scored_under_any_prompt(full_policy: Policy) -> None:
+    """Against the plain model, a row at a time; at temperature 1, so that what was sampled there scores as it did."""
+    engine = EmbeddedEngine(full_policy, rows_per_batch=64)
+    sampled = engine.generate(requests(), Sampling(1.0, 12))
+    asked = [
+        LogprobRequest(c.problem_id, requests()[int(c.problem_id[1:])].question, template, c.token_ids)
+        for c in sampled
+        for template in ("", "Do not stop early.")
+    ]
+    scored = engine.completion_logps(asked)
+    for request, logps in zip(asked, scored, strict=True):
+        prompt = full_policy.chat.encode_prompt(request.question, request.template)
+        with torch.no_grad():
+            logits = full_policy.model(torch.tensor([[*prompt, *request.token_ids]])).logits[0]
+        own = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+        expected = own.gather(1, torch.tensor(request.token_ids).unsqueeze(1)).squeeze(1)
+        torch.testing.assert_close(torch.tensor(logps), expected, atol=1e-4, rtol=0)
+    for completion, logps in zip(sampled, scored[::2], strict=True):
+        assert logps == pytest.approx(completion.logps, abs=1e-4)
+    assert scored[::2] != scored[1::2]
+    assert engine.completion_logps([]) == []
+
+
+def test_a_policy_of_nan_scores_nothing(full_policy: Policy) -> None:
+    with torch.no_grad():
+        next(iter(full_policy.trainable_parameters().values())).fill_(float("nan"))
+    engine = EmbeddedEngine(full_policy, rows_per_batch=64)
+    with pytest.raises(PolicyNotFinite, match="p7"):
+        engine.completion_logps([LogprobRequest("p7", "sum 4 a+5 ?", "", (5, 6))])

@@ -164,8 +164,8 @@ def test_a_budget_for_a_single_proposal_is_refused() -> None:
 @pytest.mark.parametrize(("hard", "dev_size", "expected"), [(450, 300, 300), (449, 300, 224), (12, 6, 6), (8, 6, 4)])
 def test_split(hard: int, dev_size: int, expected: int) -> None:
     problems = [Problem(str(i), "q", "1", "hard", "train") for i in range(hard)]
-    train, dev = split_hard(problems, dev_size, random.Random(0))
-    assert len(dev) == expected
+    train, dev, fresh = split_hard(problems, dev_size, random.Random(0))
+    assert (len(dev), fresh) == (expected, [])
     assert {p.id for p in train} | {p.id for p in dev} == {p.id for p in problems}
     assert not {p.id for p in train} & {p.id for p in dev}
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from p2o_core.config import ServerEngineConfig
-from p2o_core.engines.base import RolloutRequest, Sampling
+from p2o_core.engines.base import LogprobRequest, RolloutRequest, Sampling
 from p2o_core.engines.connection import EngineUnavailable
+from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.engines.server import ServerEngine
 from p2o_core.policy import Batch, Policy
 from p2o_core.types import Completion
@@ -67,6 +68,24 @@ def test_greedy_and_nothing(servers: list[Served], served_base: Path) -> None:
     assert len({completion.token_ids for completion in greedy}) == 1
     assert set(greedy[0].logps) == {0.0}
     assert sampler.generate([], SAMPLING) == []
+
+
+def test_completions_are_scored_as_the_trainer_scores_them(
+    servers: list[Served], served_base: Path, tmp_path: Path
+) -> None:
+    """At temperature 1 under any prompt, by several servers, in order."""
+    policy = moved_adapter(served_base, tmp_path / "4", seed=4)
+    scorer = engine(served_base, tmp_path / "4", [server.url for server in servers], concurrency=4)
+    asked = [
+        LogprobRequest(c.problem_id, REQUESTS[2 * int(c.problem_id[1:])].question, template, c.token_ids)
+        for c in scorer.generate(REQUESTS, SAMPLING)
+        for template in ("", "Do not stop early.")
+    ]
+    ours = EmbeddedEngine(policy, rows_per_batch=64).completion_logps(asked)
+    for mine, scored in zip(ours, scorer.completion_logps(asked), strict=True):
+        torch.testing.assert_close(torch.tensor(scored), torch.tensor(mine), atol=1e-3, rtol=0)
+    assert scorer.stats.answered.total() == len(asked)
+    assert scorer.completion_logps([]) == []
 
 
 SHORT = b'{"choices": [{"token_ids": [1, 2], "logprobs": {"token_logprobs": [-0.1]}, "finish_reason": "stop"}]}'

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig, VllmEngineConfig
-from p2o_core.engines.base import PolicyNotFinite, RolloutEngine, RolloutRequest, Sampling
+from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutEngine, RolloutRequest, Sampling
+from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.policy import Batch, Policy
 from p2o_core.types import Completion
 from tasks.parameters.experiment import Experiment, load_experiment
@@ -96,6 +97,24 @@ def test_adapters_are_swapped_between_iterations(runtime: Runtime, served_base: 
     # back again: neither the reference nor a cached prefix has anything of the adapters
     assert texts(runtime.engine(served_base, served_base, settings)) == reference
     assert texts(runtime.engine(tmp_path / "1", served_base, settings)) == answers[1]
+
+
+def test_completions_are_scored_as_the_trainer_scores_them(runtime: Runtime, served_base: Path, tmp_path: Path) -> None:
+    """At temperature 1 under any prompt, and as the embedded engine does."""
+    policy = moved_adapter(served_base, tmp_path / "1", seed=1)
+    engine = runtime.engine(tmp_path / "1", served_base, experiment(LORA))
+    asked = [
+        LogprobRequest(c.problem_id, REQUESTS[2 * int(c.problem_id[1:])].question, template, c.token_ids)
+        for c in engine.generate(REQUESTS, SAMPLING)
+        for template in ("", TEMPLATE)
+    ]
+    ours, theirs = EmbeddedEngine(policy, rows_per_batch=64).completion_logps(asked), engine.completion_logps(asked)
+    for mine, scored, request in zip(ours, theirs, asked, strict=True):
+        assert len(scored) == len(request.token_ids)
+        torch.testing.assert_close(torch.tensor(scored), torch.tensor(mine), atol=1e-3, rtol=0)
+    assert engine.completion_logps([]) == []
+    with pytest.raises(ValueError, match=r"problem p0.*engine\.max_model_len is 128"):
+        engine.completion_logps([LogprobRequest("p0", "sum 1 a+5 ?", "", (5,) * 128)])
 
 
 def test_samples_differ_and_greedy_ones_do_not(runtime: Runtime, served_base: Path) -> None:

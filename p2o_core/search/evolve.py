@@ -134,6 +134,7 @@ def evolve_templates(
             metric_calls=adapter.metric_calls,
             completions=adapter.completions,
             tokens=adapter.tokens + (spent.output_tokens if config.reflector.type == "self" else 0),
+            prompt_tokens=adapter.prompt_tokens + (spent.input_tokens if config.reflector.type == "self" else 0),
             steps=progress.steps,
             raced_out=race.dropped if race else 0,
             verifier_timeouts=adapter.statuses[VerdictStatus.TIMEOUT],

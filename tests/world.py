@@ -36,7 +36,7 @@ class ScriptedEngine:
             for sample in request.samples:
                 logps = (-1.0 / (1 + request.seed(sample) % 97), 0.0)
                 tokens = (1, 3) if "gamma" in request.template.split("\n") else (1, 2)
-                written.append(Completion(request.problem_id, sample, request.template, text, tokens, logps, False))
+                written.append(Completion(request.problem_id, sample, request.template, text, tokens, logps, False, 7))
         self.completions += len(written)
         return written
 

@@ -157,6 +157,7 @@ class ServerEngine:
             token_ids=answer.token_ids,
             logps=answer.logps if sampling.temperature else point_mass(answer.logps),
             truncated=answer.truncated,
+            prompt_tokens=len(self.chat.encode_prompt(request.question, request.template, request.style)),
         )
 
 

@@ -45,9 +45,9 @@ class TemplateAdapter:
     the correct completions at the bare prompt, and under the template too unless they were sampled at temperature 1,
     the one at which engines score: then the sampled log-probs are the same.
 
-    ``completions``, ``tokens`` and ``metric_calls`` count everything generated, for rejected candidates too: this is
-    what the search costs; ``scored_tokens`` comes on top. ``latest`` holds the last completions of each (template,
-    problem id), ``rescues`` what they came to.
+    ``completions``, ``tokens``, ``prompt_tokens`` and ``metric_calls`` count everything generated, for rejected
+    candidates too: this is what the search costs; ``scored_tokens`` comes on top. ``latest`` holds the last completions
+    of each (template, problem id), ``rescues`` what they came to.
     """
 
     propose_new_texts = None  # proposals come from the reflector
@@ -79,6 +79,7 @@ class TemplateAdapter:
         self.completions = 0
         self.tokens = 0
         self.scored_tokens = 0
+        self.prompt_tokens = 0
         self.statuses = dict.fromkeys(VerdictStatus, 0)
 
     def evaluate(
@@ -117,6 +118,7 @@ class TemplateAdapter:
         self.completions += len(completions)
         self.metric_calls += len(requests)
         self.tokens += sum(len(c.token_ids) for c in completions)
+        self.prompt_tokens += sum(c.prompt_tokens for c in completions)
         for verdict in verdicts:
             self.statuses[verdict.status] += 1
         ratios = self._log_ratios(requests, completions, verdicts) if self.tau is not None else [None] * len(verdicts)

@@ -134,6 +134,7 @@ def evolve_templates(
             completions=adapter.completions,
             scored_tokens=adapter.scored_tokens,
             tokens=adapter.tokens + spent.tokens,
+            prompt_tokens=adapter.prompt_tokens + spent.prompt_tokens,
             steps=progress.steps,
             raced_out=race.dropped if race else 0,
             verifier_timeouts=adapter.statuses[VerdictStatus.TIMEOUT],

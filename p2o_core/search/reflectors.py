@@ -158,9 +158,10 @@ def reflection_cost(reflector: Reflector, config: EvolveConfig) -> SearchCost:
     """What the reflections took. Tokens that the policy itself wrote are the experiment's; a teacher's are not."""
     if not isinstance(reflector, ModelReflector):
         return SearchCost()
-    spent = reflector.cost
+    spent, own = reflector.cost, config.reflector.type == "self"
     return SearchCost(
-        tokens=spent.output_tokens if config.reflector.type == "self" else 0,
+        tokens=spent.output_tokens if own else 0,
+        prompt_tokens=spent.input_tokens if own else 0,
         reflection_calls=spent.calls,
         reflection_input_tokens=spent.input_tokens,
         reflection_output_tokens=spent.output_tokens,

@@ -121,8 +121,7 @@ def test_the_end_of_the_prompt_is_what_was_scored(base_folder: Path) -> None:
     assert score(
         base_folder,
         lambda prompt: (
-            [None, *({"0": {"logprob": 9.0}} for _ in prompt[1:])][:-2]
-            + [STEPS.get(token) for token in prompt[-2:]]
+            [None, *({"0": {"logprob": 9.0}} for _ in prompt[1:])][:-2] + [STEPS.get(token) for token in prompt[-2:]]
         ),
     ) == [(-0.5, -1.5), (-2.5,)]
 

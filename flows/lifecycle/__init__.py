@@ -2,5 +2,5 @@
 
 ``environment``  of Prefect, MLflow, DVC     ``secrets``       from a variable or a Prefect block
 ``processes``    children and their end      ``cancellation``  of a flow, from Prefect's page
-``endings``      Ctrl-C, and what crashed runs left
+``server``       a run's own Prefect server   ``endings``       of a flow, cancelled or without server
 """

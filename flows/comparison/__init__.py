@@ -2,6 +2,7 @@
 
 ``workspace``  its folder and dvc.yaml           ``arms``       one arm and seed, run to its budget
 ``runs``       what the runs left on disk        ``statistics`` intervals that resample seeds and problems
-``claims``     claims with verdicts              ``tables``     arms, sweep, search cost, funnel
+``measurements``  what claims measure            ``claims``     their verdicts
+``catalogue``  this project's claims             ``tables``     arms, sweep, search cost, funnel
 ``figures``    pictures as SVG text              ``page``       one HTML page and its Markdown twin
 """

@@ -130,8 +130,8 @@ class VllmEngine:
         outputs = self.llm.generate(prompts, params, lora_request=self._adapter, use_tqdm=False)
         scored = []
         for request, row, output in zip(requests, rows, outputs, strict=True):
-            first = len(row) - len(request.token_ids)
-            steps = zip(output.prompt_logprobs[first:], request.token_ids, strict=True)
+            given: Any = output.prompt_logprobs
+            steps = zip(given[len(row) - len(request.token_ids) :], request.token_ids, strict=True)
             scored.append(tuple(step[token].logprob for step, token in steps))
         return check_scored(requests, scored, self.chat.decode)
 

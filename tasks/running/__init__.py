@@ -6,4 +6,5 @@
 ``lock``      one run a workspace                 ``storage``   full disks and read-only folders
 ``datasets``  an experiment keeps its problems  ``rejected``  rows of a policy that gives NaN
 ``plan``      the one loop over all stages: what is done, made, recorded
+``imports``   large imports, without collecting garbage
 """

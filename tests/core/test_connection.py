@@ -118,12 +118,9 @@ def score(base_folder: Path, prompt_logprobs: Callable[[list[int]], object]) -> 
 
 
 def test_the_end_of_the_prompt_is_what_was_scored(base_folder: Path) -> None:
-    assert score(
-        base_folder,
-        lambda prompt: (
-            [None, *({"0": {"logprob": 9.0}} for _ in prompt[1:])][:-2] + [STEPS.get(token) for token in prompt[-2:]]
-        ),
-    ) == [(-0.5, -1.5), (-2.5,)]
+    other = {"0": {"logprob": 9.0}}
+    scored = score(base_folder, lambda prompt: [None, *(STEPS.get(token, other) for token in prompt[1:])])
+    assert scored == [(-0.5, -1.5), (-2.5,)]
 
 
 @pytest.mark.parametrize("junk", [None, [], [None, None], [{"8": {"logprob": -1.0}}] * 30, "text", [{"7": None}] * 30])

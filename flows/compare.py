@@ -6,6 +6,7 @@ import itertools
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import State, flow, get_run_logger, task
@@ -58,10 +59,10 @@ def _compare(root: Path) -> None:
     check_project(comparison.project, root)
     versions = Versions(root)
     arms = arms_of(comparison)
-    worlds = list(dict.fromkeys(arm.world for arm in arms))
-    console.print(f"Problems and base policies of worlds: {', '.join(world or 'recipe' for world in worlds)}")
+    bases = {arm.base_name: replace(arm, arm="base", seed=0) for arm in arms}
+    console.print(f"Problems and base policies: {', '.join(bases)}")
     with Processes() as processes:
-        _finish([made_base.submit(root, Arm("base", 0, world), versions, processes) for world in worlds], "bases")
+        _finish([made_base.submit(root, base, versions, processes) for base in bases.values()], "bases")
         done = [_is_done(comparison, arm, root) for arm in arms]
         console.print(f"{len(arms)} runs, {sum(done)} of them done before. Workspace {root}")
         # those done before too: a kill may have come before DVC and MLflow heard of them
@@ -82,12 +83,12 @@ def _finish(futures: list[PrefectFuture], title: str) -> None:
         future.result()
 
 
-@task(task_run_name="base-{arm.world}", cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="base-{arm.base_name}", cache_policy=NO_CACHE, persist_result=False)
 def made_base(root: Path, arm: Arm, versions: Versions, processes: Processes) -> None:
-    """Problems and base policy of a world, in a process of its own."""
+    """Problems and base policy, in a process of its own."""
     run_process(root, arm, processes)
     with _recording:
-        versions.commit(f"base@{arm.world or 'own'}")
+        versions.commit(f"base@{arm.base_name}")
 
 
 @task(task_run_name="{arm.name}", cache_policy=NO_CACHE, persist_result=False)
@@ -120,7 +121,7 @@ def run_process(root: Path, arm: Arm, processes: Processes) -> str:
     log = root / "logs" / f"{arm.name}.log"
     log.parent.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "flows.console", "arm", arm.arm, "--seed", str(arm.seed), "--workspace", str(root)]
-    command += ["--world", arm.world] if arm.world else []
+    command += arm.options
     status = processes.run(command, log)
     lines = log.read_text().splitlines() or [""]
     if status in ENDINGS:

@@ -112,7 +112,8 @@ def show_delivery(delivery: Delivery, workspace: Path, *, last: bool = True) -> 
 def log_arm(root: Path, comparison: Comparison, arm: Arm, *, patient: bool = False) -> Delivery:
     """Tell MLflow of one arm and seed of the comparison in ``root``."""
     tracker = Tracker(arm_experiment(comparison, arm, home(root)), arm_layout(root, arm), patient=patient)
-    return tracker.log_curves({"p2o.comparison": root.name, "p2o.world": arm.world or "recipe"})
+    tags = {"p2o.comparison": root.name, "p2o.world": arm.world or "recipe", "p2o.base": str(arm.base)}
+    return tracker.log_curves(tags)
 
 
 def track(root: Path) -> bool:

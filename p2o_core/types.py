@@ -56,7 +56,7 @@ class Completion:
     ``token_ids`` and ``logps`` have the same length; ``logps[t]`` is the natural log-probability of
     ``token_ids[t]`` under the distribution it was sampled from (temperature included) and under the
     *sampling* context, i.e. with the template when ``template`` is not blank. ``token_ids`` ends with the
-    end-of-sequence token unless ``truncated``.
+    end-of-sequence token unless ``truncated``. ``prompt_tokens`` is the length of the prompt it was sampled from.
 
     >>> Completion("p0", 0, "", "\\\\boxed{ 52 }", (7, 60, 8, 3), (-0.1, -0.2, 0.0, 0.0), False).sample
     0
@@ -69,6 +69,7 @@ class Completion:
     token_ids: tuple[int, ...]
     logps: tuple[float, ...]
     truncated: bool
+    prompt_tokens: int = 0
 
     @property
     def templated(self) -> bool:
@@ -169,8 +170,9 @@ class Template:
 @dataclass(frozen=True)
 class SearchCost:
     """What a search took: scores, completions and tokens generated (rejected ones included, the policy's own
-    reflections too), gepa steps; and for reflection models calls, tokens and dollars, proposals refused by reason
-    and attempts that failed by kind. Nothing spent is written as ``{}``.
+    reflections too), ``prompt_tokens``, those of the prompts that all these were sampled from, gepa steps; and for
+    reflection models calls, tokens and dollars, proposals refused by reason and attempts that failed by kind. Nothing
+    spent is written as ``{}``.
 
     >>> SearchCost(metric_calls=60, tokens=9000).reflection_dollars
     0.0
@@ -179,6 +181,7 @@ class SearchCost:
     metric_calls: int = 0
     completions: int = 0
     tokens: int = 0
+    prompt_tokens: int = 0
     steps: int = 0
     raced_out: int = 0
     verifier_timeouts: int = 0

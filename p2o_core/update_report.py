@@ -59,6 +59,8 @@ class IterationUpdate(UpdateReport):
     """Nats a token, of the bare completions."""
     skills: SkillCheck | None
     """None: nothing was probed."""
+    templated_prompt_tokens: int = 0
+    """Of the prompts that those generated here were sampled from."""
 
 
 @dataclass

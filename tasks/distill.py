@@ -62,6 +62,7 @@ def run(io: StageIO) -> None:
         reused=len(reused),
         entropy=mean_entropy(bare),
         skills=skills,
+        templated_prompt_tokens=sum(completion.prompt_tokens for completion in sampled),
     )
     write_record(io.outputs["update"], update)
 

@@ -24,6 +24,7 @@ def run(io: StageIO) -> None:
     io.counts["problems"] = len(problems)
     io.counts["completions"] = write_rows(io.outputs["rollouts"], completions, Completion)
     io.counts["tokens"] = sum(len(c.token_ids) for c in completions)
+    io.counts["prompt_tokens"] = sum(c.prompt_tokens for c in completions)
     io.counts["truncated"] = sum(c.truncated for c in completions)
 
 

@@ -29,7 +29,8 @@ GATHERED = (
 @dataclass(frozen=True)
 class Summary:
     """An experiment on one page: summary.json. Accuracies by name (``accuracy/<difficulty>``), before training and at
-    the last evaluation; ``evaluated`` are these two iterations, ``tokens`` all that were generated for training."""
+    the last evaluation; ``evaluated`` are these two iterations, ``tokens`` all that were generated for training,
+    ``prompt_tokens`` those of the prompts they were sampled from."""
 
     before: Mapping[str, float]
     after: Mapping[str, float]
@@ -37,6 +38,7 @@ class Summary:
     evaluated: tuple[int, int]
     tokens: int
     iterations: int
+    prompt_tokens: int = 0
 
 
 def iteration_row(folder: Path) -> Row:
@@ -73,8 +75,13 @@ def _evaluation_row(measured: Measurement) -> Row:
 def _training_row(folder: Path) -> Row:
     search = read_record(folder / "templates.json", TemplateSearch)
     update = read_record(folder / "update.json", IterationUpdate)
-    rolled_out = read_manifest(manifest_path(folder, "rollout")).counts["tokens"]
-    tokens = {"rollout": rolled_out, "templated": update.templated_tokens, "gepa": search.cost.tokens}
+    rolled_out = read_manifest(manifest_path(folder, "rollout")).counts
+    tokens = {"rollout": rolled_out["tokens"], "templated": update.templated_tokens, "gepa": search.cost.tokens}
+    prompts = {
+        "rollout": rolled_out.get("prompt_tokens", 0),  # not counted by earlier versions
+        "templated": update.templated_prompt_tokens,
+        "gepa": search.cost.prompt_tokens,
+    }
     return {
         "templates_kept": len(search.kept),
         "templates_tried": len(search.templates),
@@ -90,6 +97,8 @@ def _training_row(folder: Path) -> Row:
         **_skills_row(update.skills),
         **{f"tokens/{name}": value for name, value in tokens.items()},
         "tokens/total": sum(tokens.values()),
+        **{f"prompt_tokens/{name}": value for name, value in prompts.items()},
+        "prompt_tokens/total": sum(prompts.values()),
     }
 
 
@@ -119,14 +128,16 @@ def _reflection_row(cost: SearchCost) -> Row:
 
 
 def experiment_rows(run_folder: Path, last_iteration: int) -> list[Row]:
-    """Rows of iterations 0 to the last one that has anything, with ``tokens/cumulative``."""
-    rows, spent = [], 0
+    """Rows of iterations 0 to the last one that has anything, with ``tokens/cumulative`` and, prompts included,
+    ``tokens/with_prompts``."""
+    rows, spent, read = [], 0, 0
     for iteration in range(last_iteration + 1):
         row = iteration_row(run_folder / str(iteration))
         if not row:
             break
         spent += row.get("tokens/total", 0)
-        rows.append({"iteration": iteration, **row, "tokens/cumulative": spent})
+        read += row.get("prompt_tokens/total", 0)
+        rows.append({"iteration": iteration, **row, "tokens/cumulative": spent, "tokens/with_prompts": spent + read})
     return rows
 
 
@@ -148,6 +159,7 @@ def run(io: StageIO) -> None:
         evaluated=(first["iteration"], measured["iteration"]),
         tokens=last["tokens/cumulative"],
         iterations=last["iteration"],
+        prompt_tokens=last["tokens/with_prompts"] - last["tokens/cumulative"],
     )
     write_record(io.outputs["summary"], summary)
 

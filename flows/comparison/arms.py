@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from tasks.summary import iteration_row
 
 FILE = "comparison.yaml"
 DONE = "arm.json"
+SEEDS_A_BASE = 1000
+"""Between the experiment seeds of one base and the next."""
 
 
 class World(Section):
@@ -46,33 +49,60 @@ class Comparison(Section):
 
     recipe: Path = Field(..., description="params.yaml that all arms share, relative to the repository")
     arms: tuple[str, ...] = Field(..., description="arms of recipes/arms.yaml")
-    seeds: PositiveInt = Field(5, description="seeds 0 to seeds - 1 for every arm")
+    own_arms: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="arms of this comparison only, or in place of those in recipes/arms.yaml"
+    )
+    seeds: PositiveInt = Field(5, description="seeds for every arm and base")
+    first_seed: int = Field(0, ge=0, description="the first of them; 99 for a pilot whose runs the others never see")
+    bases: PositiveInt = Field(
+        1, description="base policies and problem sets, from prepare.seed on; every arm and seed is run on each"
+    )
     budget_tokens: PositiveInt | None = Field(
         ..., description="generated tokens an arm may spend, search included; null: equal iterations instead"
     )
     max_iterations: PositiveInt = Field(..., description="iterations at most, also within the budget")
     settings: dict[str, Any] = Field(default_factory=dict, description="dotted parameters for all arms")
+    budgets: tuple[PositiveInt, ...] = Field(
+        (), description="smaller budgets that the claims are measured at too, from the same runs; none: 25, 50, 75 %"
+    )
+    claims: tuple[str, ...] = Field(
+        ("V1", "V2", "V3", "V4", "V5", "S9"), description="what the report gives a verdict on; docs/reference.md"
+    )
     sweep: tuple[World, ...] = Field((), description="worlds of other difficulty")
     sweep_arms: tuple[str, ...] = Field((), description="arms run in them")
     sweep_seeds: PositiveInt = Field(2, description="seeds there")
+    sweep_bases: PositiveInt = Field(1, description="bases of each of these worlds")
     project: str = Field("p2o-compare", description="MLflow experiment that holds the runs")
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One run of a comparison: an arm, a seed, and the world it is in ("" for the recipe's own).
+    """One run of a comparison: an arm, a seed, the world it is in ("" for the recipe's own), and which of the world's
+    bases it starts from.
 
-    >>> Arm("p2o", 3).name, Arm("grpo", 0, "gap-2").name
-    ('p2o-s3', 'grpo-s0-gap-2')
+    >>> Arm("p2o", 3).name, Arm("grpo", 0, "gap-2").name, Arm("grpo", 0, "gap-2", base=1).name
+    ('p2o-s3', 'grpo-s0-gap-2', 'grpo-s0_b1-gap-2')
     """
 
     arm: str
     seed: int
     world: str = ""
+    base: int = 0
 
     @property
     def name(self) -> str:
-        return f"{self.arm}-s{self.seed}" + (f"-{self.world}" if self.world else "")
+        """Underscores stand in no world's name, so no two runs share one."""
+        return f"{self.arm}-s{self.seed}" + f"_b{self.base}" * bool(self.base) + f"-{self.world}" * bool(self.world)
+
+    @property
+    def base_name(self) -> str:
+        """Of the base that it shares with others."""
+        return (self.world or "own") + f"_b{self.base}" * bool(self.base)
+
+    @property
+    def options(self) -> list[str]:
+        """Of the command line, beside arm and seed."""
+        return ["--world", self.world] * bool(self.world) + ["--base", str(self.base)] * bool(self.base)
 
 
 @dataclass(frozen=True)
@@ -106,30 +136,41 @@ def check_comparison(content: Any, source: object) -> Comparison:
 
 
 def arms_of(comparison: Comparison) -> list[Arm]:
-    """Every run, the seeds of the main comparison first."""
-    main = [Arm(arm, seed) for seed in range(comparison.seeds) for arm in comparison.arms]
-    swept = [
-        Arm(arm, seed, world.name)
+    """Every run, those of the main comparison first. Seed by seed and base by base, so that what is finished early
+    can be compared."""
+
+    def runs(world: str, arms: Sequence[str], seeds: int, bases: int) -> list[Arm]:
+        first = comparison.first_seed
+        return [
+            Arm(arm, seed, world, base) for seed in range(first, first + seeds) for base in range(bases) for arm in arms
+        ]
+
+    swept = (
+        runs(world.name, comparison.sweep_arms, comparison.sweep_seeds, comparison.sweep_bases)
         for world in comparison.sweep
-        for seed in range(comparison.sweep_seeds)
-        for arm in comparison.sweep_arms
-    ]
-    return main + swept
+    )
+    return [*runs("", comparison.arms, comparison.seeds, comparison.bases), *chain.from_iterable(swept)]
 
 
 def arm_experiment(comparison: Comparison, arm: Arm, home: Path) -> Experiment:
-    """The recipe with the comparison's, the world's and the arm's settings. Raises BadInput."""
+    """The recipe with the comparison's, the world's and the arm's settings. The seeds of another base are others:
+    runs with the same draws would be no two observations. Raises BadInput."""
     content = yaml.safe_load((home / comparison.recipe).read_text())
     content["iterations"] = comparison.max_iterations
     apply_settings(content, comparison.settings)
     apply_settings(content, next((w.settings for w in comparison.sweep if w.name == arm.world), {}))
-    apply_settings(content, arm_settings(arm.arm, home))
-    content |= {"experiment": arm.name, "arm": arm.arm, "seed": arm.seed, "tracking": {"project": comparison.project}}
+    apply_settings(content, arm_settings(arm.arm, home, comparison.own_arms))
+    if arm.base:
+        content["prepare"] = content.get("prepare") or {}
+        content["prepare"]["seed"] = content["prepare"].get("seed", 0) + arm.base
+    seed = arm.seed + SEEDS_A_BASE * arm.base
+    content |= {"experiment": arm.name, "arm": arm.arm, "seed": seed, "tracking": {"project": comparison.project}}
     return check_experiment(yaml.safe_dump(content, sort_keys=False), name=f"{comparison.recipe} for {arm.name}")
 
 
 def arm_layout(workspace: Path, arm: Arm) -> Layout:
-    """Worlds have a base of their own, so each is a workspace within the workspace."""
+    """Each base is a workspace within the workspace; the first one of the recipe's own world is the workspace's."""
+    workspace = workspace / "bases" / str(arm.base) if arm.base else workspace
     return Layout(workspace / "worlds" / arm.world if arm.world else workspace, arm.name)
 
 
@@ -185,22 +226,23 @@ def run_arm(
 
 
 def run_named(workspace: Path, arm: Arm) -> Iterator[str]:
-    """Run one arm of the workspace's comparison, or the base of a world; yields a line for each step done."""
+    """Run one arm of the workspace's comparison, or make a base; yields a line for each step done."""
     comparison = load_comparison(workspace / FILE)
-    known = [a for a in arms_of(comparison) if a.world == arm.world]
+    known = [a for a in arms_of(comparison) if a.base_name == arm.base_name]
     if arm.arm == "base" and known:
         experiment = arm_experiment(comparison, known[0], home(workspace))
         made = prepare_world(experiment, arm_layout(workspace, arm))
         yield "base policy made" if made else "base policy up to date"
         return
     if arm not in known:
-        raise BadInput(f"{workspace / FILE}: no run {arm.name!r}. Mend: one of {', '.join(a.name for a in known)}.")
+        names = ", ".join(a.name for a in known or arms_of(comparison))
+        raise BadInput(f"{workspace / FILE}: no run {arm.name!r}. Mend: one of {names}.")
     result = run_arm(comparison, arm_experiment(comparison, arm, home(workspace)), arm_layout(workspace, arm))
     yield f"{result.iterations} iterations, {result.tokens:,d} tokens"
 
 
 def prepare_world(experiment: Experiment, layout: Layout) -> bool:
-    """Problems and base policy of a world, once for all its arms. Returns whether there was anything to do."""
+    """Problems and base policy, once for all arms that share them. Returns whether there was anything to do."""
     with file_lock(layout.base.parent / ".base.lock", command(), wait=True):
         with Runtime(prefect_secret) as runtime:
             (step,) = run_plan([(STAGES["prepare"], 0)], experiment, layout, runtime)

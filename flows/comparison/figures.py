@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from flows.comparison.runs import Evidence, Run
+from flows.comparison.runs import GENERATED, WITH_PROMPTS, Evidence, Measure, Run, by_base
 from flows.comparison.statistics import bootstrap_mean
 from flows.comparison.tables import Funnel, SweepPoint
 from p2o_core.schemas import read_record
@@ -23,6 +23,7 @@ from p2o_core.update_report import RATIO_EDGES, IterationUpdate
 COLOURS = ("#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7F7F7F", "#000000")
 STYLES = ("-", "--", "-.", ":")
 GRID = 120
+TOKENS = {GENERATED: "generated tokens", WITH_PROMPTS: "generated and prompt tokens"}
 PANELS = 4
 """Beside each other; more stand in rows."""
 TIER_TITLES = {"easy": "easy", "hard": "hard", "ood": "out of distribution"}
@@ -42,8 +43,8 @@ mpl.rcParams.update(
 )
 
 
-def curves(evidence: Evidence, arms: Sequence[str], metrics: dict[str, str]) -> str:
-    """One panel a metric (its name to its title) over generated tokens: mean over seeds, band = 95 % interval. At most
+def curves(evidence: Evidence, arms: Sequence[str], metrics: dict[str, str], measure: Measure = GENERATED) -> str:
+    """One panel a metric (its name to its title) over tokens: mean over bases and seeds, band = 95 % interval. At most
     :data:`PANELS` beside each other; blank without metrics or arms."""
     if not metrics or not arms:
         return ""
@@ -54,31 +55,32 @@ def curves(evidence: Evidence, arms: Sequence[str], metrics: dict[str, str]) -> 
         empty.remove()
     for panel, (metric, title) in zip(panels, metrics.items(), strict=False):
         for index, arm in enumerate(arms):
-            _draw_band(panel, evidence.of(arm, evidence.seeds(arm)), metric, arm, index)
-        panel.set(title=title, xlabel="generated tokens (thousands)", ylim=(-0.03, 1.03))
+            _draw_band(panel, evidence.of(arm, evidence.trials(arm)), metric, arm, index, measure)
+        panel.set(title=title, xlabel=f"{TOKENS[measure]} (thousands)", ylim=(-0.03, 1.03))
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2 * across + 1)
     return _svg(figure)
 
 
-def _draw_band(panel: Axes, runs: Sequence[Run], metric: str, label: str, index: int) -> None:
+def _draw_band(panel: Axes, runs: list[Run], metric: str, label: str, index: int, measure: Measure) -> None:
     runs = [run for run in runs if any(metric in row for row in run.rows)]
     if not runs:
         return
-    end = max(run.rows[-1]["tokens/cumulative"] for run in runs)
+    end = max(run.rows[-1][measure] for run in runs)
     grid = np.linspace(0, end, GRID)
-    values = np.array([_on_grid(run, metric, grid) for run in runs])
-    intervals = [bootstrap_mean(values[:, k], resamples=1000) for k in range(GRID)]
+    values = [np.array([_on_grid(run, metric, grid, measure) for run in part]) for _, part in by_base(runs)]
+    middle = np.mean([part.mean(axis=0) for part in values], axis=0)
+    intervals = [bootstrap_mean([part[:, k : k + 1] for part in values], resamples=1000) for k in range(GRID)]
     colour, style = COLOURS[index % len(COLOURS)], STYLES[index // len(COLOURS) % len(STYLES)]
-    panel.plot(grid / 1000, values.mean(axis=0), label=label, linewidth=1.8, color=colour, linestyle=style)
+    panel.plot(grid / 1000, middle, label=label, linewidth=1.8, color=colour, linestyle=style)
     panel.fill_between(
         grid / 1000, [i.low for i in intervals], [i.high for i in intervals], color=colour, alpha=0.15, lw=0
     )
 
 
-def _on_grid(run: Run, metric: str, grid: np.ndarray) -> np.ndarray:
+def _on_grid(run: Run, metric: str, grid: np.ndarray, measure: Measure) -> np.ndarray:
     """The last value known at each token count; before the first one, the first."""
-    known = [(row["tokens/cumulative"], row[metric]) for row in run.rows if metric in row]
+    known = [(row[measure], row[metric]) for row in run.rows if metric in row]
     tokens, values = np.array(known, dtype=float).T
     return values[np.clip(np.searchsorted(tokens, grid, side="right") - 1, 0, None)]
 
@@ -122,7 +124,7 @@ def ratio_picture(evidence: Evidence, arms: Sequence[str], bounds: tuple[float, 
     """Histograms of the template ratio of all templated tokens, with the mask's bounds."""
     figure = Figure(figsize=(4.2 * len(arms), 3.0), layout="constrained")
     for panel, arm in zip(np.atleast_1d(figure.subplots(1, len(arms), sharey=True)), arms, strict=True):
-        edges, counts = template_ratios(evidence.of(arm, evidence.seeds(arm)))
+        edges, counts = template_ratios(evidence.of(arm, evidence.trials(arm)))
         total = max(1, counts.sum())
         panel.bar(edges[:-1], counts / total, np.diff(edges), align="edge", color=COLOURS[0])
         for bound in bounds:
@@ -146,26 +148,28 @@ def template_ratios(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cost_picture(evidence: Evidence, arms: Sequence[str]) -> str:
-    """Where the tokens went: rollouts, templated rollouts, search; mean over seeds. Blank without arms."""
+    """Where the tokens went: rollouts, templated rollouts, search, and the prompts of all these; mean over seeds.
+    Blank without arms."""
     if not arms:
         return ""
     parts: dict[str, Callable[[dict[str, Any]], float]] = {
         "bare rollouts": lambda row: row.get("tokens/rollout", 0),
         "templated rollouts": lambda row: row.get("tokens/templated", 0),
-        "GEPA": lambda row: row.get("tokens/gepa", 0),
+        "search": lambda row: row.get("tokens/gepa", 0),
+        "prompts": lambda row: row.get("prompt_tokens/total", 0),
     }
     figure = Figure(figsize=(7.6, 0.34 * len(arms) + 1.1), layout="constrained")
     panel = figure.subplots()
     left = np.zeros(len(arms))
     for index, (part, tokens) in enumerate(parts.items()):
         sums = [
-            mean(sum(tokens(row) for row in run.rows) for run in evidence.of(arm, evidence.seeds(arm))) for arm in arms
+            mean(sum(tokens(row) for row in run.rows) for run in evidence.of(arm, evidence.trials(arm))) for arm in arms
         ]
         panel.barh(arms, np.array(sums) / 1000, left=left / 1000, color=COLOURS[index], label=part)
         left += sums
     panel.invert_yaxis()
-    panel.set(xlabel="generated tokens within the budget (thousands)")
-    figure.legend(loc="outside lower center", ncols=3)
+    panel.set(xlabel="tokens within the budget of generated ones (thousands)")
+    figure.legend(loc="outside lower center", ncols=len(parts))
     return _svg(figure)
 
 

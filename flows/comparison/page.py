@@ -13,8 +13,9 @@ from markupsafe import Markup
 
 from flows.comparison import figures, tables
 from flows.comparison.arms import FILE, arm_experiment, load_comparison
-from flows.comparison.claims import BASELINE, METHOD, findings, findings_at
-from flows.comparison.runs import Evidence, gather
+from flows.comparison.catalogue import BASELINE, METHOD, ONLINE, claims_of, method_of
+from flows.comparison.claims import findings, findings_with_prompts
+from flows.comparison.runs import WITH_PROMPTS, Evidence, gather
 from flows.comparison.statistics import MIN_SEEDS, Interval
 from flows.tracking.parents import experiment_page
 from p2o_core.schemas import write_json
@@ -23,9 +24,12 @@ from tasks.parameters.arms import arm_settings
 from tasks.running.layout import home
 
 FOLDER = "report"
-MAIN_ARMS = (METHOD, BASELINE, "grpo-2x", "p2o-no-distillation", "prompt-only", "p2o-random", "p2o-useless")
+MAIN_ARMS = (
+    *(ONLINE, METHOD, BASELINE, "grpo-2x", "dapo", "p2o-no-distillation", "prompt-only", "p2o-random"),
+    *("once", "once-each", "keep-all", "stranger", "blind", "p2o-useless"),
+)
 SHARES = {"train/all_fail": "groups whose rollouts all fail", "train/zero_signal": "groups without a signal"}
-BUDGET_STEPS = (0.25, 0.5, 0.75, 1.0)
+BUDGET_STEPS = (0.25, 0.5, 0.75)
 
 
 def write_report(workspace: Path) -> Path:
@@ -40,8 +44,18 @@ def write_report(workspace: Path) -> Path:
     folder.mkdir(exist_ok=True)
     for name in ("report.html", "report.md"):
         (folder / name).write_text(rendering(name, content))
-    write_json(folder / "claims.json", {f.claim.name: f.to_json() for f in content["findings"]})
+    write_json(folder / "claims.json", claims_json(content))
     return folder / "report.html"
+
+
+def claims_json(content: dict[str, Any]) -> dict[str, Any]:
+    """Each claim at equal generated tokens, at equal tokens with prompts included, and at smaller budgets."""
+    found = {}
+    for index, finding in enumerate(content["findings"]):
+        by_budget = {str(round(tokens)): results[index].to_json() for tokens, results in content["by_budget"]}
+        more = {"with_prompts": content["with_prompts"][index].to_json(), "by_budget": by_budget}
+        found[finding.claim.name] = finding.to_json() | more
+    return found
 
 
 def rendering(name: str, content: dict[str, Any]) -> str:
@@ -53,7 +67,7 @@ def rendering(name: str, content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"interval": interval, "percent": percent, "cell": cell, "number": number}
+    environment.filters |= {"interval": interval, "percent": percent, "share": share, "cell": cell, "number": number}
     return environment.get_template(f"{name}.j2").render(content)
 
 
@@ -61,14 +75,16 @@ def contents(evidence: Evidence) -> dict[str, Any]:
     """What both forms of the report show."""
     arms = evidence.arms
     main = [arm for arm in MAIN_ARMS if arm in arms]
-    variants = [*(arm for arm in (METHOD,) if arm in arms), *(arm for arm in arms if arm not in MAIN_ARMS)]
+    method, claims = method_of(evidence.comparison), claims_of(evidence)
+    variants = [*(arm for arm in (method,) if arm in arms), *(arm for arm in arms if arm not in MAIN_ARMS)]
     accuracy = {f"accuracy/{tier}": figures.TIER_TITLES.get(tier, tier) for tier in evidence.tiers}
-    masked = [arm for arm in (METHOD, "p2o-no-mask") if arm in arms]
+    masked = [arm for arm in (method, "p2o-no-mask") if arm in arms]
     distill = arm_experiment(evidence.comparison, next(iter(evidence.runs)), home(evidence.workspace)).distill
     sweep = tables.sweep(evidence)
-    funnels = [tables.funnel(evidence, arm) for arm in (METHOD, BASELINE) if arm in arms]
+    funnels = [tables.funnel(evidence, arm) for arm in (method, BASELINE) if arm in arms]
     pictures = {
         "curves": figures.curves(evidence, main, accuracy),
+        "prompts": figures.curves(evidence.with_prompts(*main), main, accuracy, WITH_PROMPTS),
         "variants": figures.curves(
             evidence, variants, {name: title for name, title in accuracy.items() if name != "accuracy/easy"}
         )
@@ -94,8 +110,10 @@ def contents(evidence: Evidence) -> dict[str, Any]:
         "focus": evidence.focus() or "all",
         "arms": tables.summarise_arms(evidence),
         "settings": {arm: arm_settings_text(evidence, arm) for arm in arms},
-        "findings": findings(evidence),
-        "by_budget": [(share, findings_at(evidence, share)) for share in BUDGET_STEPS],
+        "method": method,
+        "findings": findings(claims, evidence),
+        "with_prompts": findings_with_prompts(claims, evidence),
+        "by_budget": [(tokens, findings(claims, evidence.within(tokens))) for tokens in smaller_budgets(evidence)],
         "sweep": sweep,
         "costs": tables.search_costs(evidence),
         "funnels": funnels,
@@ -104,6 +122,11 @@ def contents(evidence: Evidence) -> dict[str, Any]:
         # made by matplotlib from numbers and arm names, so not escaped again
         "pictures": {name: Markup(svg) for name, svg in pictures.items()},
     }
+
+
+def smaller_budgets(evidence: Evidence) -> list[float]:
+    """Where the claims are measured besides the end: at the comparison's ``budgets``, or at shares of the whole."""
+    return sorted(evidence.comparison.budgets) or [share * evidence.budget for share in BUDGET_STEPS]
 
 
 def command(evidence: Evidence) -> str:
@@ -117,7 +140,7 @@ def command(evidence: Evidence) -> str:
 
 
 def arm_settings_text(evidence: Evidence, arm: str) -> str:
-    settings = arm_settings(arm, home(evidence.workspace))
+    settings = arm_settings(arm, home(evidence.workspace), evidence.comparison.own_arms)
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 
@@ -151,7 +174,7 @@ class Search:
 
 def genealogies(evidence: Evidence) -> list[Search]:
     """The searches of P²O with the first seed."""
-    seeds = evidence.seeds(METHOD)
+    seeds = evidence.trials(METHOD)
     if not seeds:
         return []
     (run,) = evidence.of(METHOD, seeds[:1])
@@ -190,6 +213,15 @@ def number(value: float | None, digits: int = 1) -> str:
 
 def percent(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{100 * value:.0f} %"
+
+
+def share(value: float) -> str:
+    """A share that may be small.
+
+    >>> share(0.0213)
+    '2.1 %'
+    """
+    return f"{number(100 * value)} %"
 
 
 def cell(text: str) -> str:

@@ -9,12 +9,18 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import numpy as np
-
 from flows.comparison.arms import Arm, arm_experiment
-from flows.comparison.claims import BASELINE, METHOD
-from flows.comparison.runs import Evidence, Run
-from flows.comparison.statistics import Interval, difference, effect_size, paired_bootstrap
+from flows.comparison.catalogue import BASELINE, method_of
+from flows.comparison.measurements import search_tokens
+from flows.comparison.runs import WITH_PROMPTS, Evidence, Run
+from flows.comparison.statistics import (
+    Interval,
+    bootstrap_mean,
+    difference,
+    effect_size,
+    overall_mean,
+    paired_bootstrap,
+)
 from p2o_core.mining import rewards_by_problem
 from p2o_core.schemas import read_record, read_rows
 from p2o_core.types import Completion, Judged, TemplateSearch
@@ -33,6 +39,10 @@ class ArmSummary:
     """On hard problems under the last search's best template, for arms that measure it."""
     iterations: float
     tokens: float
+    prompt_tokens: float
+    """Of every completion the whole prompt, beside ``tokens``, which are generated."""
+    search_share: float
+    """Of ``tokens``."""
     all_fail: float
     over_baseline: Interval | None
     effect: float | None
@@ -45,23 +55,24 @@ def summarise_arms(evidence: Evidence) -> list[ArmSummary]:
 
 
 def _summarise(evidence: Evidence, arm: str) -> ArmSummary:
-    seeds = evidence.seeds(arm)
-    last = [run.rows[-1] for run in evidence.of(arm, seeds)]
+    seeds = evidence.trials(arm)
+    runs = evidence.of(arm, seeds)
+    last = [run.rows[-1] for run in runs]
     templated = [value for row in last if (value := _under_best_template(row, evidence.focus())) is not None]
     hard = {tier: evidence.rewards(arm, seeds, tier) for tier in evidence.tiers}
     return ArmSummary(
         arm=arm,
         seeds=len(seeds),
-        accuracy={
-            tier: paired_bootstrap(rewards, np.zeros_like(rewards), difference) for tier, rewards in hard.items()
-        },
+        accuracy={tier: bootstrap_mean(rewards) for tier, rewards in hard.items() if rewards},
         best_template=mean(templated) if templated else None,
         iterations=mean(row["iteration"] for row in last),
         tokens=mean(row["tokens/cumulative"] for row in last),
+        prompt_tokens=mean(row[WITH_PROMPTS] - row["tokens/cumulative"] for row in last),
+        search_share=mean(search_tokens(run) / max(1, run.rows[-1]["tokens/cumulative"]) for run in runs),
         all_fail=mean(row.get("train/all_fail", math.nan) for row in last),
         over_baseline=over(evidence, arm, BASELINE),
         effect=_effect(evidence, arm, BASELINE),
-        over_method=over(evidence, arm, METHOD),
+        over_method=over(evidence, arm, method_of(evidence.comparison)),
     )
 
 
@@ -76,7 +87,7 @@ def _under_best_template(row: dict[str, Any], tier: str | None) -> float | None:
 def over(evidence: Evidence, arm: str, other: str, world: str = "") -> Interval | None:
     """How much more of the hard problems (of all, without such a tier) ``arm`` solves; None for itself or without
     common seeds."""
-    seeds = evidence.seeds(arm, other, world=world)
+    seeds = evidence.trials(arm, other, world=world)
     if arm == other or not seeds:
         return None
     mine, theirs = (evidence.rewards(name, seeds, evidence.focus(world), world=world) for name in (arm, other))
@@ -84,7 +95,7 @@ def over(evidence: Evidence, arm: str, other: str, world: str = "") -> Interval 
 
 
 def _effect(evidence: Evidence, arm: str, other: str) -> float | None:
-    seeds = evidence.seeds(arm, other)
+    seeds = evidence.trials(arm, other)
     if arm == other or not seeds:
         return None
     effect = effect_size(*(evidence.rewards(name, seeds, evidence.focus()) for name in (arm, other)))
@@ -107,16 +118,18 @@ class SweepPoint:
 def sweep(evidence: Evidence) -> list[SweepPoint]:
     """The recipe's own world among those of the sweep, easiest first."""
     worlds = {"": dict[str, Any]()} | {world.name: world.settings for world in evidence.comparison.sweep}
-    arms = evidence.comparison.sweep_arms or (METHOD, BASELINE)
+    method = method_of(evidence.comparison)
+    arms = evidence.comparison.sweep_arms or (method, BASELINE)
     points = []
     for world, settings in worlds.items():
-        seeds = evidence.seeds(*arms, world=world)
+        seeds = evidence.trials(*arms, world=world)
         if not seeds:
             continue
-        before = evidence.rewards(arms[0], seeds, evidence.focus(world), world=world, before=True).mean()
-        after = {arm: float(evidence.rewards(arm, seeds, evidence.focus(world), world=world).mean()) for arm in arms}
-        gap = over(evidence, METHOD, BASELINE, world)
-        points.append(SweepPoint(world or "recipe", settings, float(before), after, gap, len(seeds)))
+        tier = evidence.focus(world)
+        before = overall_mean(evidence.rewards(arms[0], seeds, tier, world=world, before=True))
+        after = {arm: overall_mean(evidence.rewards(arm, seeds, tier, world=world)) for arm in arms}
+        gap = over(evidence, method, BASELINE, world)
+        points.append(SweepPoint(world or "recipe", settings, before, after, gap, len(seeds)))
     return sorted(points, key=lambda point: -point.before)
 
 
@@ -144,7 +157,7 @@ class SearchSummary:
 
 def search_costs(evidence: Evidence) -> list[SearchSummary]:
     """Every arm that searches with gepa."""
-    found = {arm: [searches(run) for run in evidence.of(arm, evidence.seeds(arm))] for arm in evidence.arms}
+    found = {arm: [searches(run) for run in evidence.of(arm, evidence.trials(arm))] for arm in evidence.arms}
     found = {arm: runs for arm, runs in found.items() if any(runs)}
     levels = {arm: _solved_at(evidence, arm) for arm in found}
     targets = [_common_cover(firsts, levels) for firsts in _first_searches(found)]
@@ -238,7 +251,7 @@ class Funnel:
 def funnel(evidence: Evidence, arm: str) -> Funnel:
     """The way of the hard problems: hard → solved under a template → solved bare afterwards."""
     counts = [0] * 5
-    for run in evidence.of(arm, evidence.seeds(arm)):
+    for run in evidence.of(arm, evidence.trials(arm)):
         for number, problems in enumerate(_funnel_of(run)):
             counts[number] += len(problems)
     return Funnel(arm, *counts)

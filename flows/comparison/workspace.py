@@ -10,6 +10,7 @@ import yaml
 from dvc.repo import Repo
 
 from flows.comparison.arms import FILE, Arm, Comparison, arm_experiment, arm_layout, arms_of, check_comparison
+from flows.comparison.catalogue import check_claims
 from flows.versioning.pipeline import PIPELINE_FILE, yaml_text
 from flows.versioning.workspace import share_cache
 from p2o_core.schemas import BadInput, write_text
@@ -47,6 +48,7 @@ def open_comparison(
     content |= {"seeds": seeds} if seeds is not None else {}
     content |= {"budget_tokens": None, "max_iterations": iterations} if iterations is not None else {}
     comparison = check_comparison(content, home / ENTRIES)
+    check_claims(comparison, home / ENTRIES)
     params = {arm: arm_experiment(comparison, arm, home).model_dump(mode="json") for arm in arms_of(comparison)}
 
     suffix = "-quick" * quick + "-iterations" * (iterations is not None)
@@ -77,25 +79,22 @@ def stage_of(arm: Arm) -> str:
 
 
 def _pipeline(comparison: Comparison, workspace: Path) -> dict[str, Any]:
-    worlds = {arm.world or "own": arm for arm in arms_of(comparison)}
+    first = {arm.base_name: arm for arm in reversed(arms_of(comparison))}
 
     def place(arm: Arm, *parts: str) -> str:
         return arm_layout(workspace, arm).workspace.relative_to(workspace).joinpath("data", *parts).as_posix()
 
-    def options(arm: Arm) -> str:
-        return f"--world {arm.world}" if arm.world else ""
-
     runs = {
         arm.name: {
-            "cmd": f"p2o arm {arm.arm} --seed {arm.seed} {options(arm)}".strip(),
+            "cmd": " ".join(["p2o arm", arm.arm, "--seed", str(arm.seed), *arm.options]),
             "base": place(arm, "base"),
             "out": place(arm, "runs", arm.name),
         }
         for arm in arms_of(comparison)
     }
     bases = {
-        name: {"cmd": f"p2o arm base {options(arm)}".strip(), "out": place(arm, "base"), "params": arm.name}
-        for name, arm in worlds.items()
+        name: {"cmd": " ".join(["p2o arm base", *arm.options]), "out": place(arm, "base"), "params": arm.name}
+        for name, arm in first.items()
     }
     return {
         "stages": {

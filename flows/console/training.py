@@ -143,11 +143,12 @@ def arm(
     name: Annotated[str, typer.Argument(help="An arm of the comparison, or 'base' for its problems and base policy.")],
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     world: Annotated[str, typer.Option(help="A world of the sweep; blank for the recipe's own.")] = "",
+    base: Annotated[int, typer.Option(help="Which of the world's bases.")] = 0,
     workspace: Workspace = Path("."),
 ) -> None:
     """Run one arm and seed of the comparison in this workspace, as its dvc.yaml does."""
     prepare_environment(workspace)
     from flows.comparison.arms import Arm, run_named
 
-    for line in run_named(workspace.resolve(), Arm(name, seed, world)):
+    for line in run_named(workspace.resolve(), Arm(name, seed, world, base)):
         typer.echo(line)

@@ -27,6 +27,7 @@ class _Row:
 
     request: RolloutRequest
     sample: int
+    prompt_tokens: int = 0
     token_ids: list[int] = field(default_factory=list)
     logps: list[float] = field(default_factory=list)
 
@@ -75,6 +76,8 @@ class EmbeddedEngine:
         """Cache, last logits [rows, V] and attention mask [rows, P]; each distinct prompt is computed once."""
         encode = self.policy.chat.encode_prompt
         prompts = [encode(row.request.question, row.request.template, row.request.style) for row in rows]
+        for row, prompt in zip(rows, prompts, strict=True):
+            row.prompt_tokens = len(prompt)
         distinct = list(dict.fromkeys(prompts))
         width = max(map(len, distinct))
         pad = self.policy.chat.pad_id
@@ -139,6 +142,7 @@ class EmbeddedEngine:
             token_ids=tuple(row.token_ids),
             logps=tuple(row.logps),
             truncated=not self.policy.chat.ended(row.token_ids),
+            prompt_tokens=row.prompt_tokens,
         )
 
 

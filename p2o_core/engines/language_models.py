@@ -60,7 +60,7 @@ class EngineModel:
         stream = derive_seed(self.seed, self.calls)
         requests = [RolloutRequest(str(index), prompt, "", (0,), stream) for index, prompt in enumerate(prompts)]
         completions = self.engine.generate(requests, self.sampling)
-        return [Reply(completion.text, output_tokens=len(completion.token_ids)) for completion in completions]
+        return [Reply(c.text, c.prompt_tokens, len(c.token_ids)) for c in completions]
 
 
 class TeacherModel:

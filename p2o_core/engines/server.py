@@ -195,7 +195,7 @@ class _Batch:
         request, sample = self.rows[index]
         return {
             "model": self.engine.model,
-            "prompt": list(self.engine.chat.encode_prompt(request.question, request.template, request.style)),
+            "prompt": self._prompt(request),
             "max_tokens": self.sampling.max_new_tokens,
             "temperature": self.sampling.temperature,
             "seed": request.seed(sample),
@@ -203,6 +203,9 @@ class _Batch:
             "logprobs": 0,
             "return_token_ids": True,
         }
+
+    def _prompt(self, request: RolloutRequest) -> list[int]:
+        return list(self.engine.chat.encode_prompt(request.question, request.template, request.style))
 
     async def _ask(self, server: Server, index: int) -> Completion:
         return self._completion(index, await server.complete(self._body(index)))
@@ -217,6 +220,7 @@ class _Batch:
             token_ids=answer.token_ids,
             logps=answer.logps if self.sampling.temperature else point_mass(answer.logps),
             truncated=answer.truncated,
+            prompt_tokens=len(self._prompt(request)),
         )
 
 

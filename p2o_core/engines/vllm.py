@@ -109,7 +109,10 @@ class VllmEngine:
         progress = partial(_Progress, self.on_rows) if self.on_rows else False
         outputs = self.llm.generate(prompts, params, lora_request=self._adapter, use_tqdm=progress)
         return check_sampled(
-            [self._completion(*row, output.outputs[0], sampling) for row, output in zip(rows, outputs, strict=True)]
+            [
+                self._completion(*row, output.outputs[0], sampling, len(prompt["prompt_token_ids"]))
+                for row, prompt, output in zip(rows, prompts, outputs, strict=True)
+            ]
         )
 
     def sleep(self) -> None:
@@ -151,7 +154,9 @@ class VllmEngine:
                     f"is {self.config.max_model_len}. Mend: raise it, or lower max_new_tokens."
                 )
 
-    def _completion(self, request: RolloutRequest, sample: int, output: Any, sampling: Sampling) -> Completion:
+    def _completion(
+        self, request: RolloutRequest, sample: int, output: Any, sampling: Sampling, prompt_tokens: int
+    ) -> Completion:
         tokens = tuple(output.token_ids)
         logps = tuple(step[token].logprob for step, token in zip(output.logprobs, tokens, strict=True))
         return Completion(
@@ -162,6 +167,7 @@ class VllmEngine:
             token_ids=tokens,
             logps=logps if sampling.temperature else point_mass(logps),
             truncated=output.finish_reason == "length",
+            prompt_tokens=prompt_tokens,
         )
 
 

@@ -25,8 +25,8 @@ FORMAT_HINT = "No answer could be read: the final answer must stand within \\box
 class TemplateAdapter:
     """Rolls out problems under templates and verifies the answers; all pairs of one gepa step share an engine call.
 
-    ``completions``, ``tokens`` and ``metric_calls`` count everything generated, for rejected candidates too: this is
-    what the search costs. ``latest`` holds the last completions of each
+    ``completions``, ``tokens``, ``prompt_tokens`` and ``metric_calls`` count everything generated, for rejected
+    candidates too: this is what the search costs. ``latest`` holds the last completions of each
     (template, problem id).
     """
 
@@ -55,6 +55,7 @@ class TemplateAdapter:
         self.calls = 0
         self.completions = 0
         self.tokens = 0
+        self.prompt_tokens = 0
         self.statuses = dict.fromkeys(VerdictStatus, 0)
 
     def evaluate(
@@ -93,6 +94,7 @@ class TemplateAdapter:
         self.completions += len(completions)
         self.metric_calls += len(requests)
         self.tokens += sum(len(c.token_ids) for c in completions)
+        self.prompt_tokens += sum(c.prompt_tokens for c in completions)
         for verdict in verdicts:
             self.statuses[verdict.status] += 1
         results, first = [], 0

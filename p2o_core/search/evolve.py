@@ -133,6 +133,7 @@ def evolve_templates(
             metric_calls=adapter.metric_calls,
             completions=adapter.completions,
             tokens=adapter.tokens + spent.tokens,
+            prompt_tokens=adapter.prompt_tokens + spent.prompt_tokens,
             steps=progress.steps,
             raced_out=race.dropped if race else 0,
             verifier_timeouts=adapter.statuses[VerdictStatus.TIMEOUT],

@@ -161,6 +161,7 @@ def reflection_cost(reflector: Reflector, config: EvolveConfig) -> SearchCost:
     spent = reflector.cost
     return SearchCost(
         tokens=spent.output_tokens if config.reflector.type == "self" else 0,
+        prompt_tokens=spent.input_tokens if config.reflector.type == "self" else 0,
         reflection_calls=spent.calls,
         reflection_input_tokens=spent.input_tokens,
         reflection_output_tokens=spent.output_tokens,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -16,14 +17,17 @@ from tasks.parameters.reading import read_yaml
 ARMS_FILE = Path("recipes") / "arms.yaml"
 
 
-def arm_settings(arm: str, home: Path) -> dict[str, Any]:
-    """The parameters an arm sets, by dotted name. Raises BadInput for an arm that is not in recipes/arms.yaml."""
+def arm_settings(arm: str, home: Path, own: Mapping[str, dict[str, Any]] = MappingProxyType({})) -> dict[str, Any]:
+    """The parameters an arm sets, by dotted name. ``own`` are a comparison's arms, which go before those of
+    recipes/arms.yaml. Raises BadInput for an arm that is in neither."""
+    if arm in own:
+        return own[arm]
     path = home / ARMS_FILE
     if not path.exists():
         raise BadInput(f"{path}: no such file. Mend: run in a clone, or name one with --workspace.")
     arms = read_yaml(path.read_text(encoding="utf-8-sig"), path)
     if arm not in arms:
-        raise BadInput(f"{path}: no arm {arm!r}. Mend: one of {', '.join(arms)}, or add it there.")
+        raise BadInput(f"{path}: no arm {arm!r}. Mend: one of {', '.join([*own, *arms])}, or add it there.")
     return arms[arm]
 
 

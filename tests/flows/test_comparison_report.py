@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from flows.comparison.arms import Arm, Comparison
-from flows.comparison.claims import CLAIMS, ClaimResult, find
+from flows.comparison.catalogue import BY_NAME
+from flows.comparison.claims import ClaimResult, find
 from flows.comparison.page import cell, contents, interval, number, rendering
-from flows.comparison.runs import Evidence, Run
+from flows.comparison.runs import Evidence, Run, Trial
 from flows.comparison.statistics import Interval
 from flows.comparison.tables import calls_to_cover, covered, funnel, over, searches
 from p2o_core.schemas import write_record, write_rows
@@ -48,6 +49,11 @@ def judged(rewards: dict[str, list[float]]) -> list[Judged]:
     ]
 
 
+def cumulative(tokens: int) -> dict[str, int]:
+    """Of a row: as many prompt tokens as generated ones."""
+    return {"tokens/cumulative": tokens, "tokens/with_prompts": 2 * tokens}
+
+
 def write_run(
     folder: Path,
     arm: Arm,
@@ -65,7 +71,7 @@ def write_run(
         write_rows(place / "judgements.parquet", judged({id_: [reward] for id_, reward in right.items()}), Judged)
         row = {f"accuracy/{tier}": count / 4 for tier, count in counts.items()}
         trained = {"train/all_fail": all_fail} if iteration else {}
-        rows.append({"iteration": iteration, "tokens/cumulative": tokens * iteration, **row, **trained})
+        rows.append({"iteration": iteration, **cumulative(tokens * iteration), **row, **trained})
     return Run(arm, folder / arm.name, rows)
 
 
@@ -82,11 +88,11 @@ def evidence(tmp_path: Path) -> Evidence:
     }
     runs = {Arm(arm, s): write_run(tmp_path, Arm(arm, s), *spec) for arm, spec in ends.items() for s in range(5)}
     comparison = Comparison(recipe=Path("params.yaml"), arms=tuple(ends), budget_tokens=BUDGET, max_iterations=9)
-    return Evidence(comparison, tmp_path, runs, {"": PROBLEMS})
+    return Evidence(comparison, tmp_path, runs, {("", 0): PROBLEMS})
 
 
 def finding(evidence: Evidence, name: str) -> ClaimResult:
-    return find(next(claim for claim in CLAIMS if claim.name == name), evidence)
+    return find(BY_NAME[name], evidence)
 
 
 @pytest.mark.parametrize(
@@ -133,12 +139,12 @@ def test_what_never_happens_counts_as_the_whole_budget_and_is_not_reached(eviden
 def test_comparisons_are_paired_and_few_seeds_give_no_verdict(evidence: Evidence) -> None:
     fewer = {arm: run for arm, run in evidence.runs.items() if arm.arm != "grpo" or arm.seed in (1, 3)}
     evidence = Evidence(evidence.comparison, evidence.workspace, fewer, evidence.problems)
-    assert evidence.seeds("p2o", "grpo") == [1, 3]
+    assert evidence.trials("p2o", "grpo") == [Trial(0, 1), Trial(0, 3)]
     found = finding(evidence, "V1")
     assert (found.seeds, found.reached) == (2, False)
     assert found.verdict == "2 of at least 5 seeds: not enough for a verdict"
     assert over(evidence, "p2o", "absent") is None
-    assert finding(Evidence(evidence.comparison, evidence.workspace, {}, {"": PROBLEMS}), "V1").interval is None
+    assert finding(Evidence(evidence.comparison, evidence.workspace, {}, {("", 0): PROBLEMS}), "V1").interval is None
 
 
 def test_calls_to_cover() -> None:
@@ -167,10 +173,10 @@ def test_funnel_follows_each_problem(tmp_path: Path) -> None:
         write_rows(folder / "templated_verdicts.parquet", judged({p: [r] for p, r in told.items()}), Judged)
         searched = TemplateSearch("searched" if iteration == 1 else "carried", searched_at=1)
         write_record(folder / "templates.json", searched)
-    rows = [{"iteration": i, "tokens/cumulative": i} for i in range(3)]
+    rows = [{"iteration": i, **cumulative(i)} for i in range(3)]
     run = Run(Arm("p2o", 0), tmp_path / "p2o-s0", rows)
     comparison = Comparison(recipe=Path("params.yaml"), arms=("p2o",), budget_tokens=9, max_iterations=2)
-    found = funnel(Evidence(comparison, tmp_path, {run.arm: run}, {"": PROBLEMS}), "p2o")
+    found = funnel(Evidence(comparison, tmp_path, {run.arm: run}, {("", 0): PROBLEMS}), "p2o")
     assert (found.seen, found.hard, found.rescued, found.seen_again, found.solved_bare) == (5, 4, 2, 1, 1)
     assert [search.searched_at for search in searches(run)] == [1]
 
@@ -199,12 +205,12 @@ def test_the_report_of_one_s_own_files(tmp_path: Path, arms: tuple[str, ...]) ->
         write_rows(folder / "templated_verdicts.parquet", [], Judged)
         write_record(folder / "templates.json", TemplateSearch("too_few_hard"))
         write_record(folder / "update.json", UPDATE)
-        rows = [*run.rows, {"iteration": 2, "tokens/cumulative": 150, "train/all_fail": 0.5}]
+        rows = [*run.rows, {"iteration": 2, **cumulative(150), "train/all_fail": 0.5}]
         shutil.copytree(folder, run.folder / "2")
         write_rows(run.folder / "2" / "judgements.parquet", [], Judged)
         runs[arm] = Run(arm, run.folder, rows[:1] if arm == Arm(arms[-1], 1) else rows)
     comparison = Comparison(recipe=Path("params.yaml"), arms=arms, budget_tokens=200, max_iterations=2)
-    evidence = Evidence(comparison, tmp_path, runs, {"": problems})
+    evidence = Evidence(comparison, tmp_path, runs, {("", 0): problems})
     content = contents(evidence)
     assert content["tiers"] == ["aime24", "mine"]
     rendered = {name: rendering(name, content) for name in ("report.html", "report.md")}

@@ -43,7 +43,7 @@ def evidence(workspace: Path, arms: tuple[str, ...], tiers: tuple[str, ...], wor
     comparison = Comparison(
         recipe=Path("params.yaml"), arms=arms, budget_tokens=200, max_iterations=1, sweep=worlds, sweep_arms=arms[:2]
     )
-    return Evidence(comparison, workspace, runs, {world: problems})
+    return Evidence(comparison, workspace, runs, {(world, 0): problems})
 
 
 def pages(found: Evidence) -> list[str]:

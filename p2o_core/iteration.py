@@ -21,7 +21,7 @@ from p2o_core.groups import Group, build_groups
 from p2o_core.mining import mine, rewards_by_problem
 from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
-from p2o_core.rollout import gold_answers, iteration_problems, judge, reuse_winners, sample_bare, sample_templated
+from p2o_core.rollout import gold_answers, judge, reuse_winners, sample_iteration, sample_templated
 from p2o_core.search.posterior import Trial, trials
 from p2o_core.search.schedule import search_templates
 from p2o_core.seeding import derive_seed
@@ -103,8 +103,7 @@ def p2o_iteration(
     golds = gold_answers(train)
 
     # what the policy can do by itself: n completions a problem, and the problems where (nearly) all n fail
-    asked = iteration_problems(train, iteration, config.rollout.problems, seed)
-    bare = sample_bare(engine, asked, config.rollout, seeds("rollout", "completions"))
+    bare = sample_iteration(engine, lambda: verifier, train, config.rollout, iteration=iteration, seed=seed)
     bare_verdicts = judge(verifier, bare, golds)
     hard = mine(rewards_by_problem(bare_verdicts), memory.hard, config.mine, iteration)
 

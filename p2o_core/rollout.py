@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from p2o_core.config import RolloutConfig
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
+from p2o_core.mining import rewards_by_problem
 from p2o_core.seeding import derive_seed
 from p2o_core.types import AnswerVerifier, Assignment, Completion, Gold, Judged, Problem
 
@@ -33,6 +35,30 @@ def iteration_problems(problems: Sequence[Problem], iteration: int, count: int, 
     return list(picked.values())
 
 
+def sample_iteration(
+    engine: RolloutEngine,
+    verifier: Callable[[], AnswerVerifier],
+    train: Sequence[Problem],
+    config: RolloutConfig,
+    *,
+    iteration: int,
+    seed: int,
+) -> list[Completion]:
+    """Sample the iteration's problems at the bare prompt and, with ``config.resample_rounds``, further ones.
+
+    Args:
+        verifier: gives the verifier, which only further problems need.
+        seed: of the experiment.
+    """
+    seeds = partial(derive_seed, seed, iteration, "rollout")
+    asked = iteration_problems(train, iteration, config.problems, seed)
+    bare = sample_bare(engine, asked, config, seeds("completions"))
+    if config.resample_rounds:
+        order, drawn = seeds("further"), seeds("completions")
+        bare += sample_further(engine, verifier(), train, bare, config, order=order, seed=drawn)
+    return bare
+
+
 def sample_bare(
     engine: RolloutEngine, problems: Sequence[Problem], config: RolloutConfig, seed: int
 ) -> list[Completion]:
@@ -40,6 +66,42 @@ def sample_bare(
     samples = tuple(range(config.samples))
     requests = [RolloutRequest(p.id, p.question, "", samples, seed, config.prompt) for p in problems]
     return engine.generate(requests, Sampling(config.temperature, config.max_new_tokens))
+
+
+def sample_further(
+    engine: RolloutEngine,
+    verifier: AnswerVerifier,
+    train: Sequence[Problem],
+    bare: Sequence[Completion],
+    config: RolloutConfig,
+    *,
+    order: int,
+    seed: int,
+) -> list[Completion]:
+    """Sample further problems until ``config.problems`` groups have a signal, rewards that differ, together with those
+    of ``bare``: DAPO's dynamic sampling (arXiv 2503.14476, section 3.2). ``config.resample_rounds`` rounds at most.
+
+    A round draws as many problems as groups are missing, so none is sampled to be thrown away; DAPO's own code samples
+    three batches a round and drops the surplus. The problems come from the train split in the order of the seed
+    ``order``, without those of ``bare``, until there are none left.
+
+    Args:
+        bare: the completions of the iteration's own problems.
+        seed: of the completions, as in :func:`sample_bare`.
+    """
+    asked = {completion.problem_id for completion in bare}
+    waiting = [problem for problem in train if problem.id not in asked]
+    random.Random(order).shuffle(waiting)
+    golds, latest, further, missing = gold_answers(train), list(bare), list[Completion](), config.problems
+    for _ in range(config.resample_rounds):
+        rewards = rewards_by_problem(judge(verifier, latest, golds))
+        missing -= sum(len(set(values)) > 1 for values in rewards.values())
+        drawn, waiting = waiting[:missing], waiting[missing:]
+        if not drawn:
+            break
+        latest = sample_bare(engine, drawn, config, seed)
+        further += latest
+    return further
 
 
 def judge(verifier: AnswerVerifier, completions: Sequence[Completion], golds: Mapping[str, Gold]) -> list[Judged]:

@@ -1,8 +1,9 @@
-"""rollout: n bare completions of each of the iteration's problems, from the policy the last iteration left."""
+"""rollout: n bare completions of each of the iteration's problems, from the policy the last iteration left; with
+``rollout.resample_rounds`` of further ones, until enough problems have a signal."""
 
 from __future__ import annotations
 
-from p2o_core.rollout import iteration_problems, sample_bare
+from p2o_core.rollout import sample_iteration
 from p2o_core.schemas import read_problems, write_rows
 from p2o_core.types import Completion
 from tasks.running.stage import Artifact, Stage, StageIO
@@ -12,16 +13,17 @@ def run(io: StageIO) -> None:
     """Sample and write ``rollouts.parquet``: token ids, log-probs and text of every completion."""
     config = io.experiment.rollout
     train = read_problems(io.inputs["train"])
-    problems = iteration_problems(train, io.iteration, config.problems, io.experiment.seed)
     done, total = 0, config.problems * config.samples
 
     def advance(rows: int) -> None:
         nonlocal done
         done += rows
-        io.progress(done, total)
+        io.progress(done, max(done, total))
 
-    completions = sample_bare(io.engine(advance), problems, config, io.seed("completions"))
-    io.counts["problems"] = len(problems)
+    # further problems need verdicts here; the stage verify judges all completions again, for its own file
+    engine, seed = io.engine(advance), io.experiment.seed
+    completions = sample_iteration(engine, io.verifier, train, config, iteration=io.iteration, seed=seed)
+    io.counts["problems"] = len({completion.problem_id for completion in completions})
     io.counts["completions"] = write_rows(io.outputs["rollouts"], completions, Completion)
     io.counts["tokens"] = sum(len(c.token_ids) for c in completions)
     io.counts["prompt_tokens"] = sum(c.prompt_tokens for c in completions)
@@ -37,5 +39,5 @@ STAGE = Stage(
         "policy": Artifact("policy", "previous"),
     },
     outputs={"rollouts": "rollouts.parquet"},
-    params=("seed", "threads", "policy", "engine", "rollout"),
+    params=("seed", "threads", "policy", "engine", "rollout", "verify.timeout_s"),
 )

@@ -35,6 +35,6 @@ class ScriptedEngine:
             text = f"\\boxed{{{number if solved else number + 100}}}"
             for sample in request.samples:
                 logps = (-1.0 / (1 + request.seed(sample) % 97), 0.0)
-                written.append(Completion(request.problem_id, sample, request.template, text, (1, 2), logps, False))
+                written.append(Completion(request.problem_id, sample, request.template, text, (1, 2), logps, False, 7))
         self.completions += len(written)
         return written

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from flows.lifecycle.secrets import prefect_secret
 from p2o_core.config import Section
@@ -66,13 +66,19 @@ class Comparison(Section):
         (), description="smaller budgets that the claims are measured at too, from the same runs; none: 25, 50, 75 %"
     )
     claims: tuple[str, ...] = Field(
-        ("V1", "V2", "V3", "V4", "V5", "S9"), description="what the report gives a verdict on; docs/reference.md"
+        ("V1", "V2", "V3", "V4", "V5", "S9"), description="what the report gives a verdict on, by name"
     )
     sweep: tuple[World, ...] = Field((), description="worlds of other difficulty")
     sweep_arms: tuple[str, ...] = Field((), description="arms run in them")
     sweep_seeds: PositiveInt = Field(2, description="seeds there")
     sweep_bases: PositiveInt = Field(1, description="bases of each of these worlds")
     project: str = Field("p2o-compare", description="MLflow experiment that holds the runs")
+
+    @model_validator(mode="after")
+    def _budgets_are_within_the_budget(self) -> Comparison:
+        if self.budget_tokens is not None and max(self.budgets, default=0) > self.budget_tokens:
+            raise ValueError(f"budgets={list(self.budgets)} reach beyond budget_tokens={self.budget_tokens}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,8 @@ def check_comparison(content: Any, source: object) -> Comparison:
         return Comparison.model_validate(content)
     except ValidationError as error:
         lines = [
-            f"{source}: field {'.'.join(map(str, e['loc']))!r}: {e['msg']}. Mend: correct it." for e in error.errors()
+            f"{source}: field {'.'.join(map(str, e['loc'])) or 'budgets'}: {e['msg']}. Mend: correct it."
+            for e in error.errors()
         ]
         raise BadInput("\n".join(lines)) from error
 

@@ -42,9 +42,10 @@ class Work:
 def count(experiment: Experiment, heldout: int, assumed: Assumptions) -> list[Work]:
     """The stages that generate or train, in the order they run."""
     rollout, evaluate, last = experiment.rollout, experiment.evaluate, experiment.iterations
-    bare = rollout.problems * rollout.samples
+    again = sum((1 - assumed.signal_share) ** number for number in range(rollout.resample_rounds + 1))
+    bare = rollout.problems * again * rollout.samples
     tried = round(last * bare)
-    work = [_generation("rollout", last, tried, assumed, prompts=last * rollout.problems)]
+    work = [_generation("rollout", last, tried, assumed, prompts=last * rollout.problems * again)]
     work += _search(experiment, assumed)
     templated = 0.0
     if experiment.distill.enabled and experiment.evolve.enabled and searches(experiment):

@@ -22,6 +22,11 @@ class RolloutConfig(Section):
     prompt: PromptStyle = Field(
         "plain", description="what stands around a question: nothing, the paper's base prompt, Qwen2.5-Math's"
     )
+    resample_rounds: int = Field(
+        0,
+        ge=0,
+        description="DAPO's dynamic sampling: rounds at most in which new problems stand in for those without a signal",
+    )
 
 
 class VerifyConfig(Section):

@@ -27,7 +27,9 @@ def arm_settings(arm: str, home: Path, own: Mapping[str, dict[str, Any]] = Mappi
         raise BadInput(f"{path}: no such file. Mend: run in a clone, or name one with --workspace.")
     arms = read_yaml(path.read_text(encoding="utf-8-sig"), path)
     if arm not in arms:
-        raise BadInput(f"{path}: no arm {arm!r}. Mend: one of {', '.join([*own, *arms])}, or add it there.")
+        raise BadInput(
+            f"{path}: no arm {arm!r}. Mend: one of {', '.join(dict.fromkeys([*own, *arms]))}, or add it there."
+        )
     return arms[arm]
 
 

@@ -31,6 +31,7 @@ def test_logps_are_the_trainers(policy: Policy, template: str, temperature: floa
     for row, completion in zip(logps, completions, strict=True):
         expected = torch.tensor(completion.logps)
         torch.testing.assert_close(row[: len(expected)], expected, atol=1e-4, rtol=0)
+    assert [completion.prompt_tokens for completion in completions] == [len(prompt) for prompt in prompts]
     assert any(len(c.token_ids) > 1 for c in completions)
 
 

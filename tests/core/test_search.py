@@ -46,6 +46,7 @@ def test_search_finds_what_works_and_keeps_a_cover(verifier: Verifier) -> None:
     cost = evolution.cost
     assert cost.completions == 2 * cost.metric_calls, "k rollouts a score, rejected candidates counted"
     assert cost.tokens == 2 * cost.completions
+    assert cost.prompt_tokens == 7 * cost.completions, "each completion's whole prompt"
     assert engine.calls <= 3 * cost.steps + 1, "parents, children and accepted dev scores: a batched call each"
 
 

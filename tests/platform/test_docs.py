@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from flows.comparison.arms import Comparison
+from flows.comparison.catalogue import CLAIMS
 from flows.comparison.statistics import MIN_SEEDS
 from p2o_core.schemas import read_json
 from tasks.parameters.table import markdown_table
@@ -152,3 +153,10 @@ def test_the_results_are_there_for_machines() -> None:
         (row,) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
         assert f"[{', '.join(bounds)}]" in row
         assert ("not reached" in row) is not entry["reached"]
+
+
+def test_the_reference_has_every_claim() -> None:
+    text = (REPOSITORY / "docs/reference.md").read_text()
+    for claim in CLAIMS:
+        arms = ", ".join(f"`{arm}`" for arm in claim.arms)
+        assert f"| `{claim.name}` | {claim.statement}; arms {arms} |" in text

@@ -47,7 +47,8 @@ def read_manifest(path: Path) -> Manifest:
     if version != SCHEMA_VERSION:
         raise OtherSchema(
             f"{path}: field 'schema_version' is {version!r}, this version reads {SCHEMA_VERSION}. Mend: delete "
-            f"{path.parent} and run its stages again."
+            f"{path.parent} and `p2o run`, which makes it anew; or `dvc repro --no-run-cache`, since DVC's run cache "
+            "brings the old one back."
         )
     return read_record(path, Manifest)
 

@@ -11,6 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.tracking.store import make_store
+from tests.platform.workspace import PATIENCE_S
 
 MAKE = "import sys; from flows.tracking.store import make_store; make_store(sys.argv[1])"
 
@@ -19,7 +20,7 @@ MAKE = "import sys; from flows.tracking.store import make_store; make_store(sys.
 def test_a_kill_leaves_no_half_made_store(tmp_path: Path, after_s: float) -> None:
     path, draft = tmp_path / "mlflow.db", tmp_path / ".mlflow.db.draft" / "mlflow.db"
     process = subprocess.Popen([sys.executable, "-c", MAKE, f"sqlite:///{path}"])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not draft.exists():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -34,5 +35,5 @@ def test_a_kill_leaves_no_half_made_store(tmp_path: Path, after_s: float) -> Non
 def test_two_at_once_make_one(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     both = [subprocess.Popen([sys.executable, "-c", MAKE, uri]) for _ in range(2)]
-    assert [process.wait(60) for process in both] == [0, 0]
+    assert [process.wait(PATIENCE_S) for process in both] == [0, 0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db"]

@@ -43,7 +43,7 @@ class Server:
             )
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            with suppress(OSError), urllib.request.urlopen(self.url + self.health, timeout=2):
+            with suppress(OSError), urllib.request.urlopen(self.url + self.health, timeout=30):
                 return
             time.sleep(0.1)
         raise AssertionError((self.folder / "server.log").read_text()[-2000:])

@@ -226,7 +226,9 @@ def test_a_parameter_that_is_set_twice(tmp_path: Path) -> None:
 
 def test_an_artefact_of_another_schema_is_refused(copy: Workspace) -> None:
     copy.edit("data/runs/tiny/1/rollout.manifest.json", f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 99')
-    assert "field 'schema_version' is 99" in refused(copy, "p2o stage verify --iteration 1")
+    said = refused(copy, "p2o stage verify --iteration 1")
+    assert "field 'schema_version' is 99" in said
+    assert "--no-run-cache" in said, "DVC's would bring it back"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from tasks.running.runner import write_parameters
 from tasks.running.storage import check_room
 from tests.core.test_teacher_away import says_there
 from tests.loopback import served
-from tests.platform.workspace import REPOSITORY, Workspace, new_workspace
+from tests.platform.workspace import PATIENCE_S, REPOSITORY, Workspace, new_workspace
 
 SHORT = "experiment: short\niterations: {'1': 0, '2': 1}\n" + yaml.safe_dump(
     {"rollout": {"problems": 8, "max_new_tokens": 28}, "evaluate": {"max_new_tokens": 28}}
@@ -142,7 +142,7 @@ def test_a_taken_port(tmp_path: Path, option: str) -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        done = Workspace(tmp_path).sh(f"p2o ui {option} {port}", check=False, timeout=60)
+        done = Workspace(tmp_path).sh(f"p2o ui {option} {port}", check=False, timeout=PATIENCE_S)
     assert done.returncode == 2
     assert f"{option} {port}" in done.stderr
     assert "Mend" in done.stderr
@@ -172,7 +172,7 @@ COMMANDS += ["table", "plan", "arm p2o", "deploy", "serve"]
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_nothing_is_left_in_a_folder_that_is_no_workspace(tmp_path: Path, command: str) -> None:
-    done = Workspace(tmp_path).sh(f"p2o {command}", check=False, timeout=120)
+    done = Workspace(tmp_path).sh(f"p2o {command}", check=False, timeout=PATIENCE_S)
     assert done.returncode == 2, done.stderr[-2000:]
     assert "Mend" in done.stderr
     assert "Traceback" not in done.stderr

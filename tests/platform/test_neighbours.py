@@ -22,6 +22,7 @@ from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.layout import Layout
 from tasks.summary import experiment_rows
+from tests.clock import quiet_s
 from tests.loopback import Reply, Request, forward, free_port, served
 from tests.platform.servers import Server, at_home, prefect_server
 from tests.platform.test_doors import digests
@@ -86,8 +87,7 @@ def assert_delivered_once(database: Path, experiment: Experiment, layout: Layout
 
 
 def test_what_a_server_can_do_is_a_status(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-    monkeypatch.setattr("flows.tracking.tracker.ATTEMPT_S", 1.0)
+    """Each limit is short only where it is what the status is about: a busy machine is late everywhere else."""
 
     def says(status: int) -> Callable[[Request], Reply]:
         return lambda request: Reply(status)
@@ -109,11 +109,13 @@ def test_what_a_server_can_do_is_a_status(trained: Workspace, monkeypatch: pytes
         }
         for address, status in addresses.items():
             monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-            started = time.monotonic()
+            monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1" if status is DeliveryStatus.TIMEOUT else "60")
+            monkeypatch.setattr("flows.tracking.tracker.ATTEMPT_S", 1.0 if status is DeliveryStatus.SLOW else 60.0)
+            started = quiet_s()
             tracker = Tracker(*opened(trained))
             delivery = tracker.log_finished()
             assert (delivery.status, delivery.logged, delivery.waiting) == (status, 0, 3), str(delivery)
-            assert time.monotonic() - started < 8, "training is not held"
+            assert quiet_s() - started < 8, "training is not held"
             assert "up to 3 iterations are waiting" in str(delivery)
             assert "secret" not in str(delivery)
             assert tracker.failures == {status: 1}
@@ -211,10 +213,10 @@ def test_remotes_that_are_away(copy: Workspace) -> None:
         versions.check_remote()
     copy.sh(f"dvc remote add --default store http://127.0.0.1:{free_port()}/store")
     versions.check_remote()
-    started = time.monotonic()
+    started = quiet_s()
     with pytest.raises(PushFailed, match="Cannot connect"):
         versions.push(["evaluate@1", "evaluate@2"])
-    assert time.monotonic() - started < 15
+    assert quiet_s() - started < 15
 
 
 def test_prefect_server_killed_in_the_middle(copy: Workspace, trained: Workspace, tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from p2o_core.schemas import BadInput
 from tasks.running.lock import file_lock, words
+from tests.platform.workspace import PATIENCE_S
 
 HOLDER = """
 import os, subprocess, sys, time
@@ -21,11 +23,11 @@ from tasks.running.lock import file_lock
 
 with file_lock(Path(sys.argv[1]), "the holder"):
     if sys.argv[2] == "exec":
-        subprocess.Popen(["sleep", "60"], close_fds=False)
+        subprocess.Popen(["sleep", "900"], close_fds=False)
     # the child speaks: before that it may not have closed what it inherited
     if sys.argv[2] != "fork" or os.fork() == 0:
         print("in", flush=True)
-    time.sleep(60)
+    time.sleep(900)
 """
 
 
@@ -72,7 +74,7 @@ def test_a_kill_frees_it_whatever_children_live_on(tmp_path: Path, child: str) -
         if child != "none":
             os.killpg(process.pid, 0)  # the child is still there
     finally:
-        if child != "none":
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -120,5 +122,5 @@ def in_processes(path: Path) -> int:
     count = path.with_name("count")
     count.write_text("0")
     processes = [subprocess.Popen([sys.executable, "-c", WAITER, str(path)]) for _ in range(4)]
-    assert [process.wait(60) for process in processes] == [0] * 4
+    assert [process.wait(PATIENCE_S) for process in processes] == [0] * 4
     return 1 if count.read_text() == "40" else 2

@@ -15,6 +15,7 @@ from functools import partial
 
 from p2o_core.config import DistillConfig, EvolveConfig, MineConfig, RolloutConfig
 from p2o_core.cover import plan_templated
+from p2o_core.demonstrations import pool_of
 from p2o_core.engines.base import RolloutEngine
 from p2o_core.engines.language_models import LanguageModel
 from p2o_core.groups import Group, build_groups
@@ -25,7 +26,16 @@ from p2o_core.rollout import gold_answers, judge, reuse_winners, sample_iteratio
 from p2o_core.search.posterior import Trial, trials
 from p2o_core.search.schedule import search_templates
 from p2o_core.seeding import derive_seed
-from p2o_core.types import AnswerVerifier, Assignment, Completion, HardSample, Judged, Problem, TemplateSearch
+from p2o_core.types import (
+    AnswerVerifier,
+    Assignment,
+    Completion,
+    Demonstration,
+    HardSample,
+    Judged,
+    Problem,
+    TemplateSearch,
+)
 from p2o_core.update import update_policy
 from p2o_core.update_report import UpdateReport
 
@@ -47,6 +57,7 @@ class Memory:
     hard: Sequence[HardSample] = ()
     search: TemplateSearch = field(default_factory=TemplateSearch)
     tried: Sequence[Trial] = ()
+    demonstrations: Sequence[Demonstration] = ()
 
 
 @dataclass(frozen=True)
@@ -62,11 +73,12 @@ class Iteration:
     verdicts: list[Judged]
     groups: list[Group]
     report: UpdateReport
+    demonstrations: list[Demonstration]
 
     @property
     def memory(self) -> Memory:
         """For the next iteration."""
-        return Memory(self.hard, self.search, self.tried)
+        return Memory(self.hard, self.search, self.tried, self.demonstrations)
 
 
 def p2o_iteration(
@@ -108,6 +120,9 @@ def p2o_iteration(
     hard = mine(rewards_by_problem(bare_verdicts), memory.hard, config.mine, iteration)
 
     # templates z for the hard problems (search/evolve.py: GEPA, greedy cover Z; search/online.py), one a rollout
+    pool = pool_of(config.evolve, memory.demonstrations)
+    if pool:
+        pool.take(problems, bare, bare_verdicts, iteration)
     search, winners = search_templates(
         [problems[sample.problem_id] for sample in hard],
         memory.search,
@@ -121,6 +136,7 @@ def p2o_iteration(
         bare=trials(problems, bare, bare_verdicts),
         templated=memory.tried,
         model=lambda: reflector,  # a function: a stage starts a teacher or an engine only for a search that is due
+        demonstrations=pool,
     )
     plan = plan_templated(
         hard,
@@ -138,6 +154,8 @@ def p2o_iteration(
     sampled = sample_templated(engine, problems, planned, reused, config.rollout, seeds("distill", "templated"))
     templated = [*reused, *sampled]
     templated_verdicts = judge(verifier, templated, golds)
+    if pool:
+        pool.take(problems, templated, templated_verdicts, iteration)
 
     # … and trained at x: a problem's bare and templated completions are one group. update_policy takes the advantages
     # from with_advantages (groups.py), the template-ratio mask from losses.py; its step is train_step (update.py)
@@ -146,4 +164,4 @@ def p2o_iteration(
     sampled_at, update_seed = config.rollout.temperature, seeds("distill", "update")
     report, ratios = update_policy(policy, optimizer, groups, config.distill, temperature=sampled_at, seed=update_seed)
     tried = trials(problems, templated, templated_verdicts, ratios)
-    return Iteration(bare, hard, search, plan, templated, tried, verdicts, groups, report)
+    return Iteration(bare, hard, search, plan, templated, tried, verdicts, groups, report, pool.rows if pool else [])

@@ -184,6 +184,24 @@ class Template:
 
 
 @dataclass(frozen=True)
+class Demonstration:
+    """A verified, finished answer of the policy to a train problem, which templates may show as a chat turn: one row of
+    demonstrations.parquet. ``tokens`` are the answer's, ``tier`` the problem's difficulty, ``iteration`` the one in
+    which the policy gave it.
+
+    >>> Demonstration("p0", "Write two in digits.", "2", 2, 1, "easy").answer
+    '2'
+    """
+
+    problem_id: str
+    question: str
+    answer: str
+    tokens: int
+    iteration: int
+    tier: str
+
+
+@dataclass(frozen=True)
 class SearchCost:
     """What a search took: scores, completions and tokens generated (rejected ones included, the policy's own
     reflections too), ``prompt_tokens``, those of the prompts that all these were sampled from, gepa steps;
@@ -221,7 +239,8 @@ class TemplateSearch:
     """What the last search found: templates.json.
 
     ``status`` says what happened in this iteration: ``searched``, ``reflected`` (online), ``drawn`` (at random),
-    ``carried`` (not due: the last result stays), ``too_few_hard``, ``off``, and ``none`` in iteration 0.
+    ``carried`` (not due: the last result stays), ``too_few_hard``, ``no_demonstrations`` (nothing to show yet),
+    ``off``, and ``none`` in iteration 0.
     ``searched_at`` is the iteration of the last search, 0 when there was none. ``templates[i].scores[j]`` is candidate
     i's score on problem ``dev_ids[j]``. ``cost`` is what was spent in this iteration.
 
@@ -229,7 +248,9 @@ class TemplateSearch:
     []
     """
 
-    status: Literal["searched", "reflected", "drawn", "carried", "too_few_hard", "off", "none"] = "none"
+    status: Literal[
+        "searched", "reflected", "drawn", "carried", "too_few_hard", "no_demonstrations", "off", "none"
+    ] = "none"
     searched_at: int = 0
     dev_ids: Sequence[str] = ()
     templates: Sequence[Template] = ()

@@ -108,7 +108,7 @@ class ProposalGuard:
             (Refusal.DECLINED, declines),
             (Refusal.ECHOED, self._echoes),
             (Refusal.RESIDUE, is_placeholder),
-            (Refusal.REPETITIVE, lambda text: _repeats_itself(text.split())),
+            (Refusal.REPETITIVE, lambda text: repeats_itself(text.split())),
         )
         return next((refusal for refusal, holds in checks if holds(proposal)), None)
 
@@ -203,7 +203,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"\w+|[+\-*/=]", _plain(text).lower()))
 
 
-def _repeats_itself(words: Sequence[str]) -> bool:
+def repeats_itself(words: Sequence[str]) -> bool:
     """Return whether a passage of up to forty words stands in the text four times in a row."""
     for period in range(1, LONGEST_PERIOD + 1):
         same = 0

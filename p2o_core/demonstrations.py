@@ -14,7 +14,7 @@ from p2o_core.types import Completion, Demonstration, Judged, Problem, VerdictSt
 
 LEFTOVER = re.compile(r"^\W*(?:user|assistant|human|system|question|problem|q|a|input)\b\W*:|^#|```|<\w+>", re.I | re.M)
 """What a policy writes that goes on after its answer: the next question, roles, headings, fences and tags."""
-BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 SHAPE_CHARACTERS = 60
 

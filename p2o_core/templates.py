@@ -86,6 +86,11 @@ def malformed(template: str) -> bool:
     return not all(turn.question.strip() and turn.answer.strip() for turn in parts.turns)
 
 
+def has_turns(template: str) -> bool:
+    """Return whether a text has demonstrations, or marker lines that were meant as such."""
+    return bool(parse_template(template).turns) or malformed(template)
+
+
 def join_templates(templates: Sequence[str]) -> str:
     """Return one template of several: their instructions, a line each, then all their demonstrations.
 

@@ -43,10 +43,15 @@ class DemonstrationPool:
         self.learn(asked, completions, [verdict.status is VerdictStatus.CORRECT for verdict in judged])
 
     def learn(self, asked: Sequence[Problem], completions: Sequence[Completion], right: Sequence[bool]) -> None:
-        """Take in what is fit to be shown. ``completions[i]`` answers ``asked[i]``, and is verified when ``right[i]``."""
+        """Take in what is fit to be shown. ``completions[i]`` answers ``asked[i]``, verified when ``right[i]``."""
         self._keep(
             Demonstration(
-                problem.id, problem.question, completion.text, len(completion.token_ids), self.iteration, problem.difficulty
+                problem.id,
+                problem.question,
+                completion.text,
+                len(completion.token_ids),
+                self.iteration,
+                problem.difficulty,
             )
             for problem, completion, verified in zip(asked, completions, right, strict=True)
             if verified
@@ -167,6 +172,8 @@ def _shows(turn: Turn, problem: Problem) -> bool:
     final = final_answer(turn.answer)
     said = set(numbers_in(final))
     return any(
-        value in said if (value := number(gold)) is not None else not is_word(gold) and squeezed(gold) == squeezed(final)
+        value in said
+        if (value := number(gold)) is not None
+        else not is_word(gold) and squeezed(gold) == squeezed(final)
         for gold in problem.spellings
     )

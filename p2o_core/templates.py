@@ -1,4 +1,4 @@
-"""Templates: an instruction, demonstrations as chat turns, or both; how they are one text, and how they join a question.
+"""Templates: an instruction, demonstrations as chat turns, or both; as one text, and how they join a question.
 
 A template is one string wherever it is kept, searched or reported. A string without marker lines is an instruction.
 Demonstrations follow it, each a pair of turns behind marker lines of their own:

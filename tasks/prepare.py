@@ -183,8 +183,8 @@ def read_phrases(io: StageIO, given: tuple[str, ...] | Path) -> list[str]:
     for row, phrase in enumerate(phrases, start=1):
         if isinstance(phrase, str) and malformed(phrase):
             raise BadInput(
-                f"{place}: row {row}: its demonstrations are no whole pairs: each is a line {USER!r}, a question, a line "
-                f"{ASSISTANT!r} and its answer. Mend: complete them."
+                f"{place}: row {row}: its demonstrations are no whole pairs, each a line {USER!r}, a question, a "
+                f"line {ASSISTANT!r} and its answer. Mend: complete them."
             )
         if not isinstance(phrase, str) or not text_of(phrase, "phrase", f"{place}: row {row}"):
             raise BadInput(f"{place}: row {row}: {str(phrase)[:40]!r} is no sentence. {mend}")

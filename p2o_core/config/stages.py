@@ -71,8 +71,8 @@ class DistillConfig(Section):
     max_grad_norm: PositiveFloat = Field(1.0, description="gradients are scaled down to this norm")
     loss: Literal["grpo", "sft"] = Field(
         "grpo",
-        description="sft: cross-entropy on the iteration's right answers at the gradient's prompt, every other left out; "
-        "no advantages, no ratio",
+        description="sft: cross-entropy on the iteration's right answers at the gradient's prompt; no advantages, no "
+        "ratio, no other answers",
     )
     clip_low: Share = Field(0.2, description="policy ratio's lower clip; the paper's")
     clip_high: PositiveFloat = Field(0.2, description="policy ratio's upper clip; the paper's")

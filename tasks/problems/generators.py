@@ -66,15 +66,15 @@ class NumberWords(Section):
             for number in rng.sample(numbers, min(self.count, len(numbers))):
                 yield {
                     "id": f"number-{number}",
-                    "question": f"Write {number_words(number)} in digits.",
+                    "question": f"What is {number_words(number)} as a number? Answer with the number only.",
                     "answer": str(number),
                     "difficulty": f"{digits}-digit",
                 }
 
 
-UP_TO_NINETEEN = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
-seventeen eighteen nineteen""".split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_UP_TO_NINETEEN = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen"""
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 
 
 def number_words(number: int) -> str:
@@ -83,13 +83,13 @@ def number_words(number: int) -> str:
     >>> number_words(749), number_words(300), number_words(12)
     ('seven hundred and forty-nine', 'three hundred', 'twelve')
     """
+    ones, tens = _UP_TO_NINETEEN.split(), _TENS.split()
     hundreds, rest = divmod(number, 100)
     if hundreds:
-        return f"{UP_TO_NINETEEN[hundreds]} hundred" + (f" and {number_words(rest)}" if rest else "")
-    tens, ones = divmod(rest, 10)
-    if tens < 2:
-        return UP_TO_NINETEEN[rest]
-    return TENS[tens - 2] + (f"-{UP_TO_NINETEEN[ones]}" if ones else "")
+        return f"{ones[hundreds]} hundred" + (f" and {number_words(rest)}" if rest else "")
+    if rest < 20:
+        return ones[rest]
+    return tens[rest // 10 - 2] + (f"-{ones[rest % 10]}" if rest % 10 else "")
 
 
 def _shard(a: int, b: int) -> int:

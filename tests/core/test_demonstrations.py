@@ -40,7 +40,9 @@ from tests.core.test_iteration import iterate
 
 SETTINGS = DemonstrationReflectorConfig()
 MARKS = (USER, ASSISTANT, f"\\{USER}", f"\\\\{ASSISTANT}", f"{USER} ", f" {USER}", "===", "\\", "\n", "\r", "", "a")
-texts = st.one_of(st.text(), st.lists(st.sampled_from(MARKS)).map("\n".join), st.lists(st.sampled_from(MARKS)).map("".join))
+texts = st.one_of(
+    st.text(), st.lists(st.sampled_from(MARKS)).map("\n".join), st.lists(st.sampled_from(MARKS)).map("".join)
+)
 
 
 @given(instruction=texts, turns=st.lists(st.builds(Turn, texts, texts), max_size=3))
@@ -82,7 +84,10 @@ def test_half_demonstrations_are_noticed(text: str) -> None:
 
 
 def test_templates_written_by_hand_are_phrases() -> None:
-    by_hand = [f"Digits.\n{USER}\n{word}\n{ASSISTANT}\n{n}\n{USER}\nx{word}\n{ASSISTANT}\n{n}0" for word, n in (("one", 1), ("two", 2))]
+    by_hand = [
+        f"Digits.\n{USER}\n{word}\n{ASSISTANT}\n{n}\n{USER}\nx{word}\n{ASSISTANT}\n{n}0"
+        for word, n in (("one", 1), ("two", 2))
+    ]
     reflector = PhraseReflector(by_hand, max_phrases=1, rng=random.Random(0))
     assert {reflector.random_template() for _ in range(20)} == set(by_hand)
     parent = ""
@@ -282,7 +287,15 @@ def test_random_sets_are_a_control_and_nothing_to_show_is_said(verifier: Verifie
     assert all(len(parse_template(t.text).turns) == 3 and t.kept for t in drawn)
     rollout = RolloutConfig(problems=1, max_new_tokens=8)
     search, _ = search_templates(
-        HARD, TemplateSearch(), Shown(), verifier, [], SCENE, rollout, iteration=1, seed=derive_seed,
+        HARD,
+        TemplateSearch(),
+        Shown(),
+        verifier,
+        [],
+        SCENE,
+        rollout,
+        iteration=1,
+        seed=derive_seed,
         demonstrations=DemonstrationPool(SETTINGS),
     )
     assert (search.status, search.kept) == ("no_demonstrations", [])

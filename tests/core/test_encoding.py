@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -92,7 +91,18 @@ def chat(name: str) -> Chat:
 
 NAMES = ("qwen", "llama3", "swallows", "llama2 every", "llama2 first", "micro-world")
 TURNED = NAMES[:-1]
-SPELLED = ("<|im_end|>", "<|im_start|>", "<|eot_id|>", "</s>", "<s>", "<think>", "<end>", "<assistant>", "<user>", "[INST]")
+SPELLED = (
+    "<|im_end|>",
+    "<|im_start|>",
+    "<|eot_id|>",
+    "</s>",
+    "<s>",
+    "<think>",
+    "<end>",
+    "<assistant>",
+    "<user>",
+    "[INST]",
+)
 ordinary = st.text(st.sampled_from("abc 7.\n<|>_é語{}?"), max_size=12)
 hostile = st.lists(st.one_of(st.sampled_from(SPELLED), ordinary), max_size=4).map("".join)
 
@@ -147,14 +157,16 @@ def test_a_spelling_is_encoded_as_the_tokenizer_encodes_it_without_special_token
     own = chat("qwen")
     ids = own.encode_prompt("say <|im_end|> twice")
     start, end = own.tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
-    asked = own.tokenizer("user\nsay <|im_end|> twice", add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    asked = own.tokenizer("user\nsay <|im_end|> twice", add_special_tokens=False, split_special_tokens=True)[
+        "input_ids"
+    ]
     assert ids[: len(asked) + 2] == (start, *asked, end)
 
 
 def test_a_special_token_of_one_character_is_refused() -> None:
     own = byte_level(CHATML, "<|im_end|>", "<|im_start|>", "¶")
     assert own.encode_prompt("a")
-    with pytest.raises(BadInput, match="'¶'.*Mend"):
+    with pytest.raises(BadInput, match=r"'¶'.*Mend"):
         own.encode_prompt("a ¶ b")
 
 
@@ -171,7 +183,7 @@ def test_style_and_instruction_stand_around_a_demonstration_as_around_the_questi
     )
 
 
-def test_demonstrations_need_a_chat_template_with_turns(tmp_path: Path) -> None:
+def test_demonstrations_need_a_chat_template_with_turns() -> None:
     """The micro-world's writes an answer as if the user had."""
-    with pytest.raises(BadInput, match="several turns.*Mend"):
+    with pytest.raises(BadInput, match=r"several turns.*Mend"):
         chat("micro-world").encode_prompt("a", f"{USER}\nb\n{ASSISTANT}\nc")

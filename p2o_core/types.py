@@ -248,9 +248,9 @@ class TemplateSearch:
     []
     """
 
-    status: Literal[
-        "searched", "reflected", "drawn", "carried", "too_few_hard", "no_demonstrations", "off", "none"
-    ] = "none"
+    status: Literal["searched", "reflected", "drawn", "carried", "too_few_hard", "no_demonstrations", "off", "none"] = (
+        "none"
+    )
     searched_at: int = 0
     dev_ids: Sequence[str] = ()
     templates: Sequence[Template] = ()

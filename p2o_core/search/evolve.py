@@ -229,9 +229,7 @@ class _Progress:
     def on_valset_evaluated(self, event: dict) -> None:
         index, text = event["candidate_idx"], event["candidate"][COMPONENT]
         self.found_at[index] = self.adapter.metric_calls
-        self.rescues[index] = [
-            self.adapter.rescues.get((without_own(text, p), p.id), NO_RESCUE) for p in self.dev
-        ]
+        self.rescues[index] = [self.adapter.rescues.get((without_own(text, p), p.id), NO_RESCUE) for p in self.dev]
 
     def on_iteration_end(self, event: dict) -> None:
         self.steps += 1

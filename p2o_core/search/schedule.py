@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from p2o_core.config import EvolveConfig, PhraseReflectorConfig, RolloutConfig
 from p2o_core.demonstrations import DemonstrationPool
@@ -63,10 +63,8 @@ def search_templates(
         return _online(*asked), []
     if not is_due(previous, config, iteration):
         return replace(previous, status="carried", cost=SearchCost()), []
-    if len(hard) < config.min_hard:
-        return TemplateSearch("too_few_hard"), []
-    if demonstrations is not None and not demonstrations.rows:
-        return TemplateSearch("no_demonstrations"), []
+    if status := _lacking(hard, config, demonstrations):
+        return TemplateSearch(status), []
     if config.search == "random":
         drawn = draw_templates(phrases, config, seed("draw"), demonstrations)
         return TemplateSearch("drawn", iteration, templates=drawn), []
@@ -90,6 +88,15 @@ def search_templates(
     return found, evolution.winners
 
 
+def _lacking(
+    hard: Sequence[Problem], config: EvolveConfig, demonstrations: DemonstrationPool | None
+) -> Literal["too_few_hard", "no_demonstrations"] | None:
+    """What a search that is due lacks: problems, or anything to show."""
+    if len(hard) < config.min_hard:
+        return "too_few_hard"
+    return "no_demonstrations" if demonstrations is not None and not demonstrations.rows else None
+
+
 def _online(
     hard: Sequence[Problem],
     previous: TemplateSearch,
@@ -107,10 +114,8 @@ def _online(
     known = with_evidence(previous.templates, templated, config.online.discount, config.transfer_tau)
     if not is_due(previous, config, iteration):
         return TemplateSearch("carried", previous.searched_at, templates=known)
-    if len(hard) < config.min_hard:
-        return TemplateSearch("too_few_hard", previous.searched_at, templates=known)
-    if demonstrations is not None and not demonstrations.rows:
-        return TemplateSearch("no_demonstrations", previous.searched_at, templates=known)
+    if status := _lacking(hard, config, demonstrations):
+        return TemplateSearch(status, previous.searched_at, templates=known)
     from p2o_core.search.online import reflect_on_failures, taken  # gepa, as below
     from p2o_core.search.reflectors import make_reflector, reflection_cost
 

@@ -7,11 +7,18 @@ import random
 from tasks.problems.generators import NumberWords, number_words
 
 UNITS = {
-    word: n for n, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
+    word: n
+    for n, word in enumerate(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+    )
 }
-TEENS = {f"{word}teen": n for word, n in zip("thir four fif six seven eigh nine".split(), range(13, 20), strict=True)}
+TEENS = {
+    f"{word}teen": n
+    for word, n in zip(["thir", "four", "fif", "six", "seven", "eigh", "nine"], range(13, 20), strict=True)
+}
 TENS = {
-    f"{word}ty": 10 * n for word, n in zip("twen thir for fif six seven eigh nine".split(), range(2, 10), strict=True)
+    f"{word}ty": 10 * n
+    for word, n in zip(["twen", "thir", "for", "fif", "six", "seven", "eigh", "nine"], range(2, 10), strict=True)
 }
 
 

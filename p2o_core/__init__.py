@@ -15,7 +15,8 @@ Start at ``iteration``: one iteration on one screen. Its steps, in order:
 Beside them:
 
 ``types``        what flows between the steps        ``schemas``   its files, and the checks of bad input
-``templates``    T(x, z) as text                     ``prompts``   T(x, z) as tokens
+``templates``    T(x, z) as text and chat turns      ``prompts``   T(x, z) as tokens
+``demonstrations``  right answers that templates show  ``encoding``  special tokens are the chat template's alone
 ``config``       the settings, a section a stage     ``seeding``   all randomness
 ``evaluation``   avg@k, pass@k, maj@k                ``digests``   what a file holds, as one number
 """

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field
 
 from p2o_core.config import EvaluateConfig, RolloutConfig
+from p2o_core.demonstrations import without_own
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.mining import rewards_by_problem
 from p2o_core.rollout import gold_answers, judge
@@ -139,7 +140,7 @@ def measure(
     """Answer every problem ``config.samples`` times under ``template``: avg@k, pass@k, maj@k and lengths."""
     samples = tuple(range(config.samples))
     completions = engine.generate(
-        [RolloutRequest(p.id, p.question, template, samples, seed, config.prompt) for p in problems],
+        [RolloutRequest(p.id, p.question, without_own(template, p), samples, seed, config.prompt) for p in problems],
         Sampling(config.temperature, config.max_new_tokens),
     )
     judged = judge(verifier, completions, gold_answers(problems))

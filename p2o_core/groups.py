@@ -112,3 +112,9 @@ def with_advantages(groups: Sequence[Group], *, normalize_std: bool) -> list[Gro
         for group, own in zip(groups, advantages, strict=True)
         if own.any()
     ]
+
+
+def right_answers(groups: Sequence[Group]) -> list[Group]:
+    """Return the groups' right answers alone, for supervised fine-tuning; groups without any are left out."""
+    right = ([replace(sample, advantage=1.0) for sample in group if sample.reward > 0] for group in groups)
+    return [group for group in right if group]

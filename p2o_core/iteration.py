@@ -15,6 +15,7 @@ from functools import partial
 
 from p2o_core.config import DistillConfig, EvolveConfig, MineConfig, RolloutConfig
 from p2o_core.cover import plan_templated
+from p2o_core.demonstrations import Demonstration, pool_of
 from p2o_core.engines.base import RolloutEngine
 from p2o_core.engines.language_models import LanguageModel
 from p2o_core.groups import Group, build_groups
@@ -47,6 +48,7 @@ class Memory:
     hard: Sequence[HardSample] = ()
     search: TemplateSearch = field(default_factory=TemplateSearch)
     tried: Sequence[Trial] = ()
+    demonstrations: Sequence[Demonstration] = ()
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,12 @@ class Iteration:
     verdicts: list[Judged]
     groups: list[Group]
     report: UpdateReport
+    demonstrations: list[Demonstration]
 
     @property
     def memory(self) -> Memory:
         """For the next iteration."""
-        return Memory(self.hard, self.search, self.tried)
+        return Memory(self.hard, self.search, self.tried, self.demonstrations)
 
 
 def p2o_iteration(
@@ -108,6 +111,8 @@ def p2o_iteration(
     hard = mine(rewards_by_problem(bare_verdicts), memory.hard, config.mine, iteration)
 
     # templates z for the hard problems (search/evolve.py: GEPA, greedy cover Z; search/online.py), one a rollout
+    pool = pool_of(config.evolve, memory.demonstrations)
+    pool.take(problems, bare, bare_verdicts, iteration)
     search, winners = search_templates(
         [problems[sample.problem_id] for sample in hard],
         memory.search,
@@ -121,16 +126,10 @@ def p2o_iteration(
         bare=trials(problems, bare, bare_verdicts),
         templated=memory.tried,
         model=lambda: reflector,  # a function: a stage starts a teacher or an engine only for a search that is due
+        demonstrations=pool,
     )
-    plan = plan_templated(
-        hard,
-        problems,
-        search,
-        config.evolve,
-        iteration=iteration,
-        rollouts=config.distill.templated_samples,
-        seed=seeds("evolve", "assignment"),
-    )
+    rollouts, draws = config.distill.templated_samples, seeds("evolve", "assignment")
+    plan = plan_templated(hard, problems, search, config.evolve, iteration=iteration, rollouts=rollouts, seed=draws)
 
     # sampled under T(x, z) …
     planned = plan if config.distill.enabled else ()
@@ -138,6 +137,7 @@ def p2o_iteration(
     sampled = sample_templated(engine, problems, planned, reused, config.rollout, seeds("distill", "templated"))
     templated = [*reused, *sampled]
     templated_verdicts = judge(verifier, templated, golds)
+    pool.take(problems, templated, templated_verdicts, iteration)
 
     # … and trained at x: a problem's bare and templated completions are one group. update_policy takes the advantages
     # from with_advantages (groups.py), the template-ratio mask from losses.py; its step is train_step (update.py)
@@ -146,4 +146,4 @@ def p2o_iteration(
     sampled_at, update_seed = config.rollout.temperature, seeds("distill", "update")
     report, ratios = update_policy(policy, optimizer, groups, config.distill, temperature=sampled_at, seed=update_seed)
     tried = trials(problems, templated, templated_verdicts, ratios)
-    return Iteration(bare, hard, search, plan, templated, tried, verdicts, groups, report)
+    return Iteration(bare, hard, search, plan, templated, tried, verdicts, groups, report, pool.rows)

@@ -30,12 +30,14 @@ class LossOutputs:
 
 def p2o_loss(logp: Tensor, batch: MicroBatch, config: DistillConfig, denominator: float) -> LossOutputs:
     """The loss of a micro-batch as it is configured: the surrogate of :func:`policy_loss`, each token weighed by the
-    template-ratio mask and by the engine ratio.
+    template-ratio mask and by the engine ratio; or :func:`cross_entropy`.
 
     Args:
         logp: [B, T] log-probs under the policy being trained, at the gradient's prompt; carries the gradient.
         denominator: of the whole mini-batch, from :func:`loss_denominator`.
     """
+    if config.loss == "sft":
+        return cross_entropy(logp, batch.completion_mask, config.aggregation, denominator)
     template_mask = engine_weights = None
     if config.template_mask != "off" and config.context == "bare":
         mask = template_ratio_mask(
@@ -65,6 +67,17 @@ def p2o_loss(logp: Tensor, batch: MicroBatch, config: DistillConfig, denominator
         aggregation=config.aggregation,
         normalizer=denominator,
     )
+
+
+def cross_entropy(logp: Tensor, completion_mask: Tensor, aggregation: Aggregation, normalizer: float) -> LossOutputs:
+    """Supervised fine-tuning on completions that are right (rejection sampling fine-tuning, Yuan et al. 2023).
+
+    Args:
+        logp: [B, T] log-probs of the completion tokens at temperature 1; carries the gradient.
+    """
+    loss = aggregate(-logp, completion_mask, aggregation, normalizer)
+    tokens = completion_mask.sum().clamp(min=1)
+    return LossOutputs(loss, {"cross_entropy": float((-logp.detach().float() * completion_mask).sum() / tokens)})
 
 
 def template_ratio_mask(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from p2o_core.config import PromptStyle
+from p2o_core.encoding import Messages, PromptEncoder
 from p2o_core.schemas import BadInput, read_object
-from p2o_core.templates import apply_template
+from p2o_core.templates import chat_messages
 
 
 @dataclass(frozen=True)
@@ -78,27 +80,60 @@ class Chat:
         return bool(token_ids) and token_ids[-1] in self.stop_ids
 
     def encode_prompt(self, question: str, template: str = "", style: PromptStyle = "plain") -> tuple[int, ...]:
-        """Encode the chat prompt with thinking off. Its user message is T(x, z), where x is the question in its
-        style."""
+        """Encode the chat prompt with thinking off: the template's demonstrations as turns, then the user message
+        T(x, z), where x is the question in its style. No text in it becomes a special token.
+
+        Raises:
+            BadInput: the chat template fails, or does not write demonstrations as turns.
+        """
         key = (question, template, style)
         if key not in self._encoded:
-            text = self.prompt_text(question, template, style)
-            self._encoded[key] = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            self._encoded[key] = self._encoder.encode(self._messages(question, template, style))
         return self._encoded[key]
 
     def prompt_text(self, question: str, template: str, style: PromptStyle) -> str:
-        """Return the text that :meth:`encode_prompt` encodes.
+        """Return the chat prompt as a text.
 
         Raises:
             BadInput: the chat template fails.
         """
+        return self._rendered(self._messages(question, template, style))
+
+    def _messages(self, question: str, template: str, style: PromptStyle) -> Messages:
         shape = STYLES[style]
-        user = apply_template(template, shape.user.replace(QUESTION, question))
-        system = [{"role": "system", "content": shape.system}] if shape.system else []
+        turns = chat_messages(template, question, lambda asked: shape.user.replace(QUESTION, asked))
+        if len(turns) > 1 and not self._takes_turns:
+            raise BadInput(
+                f"{self.tokenizer.name_or_path}: the chat_template does not write a chat of several turns with the "
+                "assistant's as its own, which demonstrations need. Mend: correct chat_template.jinja, or choose "
+                "another evolve.reflector."
+            )
+        return [*([{"role": "system", "content": shape.system}] if shape.system else []), *turns]
+
+    @cached_property
+    def _encoder(self) -> PromptEncoder:
+        return PromptEncoder(self.tokenizer, self._rendered)
+
+    @cached_property
+    def _takes_turns(self) -> bool:
+        """Whether the chat template tells the assistant's turns from the user's, and leaves none out."""
+        user = [{"role": "user", "content": text} for text in ("first", "second", "third")]
+        try:
+            as_turns = self._rendered([user[0], user[1] | {"role": "assistant"}, user[2]])
+        except BadInput:
+            return False
+        if not all(message["content"] in as_turns for message in user):
+            return False
+        try:
+            return as_turns != self._rendered(user)
+        except BadInput:  # it insists on turns that alternate
+            return True
+
+    def _rendered(self, messages: Messages) -> str:
         try:
             return str(
                 self.tokenizer.apply_chat_template(
-                    [*system, {"role": "user", "content": user}],
+                    list(messages),
                     add_generation_prompt=True,
                     tokenize=False,
                     enable_thinking=False,  # ignored by chat templates that do not know it
@@ -106,8 +141,10 @@ class Chat:
                 )
             )
         except Exception as error:  # a template fails in any way that an expression can
+            system = messages[0]["role"] == "system"
             raise BadInput(
-                f"{self.tokenizer.name_or_path}: the chat_template fails on prompt style {style!r} "
+                f"{self.tokenizer.name_or_path}: the chat_template fails on a chat "
+                f"{'with' if system else 'without'} a system message "
                 f"({type(error).__name__}: {str(error)[:200]}). Mend: correct chat_template.jinja, or choose a style "
                 "that it takes (rollout.prompt, evaluate.prompt): only qwen25-math has a system message."
             ) from error

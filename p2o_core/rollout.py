@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from p2o_core.config import RolloutConfig
+from p2o_core.demonstrations import without_own
 from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.mining import rewards_by_problem
 from p2o_core.seeding import derive_seed
@@ -145,13 +146,13 @@ def sample_templated(
     seed: int,
 ) -> list[Completion]:
     """Sample one completion under its template for each assignment that ``reused`` does not cover. Its number follows
-    the bare completions of the same problem."""
+    the bare completions of the same problem. A template is used without what gives this problem's answer away."""
     taken = {(completion.problem_id, completion.sample) for completion in reused}
     requests = [
         RolloutRequest(
             a.problem_id,
             problems[a.problem_id].question,
-            a.template,
+            without_own(a.template, problems[a.problem_id]),
             (config.samples + a.sample,),
             seed,
             config.prompt,

@@ -221,7 +221,8 @@ class TemplateSearch:
     """What the last search found: templates.json.
 
     ``status`` says what happened in this iteration: ``searched``, ``reflected`` (online), ``drawn`` (at random),
-    ``carried`` (not due: the last result stays), ``too_few_hard``, ``off``, and ``none`` in iteration 0.
+    ``carried`` (not due: the last result stays), ``too_few_hard``, ``no_demonstrations`` (nothing to show yet),
+    ``off``, and ``none`` in iteration 0.
     ``searched_at`` is the iteration of the last search, 0 when there was none. ``templates[i].scores[j]`` is candidate
     i's score on problem ``dev_ids[j]``. ``cost`` is what was spent in this iteration.
 
@@ -229,7 +230,9 @@ class TemplateSearch:
     []
     """
 
-    status: Literal["searched", "reflected", "drawn", "carried", "too_few_hard", "off", "none"] = "none"
+    status: Literal["searched", "reflected", "drawn", "carried", "too_few_hard", "no_demonstrations", "off", "none"] = (
+        "none"
+    )
     searched_at: int = 0
     dev_ids: Sequence[str] = ()
     templates: Sequence[Template] = ()

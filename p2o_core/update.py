@@ -11,7 +11,7 @@ import torch
 from p2o_core.checkpoints import UpdateCheckpoints
 from p2o_core.config import DistillConfig
 from p2o_core.finite import NotFinite, check_parameters, check_start
-from p2o_core.groups import Group, TrainingSample, with_advantages
+from p2o_core.groups import Group, TrainingSample, right_answers, with_advantages
 from p2o_core.losses import loss_denominator, p2o_loss
 from p2o_core.microbatch import microbatches, parts
 from p2o_core.optimizer import PolicyOptimizer
@@ -54,7 +54,10 @@ def update_policy(
     checkpoints = checkpoints or UpdateCheckpoints()
     groups = groups if config.enabled else []
     check_start(dict(policy.model.named_parameters()), groups)
-    signal = with_advantages(groups, normalize_std=config.normalize_std)
+    if config.loss == "sft":
+        signal, temperature = right_answers(groups), 1.0  # the policy's own likelihood, whatever it was sampled at
+    else:
+        signal = with_advantages(groups, normalize_std=config.normalize_std)
     random.Random(seed).shuffle(signal)
     size = config.groups_per_minibatch
     planned = -(-len(signal) // size)

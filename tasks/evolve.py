@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from p2o_core.config import SelfReflectorConfig, TeacherReflectorConfig
 from p2o_core.cover import plan_templated
+from p2o_core.demonstrations import Demonstration, pool_of
 from p2o_core.schemas import read_json, read_problems, read_record, read_rows, write_record, write_rows
 from p2o_core.search.posterior import Trial, trials
 from p2o_core.search.schedule import search_templates
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def run(io: StageIO) -> None:
-    """Write ``templates.json`` (:class:`p2o_core.types.TemplateSearch`), ``assignment.parquet``, and
-    ``winners.parquet``, what the search sampled under the kept templates."""
+    """Write ``templates.json`` (:class:`p2o_core.types.TemplateSearch`), ``assignment.parquet``, ``winners.parquet``,
+    what the search sampled under the kept templates, and ``demonstrations.parquet``, what templates may show."""
     experiment = io.experiment
     problems = {problem.id: problem for problem in read_problems(io.inputs["train"])}
     hard = read_rows(io.inputs["hard"], HardSample)
@@ -29,6 +30,13 @@ def run(io: StageIO) -> None:
     def rolled_out(name: str, verdicts: str, ratios: Mapping[SampleId, float | None]) -> list[Trial]:
         return trials(problems, read_rows(io.inputs[name], Completion), read_rows(io.inputs[verdicts], Judged), ratios)
 
+    pool = pool_of(experiment.evolve, read_rows(io.inputs["demonstrations"], Demonstration))
+    for iteration, answers, verdicts in (
+        (io.iteration - 1, "templated", "templated_verdicts"),
+        (io.iteration, "rollouts", "verdicts"),
+    ):
+        completions = read_rows(io.inputs[answers], Completion)
+        pool.take(problems, completions, read_rows(io.inputs[verdicts], Judged), iteration)
     outcomes = read_rows(io.inputs["transfer"], TemplatedOutcome)
     search, winners = search_templates(
         [problems[sample.problem_id] for sample in hard],
@@ -46,6 +54,7 @@ def run(io: StageIO) -> None:
         ),
         strangers=read_json(io.inputs["strangers"]),
         model=lambda: _language_model(io),
+        demonstrations=pool,
         on_calls=io.progress,
     )
     assignments = plan_templated(
@@ -59,6 +68,7 @@ def run(io: StageIO) -> None:
     )
     write_record(io.outputs["templates"], search)
     write_rows(io.outputs["winners"], winners, Completion)
+    io.counts["demonstrations"] = write_rows(io.outputs["demonstrations"], pool.rows, Demonstration)
     io.counts["assignments"] = write_rows(io.outputs["assignment"], assignments, Assignment)
     io.counts["kept"] = len(search.kept)
     io.counts["tokens"] = search.cost.tokens
@@ -93,6 +103,7 @@ STAGE = Stage(
         "base": Artifact("policy", "base"),
         "policy": Artifact("policy", "previous"),
         "previous": Artifact("templates.json", "previous"),
+        "demonstrations": Artifact("demonstrations.parquet", "previous"),
         "hard": Artifact("hard.parquet", "current"),
         "rollouts": Artifact("rollouts.parquet", "current"),
         "verdicts": Artifact("verdicts.parquet", "current"),
@@ -104,6 +115,7 @@ STAGE = Stage(
         "templates": "templates.json",
         "assignment": "assignment.parquet",
         "winners": "winners.parquet",
+        "demonstrations": "demonstrations.parquet",
     },
     params=(
         "seed",

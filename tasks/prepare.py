@@ -11,6 +11,7 @@ from typing import Any
 from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, check_problems, write_json, write_rows
 from p2o_core.seeding import derive_seed
+from p2o_core.templates import ASSISTANT, USER, Parts, Turn, malformed, parse_template
 from p2o_core.types import Problem
 from tasks.parameters.experiment import Experiment, FilesPrepare, MicroworldPrepare
 from tasks.problems.cells import text_of
@@ -116,6 +117,11 @@ def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
     phrases = read_phrases(io, settings.phrases) if settings.phrases else []
     styles = (io.experiment.rollout.prompt, io.experiment.evaluate.prompt)
     policy = settings.policy.load(io.inputs["sources"], styles)
+    shown = [phrase for phrase in phrases if parse_template(phrase).turns]
+    if io.experiment.evolve.reflector.type == "demonstrations":
+        shown.append(str(Parts("", (Turn("question", "answer"),))))
+    for template in shown:  # a chat template without turns is refused here
+        policy.chat.encode_prompt("question", template, io.experiment.rollout.prompt)
     questions = (problem.question for problem in (*train, *heldout))
     if said := check_positions(policy.chat, policy.model, Path("prepare.policy"), asked_of(io.experiment), questions):
         log.warning("prepare.policy: %s", said)
@@ -175,6 +181,11 @@ def read_phrases(io: StageIO, given: tuple[str, ...] | Path) -> list[str]:
     if not isinstance(phrases, list):
         raise BadInput(f"{place}: no pool of phrases. {mend}")
     for row, phrase in enumerate(phrases, start=1):
+        if isinstance(phrase, str) and malformed(phrase):
+            raise BadInput(
+                f"{place}: row {row}: its demonstrations are no whole pairs, each a line {USER!r}, a question, a "
+                f"line {ASSISTANT!r} and its answer. Mend: complete them."
+            )
         if not isinstance(phrase, str) or not text_of(phrase, "phrase", f"{place}: row {row}"):
             raise BadInput(f"{place}: row {row}: {str(phrase)[:40]!r} is no sentence. {mend}")
     if len(set(phrases)) < 2:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 
-from p2o_core.config import PhraseReflectorConfig, SelfReflectorConfig
+from p2o_core.config import SelfReflectorConfig, TeacherReflectorConfig
 from tasks.parameters.experiment import Experiment, FilesPrepare
 from tasks.problems.catalogue import entry_named
 from tasks.problems.sources import ProblemSource
@@ -75,7 +75,7 @@ def _search(experiment: Experiment, assumed: Assumptions) -> list[Work]:
     scored = runs * evolve.max_metric_calls * evolve.samples_per_score
     prompts = runs * evolve.max_metric_calls * 2 * assumed.prompt_tokens  # a template is about as long as a question
     completions, tokens = float(scored), scored * assumed.completion_tokens
-    if not isinstance(evolve.reflector, PhraseReflectorConfig):
+    if isinstance(evolve.reflector, SelfReflectorConfig | TeacherReflectorConfig):
         proposals = runs * evolve.max_metric_calls / (2 * evolve.minibatch)
         prompts += proposals * REFLECTION_PROMPT_TOKENS
         if isinstance(evolve.reflector, SelfReflectorConfig):  # a teacher generates elsewhere

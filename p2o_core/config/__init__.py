@@ -4,6 +4,7 @@ from p2o_core.config.engines import AnyEngine, EmbeddedEngineConfig, EngineConfi
 from p2o_core.config.policy import AnyPolicy, FullPolicy, LoraPolicy, PolicyConfig
 from p2o_core.config.search import (
     AnyReflector,
+    DemonstrationReflectorConfig,
     EvolveConfig,
     OnlineConfig,
     PhraseReflectorConfig,
@@ -26,6 +27,7 @@ __all__ = [
     "AnyEngine",
     "AnyPolicy",
     "AnyReflector",
+    "DemonstrationReflectorConfig",
     "DistillConfig",
     "Dtype",
     "EmbeddedEngineConfig",

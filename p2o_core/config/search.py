@@ -21,6 +21,19 @@ class PhraseReflectorConfig(Section):
         return self.model_dump(exclude={"type"})
 
 
+class DemonstrationReflectorConfig(Section):
+    """Proposes sets of demonstrations, as chat turns, from the policy's own verified answers to train problems."""
+
+    type: Literal["demonstrations"] = "demonstrations"
+    turns: PositiveInt = Field(3, description="demonstrations a template at most")
+    max_tokens: PositiveInt = Field(256, description="tokens of a demonstrated answer at most; shorter ones come first")
+    per_problem: PositiveInt = Field(2, description="answers to one problem in the pool at most, the shortest")
+    size: PositiveInt = Field(512, description="demonstrations in the pool at most; the longest answers go first")
+    max_share: Share = Field(
+        0.5, description="share of draws that answers of one shape may have, as long as the pool has others"
+    )
+
+
 class ModelReflectorConfig(Section):
     """What reflection models share."""
 
@@ -56,7 +69,7 @@ class TeacherReflectorConfig(ModelReflectorConfig):
 
 
 AnyReflector = Annotated[
-    PhraseReflectorConfig | SelfReflectorConfig | TeacherReflectorConfig,
+    PhraseReflectorConfig | DemonstrationReflectorConfig | SelfReflectorConfig | TeacherReflectorConfig,
     Field(discriminator="type"),
     variant_of("phrases"),
 ]
@@ -128,11 +141,11 @@ class EvolveConfig(Section):
     reflector: AnyReflector = PhraseReflectorConfig()
 
     @model_validator(mode="after")
-    def _random_draws_need_phrases(self) -> EvolveConfig:
-        if self.search == "random" and not isinstance(self.reflector, PhraseReflectorConfig):
+    def _random_draws_need_a_pool(self) -> EvolveConfig:
+        if self.search == "random" and self.reflector.type not in ("phrases", "demonstrations"):
             raise ValueError(
-                f"search=random draws phrases, and the reflector is {self.reflector.type!r}; take "
-                "reflector={type: phrases}, or search=gepa"
+                f"search=random draws phrases or demonstrations, and the reflector is {self.reflector.type!r}; take "
+                "reflector={type: phrases} or {type: demonstrations}, or search=gepa"
             )
         return self
 

@@ -69,6 +69,11 @@ class DistillConfig(Section):
     warmup_steps: int = Field(0, ge=0, description="optimiser steps of linear warm-up, counted over all iterations")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's")
     max_grad_norm: PositiveFloat = Field(1.0, description="gradients are scaled down to this norm")
+    loss: Literal["grpo", "sft"] = Field(
+        "grpo",
+        description="sft: cross-entropy on the iteration's right answers at the gradient's prompt; no advantages, no "
+        "ratio, no other answers",
+    )
     clip_low: Share = Field(0.2, description="policy ratio's lower clip; the paper's")
     clip_high: PositiveFloat = Field(0.2, description="policy ratio's upper clip; the paper's")
     dual_clip: float | None = Field(3.0, gt=1, description="bound for negative advantages; the paper's")

@@ -3,13 +3,14 @@ it bare training can take over where that is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gepa.core.adapter import EvaluationBatch
 
 from p2o_core.config import PromptStyle
+from p2o_core.demonstrations import without_own
 from p2o_core.engines.base import LogprobRequest, RolloutEngine, RolloutRequest, Sampling
 from p2o_core.search.racing import Race
 from p2o_core.seeding import derive_seed
@@ -47,7 +48,8 @@ class TemplateAdapter:
 
     ``completions``, ``tokens``, ``prompt_tokens`` and ``metric_calls`` count everything generated, for rejected
     candidates too: this is what the search costs; ``scored_tokens`` comes on top. ``latest`` holds the last completions
-    of each (template, problem id), ``rescues`` what they came to.
+    of each (template as the problem sees it, problem id), ``rescues`` what they came to. ``learn`` is given every
+    problem, completion and whether it is right.
     """
 
     propose_new_texts = None  # proposals come from the reflector
@@ -63,6 +65,7 @@ class TemplateAdapter:
         style: PromptStyle = "plain",
         race: Race | None = None,
         tau: float | None = None,
+        learn: Callable[[Sequence[Problem], Sequence[Completion], Sequence[bool]], None] | None = None,
     ) -> None:
         self.engine = engine
         self.verifier = verifier
@@ -72,6 +75,7 @@ class TemplateAdapter:
         self.style = style
         self.race = race
         self.tau = tau
+        self.learn = learn
         self.metric_calls = 0
         self.latest: dict[tuple[str, str], list[Completion]] = {}
         self.rescues: dict[tuple[str, str], Rescue] = {}
@@ -110,7 +114,7 @@ class TemplateAdapter:
             for problem in problems:
                 stream = derive_seed(self.seed, self.calls, index)
                 samples = tuple(range(self.samples))
-                template = candidate[COMPONENT]
+                template = without_own(candidate[COMPONENT], problem)
                 requests.append(RolloutRequest(problem.id, problem.question, template, samples, stream, self.style))
                 golds += [problem.gold] * self.samples
         completions = self.engine.generate(requests, self.sampling)
@@ -121,6 +125,9 @@ class TemplateAdapter:
         self.prompt_tokens += sum(c.prompt_tokens for c in completions)
         for verdict in verdicts:
             self.statuses[verdict.status] += 1
+        if self.learn is not None:
+            asked = [problem for _, problems in items for problem in problems for _ in range(self.samples)]
+            self.learn(asked, completions, [verdict.status is VerdictStatus.CORRECT for verdict in verdicts])
         ratios = self._log_ratios(requests, completions, verdicts) if self.tau is not None else [None] * len(verdicts)
         results, first = [], 0
         for _, problems in items:

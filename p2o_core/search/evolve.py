@@ -13,6 +13,7 @@ from gepa.core.state import GEPAState
 
 from p2o_core.config import EvolveConfig, PromptStyle
 from p2o_core.cover import greedy_cover
+from p2o_core.demonstrations import DemonstrationPool, without_own
 from p2o_core.engines.base import RolloutEngine, Sampling
 from p2o_core.engines.language_models import ENDPOINT_DOWN, LanguageModel
 from p2o_core.search.adapter import COMPONENT, NO_RESCUE, Rescue, TemplateAdapter
@@ -72,6 +73,7 @@ def evolve_templates(
     archive: Sequence[str] = (),
     style: PromptStyle = "plain",
     model: LanguageModel | None = None,
+    demonstrations: DemonstrationPool | None = None,
     on_calls: Callable[[int, int], None] = lambda done, budget: None,
 ) -> Evolution:
     """Search templates for the hard problems, starting from the empty one.
@@ -81,6 +83,7 @@ def evolve_templates(
         style: what stands around a question.
         model: the language model of the reflectors ``self`` and ``teacher``.
         archive: templates of earlier searches, scored again before anything new is proposed.
+        demonstrations: the pool of the reflector ``demonstrations``; what the search solves joins it.
         on_calls: is called with the metric calls done and the budget after every gepa step.
     """
     train, dev, fresh = split_hard(hard, config.dev_size, random.Random(derive_seed(seed, "split")), config.fresh_size)
@@ -94,9 +97,11 @@ def evolve_templates(
         style=style,
         race=race,
         tau=config.transfer_tau,
+        learn=demonstrations.learn if demonstrations else None,
     )
     progress = _Progress(adapter, dev, config.max_metric_calls, on_calls)
-    reflector = make_reflector(config, pool, hard, model, random.Random(derive_seed(seed, "reflector")), archive)
+    rng = random.Random(derive_seed(seed, "reflector"))
+    reflector = make_reflector(config, pool, hard, model, rng, archive, demonstrations=demonstrations)
     result: gepa.GEPAResult[str, int] = gepa.optimize(
         seed_candidate={COMPONENT: ""},
         trainset=train,
@@ -126,7 +131,7 @@ def evolve_templates(
             for template in templates
             if template.kept
             for problem in dev
-            for completion in adapter.latest[template.text, problem.id]
+            for completion in adapter.latest[without_own(template.text, problem), problem.id]
         ],
         cost=replace(
             spent := reflection_cost(reflector, config),
@@ -186,7 +191,8 @@ def scored_on_fresh(
     results = adapter.batch_evaluate([({COMPONENT: template.text}, list(fresh)) for template in kept])
     rescored = {}
     for template, result in zip(kept, results, strict=True):
-        rate = fmean(adapter.rescues[template.text, problem.id].rate for problem in fresh)
+        seen = [(without_own(template.text, problem), problem.id) for problem in fresh]
+        rate = fmean(adapter.rescues[place].rate for place in seen)
         rescored[template.index] = replace(template, fresh=rate, weight=fmean(result.scores))
     some = any(template.fresh for template in rescored.values())
     return [
@@ -223,7 +229,7 @@ class _Progress:
     def on_valset_evaluated(self, event: dict) -> None:
         index, text = event["candidate_idx"], event["candidate"][COMPONENT]
         self.found_at[index] = self.adapter.metric_calls
-        self.rescues[index] = [self.adapter.rescues.get((text, p.id), NO_RESCUE) for p in self.dev]
+        self.rescues[index] = [self.adapter.rescues.get((without_own(text, p), p.id), NO_RESCUE) for p in self.dev]
 
     def on_iteration_end(self, event: dict) -> None:
         self.steps += 1

@@ -13,6 +13,7 @@ from enum import StrEnum
 from fractions import Fraction
 
 from p2o_core.search.replies import FENCE, PROSE, bare, declines, fenced, is_placeholder, without_thinking
+from p2o_core.templates import CONTROL, has_turns
 from p2o_core.types import Problem
 
 NGRAM = 8
@@ -37,7 +38,6 @@ class Refusal(StrEnum):
     LEAKED_PROBLEM = "leaked_problem"
 
 
-SPECIAL = re.compile(r"<\|[^|>]*\|>|</?s>|\[/?INST\]|</?think>")
 RESIDUE = re.compile(
     r"```|<curr|</?(?:\w+_)?(?:instruction|prompt|template)s?\b|\A\s*[<\[{][^<>\[\]{}]*[>\]}]\s*\Z"
     r"|\A\s*[\[{]\s*[\"'{\[]|\A\s*(?:def|import|class)\s\w+",
@@ -101,14 +101,14 @@ class ProposalGuard:
             (Refusal.BLANK, lambda text: not text.strip()),
             (Refusal.REPEATED, self.seen.__contains__),
             (Refusal.TOO_LONG, lambda text: len(text) > self.max_characters),
-            (Refusal.RESIDUE, lambda text: SPECIAL.search(text) or RESIDUE.search(text)),
+            (Refusal.RESIDUE, lambda text: CONTROL.search(text) or RESIDUE.search(text) or has_turns(text)),
             (Refusal.LEAKED_ANSWER, self._leaks_answer),
             (Refusal.LEAKED_PROBLEM, self._leaks_problem),
             (Refusal.BLANK, lambda text: not LETTER.search(text)),
             (Refusal.DECLINED, declines),
             (Refusal.ECHOED, self._echoes),
             (Refusal.RESIDUE, is_placeholder),
-            (Refusal.REPETITIVE, lambda text: _repeats_itself(text.split())),
+            (Refusal.REPETITIVE, lambda text: repeats_itself(text.split())),
         )
         return next((refusal for refusal, holds in checks if holds(proposal)), None)
 
@@ -203,7 +203,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"\w+|[+\-*/=]", _plain(text).lower()))
 
 
-def _repeats_itself(words: Sequence[str]) -> bool:
+def repeats_itself(words: Sequence[str]) -> bool:
     """Return whether a passage of up to forty words stands in the text four times in a row."""
     for period in range(1, LONGEST_PERIOD + 1):
         same = 0

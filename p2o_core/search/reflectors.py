@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 
 from gepa.proposer.reflective_mutation.reflection_lm import ReflectionJob, ReflectionProposal
 
-from p2o_core.config import EvolveConfig, PhraseReflectorConfig, TeacherReflectorConfig
+from p2o_core.config import DemonstrationReflectorConfig, EvolveConfig, PhraseReflectorConfig, TeacherReflectorConfig
+from p2o_core.demonstrations import DemonstrationPool
 from p2o_core.engines.language_models import LanguageModel
 from p2o_core.search.adapter import COMPONENT
+from p2o_core.search.demonstrations import DemonstrationReflector
 from p2o_core.search.proposals import ProposalGuard
 from p2o_core.search.reflection import PROMPT, ModelReflector
+from p2o_core.templates import Parts, join_templates, parse_template
 from p2o_core.types import Problem, SearchCost
 
 Phrases = tuple[str, ...]
@@ -21,7 +24,8 @@ PROPOSAL_TRIES = 20
 
 
 class PhraseReflector:
-    """Mutates templates made of phrases: add, drop, replace, reorder and cross.
+    """Mutates templates made of phrases: add, drop, replace, reorder and cross. A phrase is a sentence, or a template
+    written by hand; demonstrations of several phrases follow one another.
 
     ``archive`` holds templates of earlier searches; they are proposed before anything new.
 
@@ -45,11 +49,21 @@ class PhraseReflector:
         self.rng = rng
         self.proposed: set[Phrases] = {()}
         self.mates: list[Phrases] = []
+        self._made = {phrase: (phrase,) for phrase in self.pool}
         self.archive = [self.split(template) for template in archive]
 
     def split(self, template: str) -> Phrases:
-        """Split a template of this reflector into its phrases, one a line."""
-        return tuple(line for line in template.splitlines() if line)
+        """Split a template into its phrases: as it was made, otherwise lines of its instruction and demonstrations."""
+        if template in self._made:
+            return self._made[template]
+        parts = parse_template(template)
+        lines = [line for line in parts.instruction.splitlines() if line]
+        return tuple(lines + [str(Parts("", (turn,))) for turn in parts.turns])
+
+    def _joined(self, phrases: Phrases) -> str:
+        template = join_templates(phrases) if phrases else ""
+        self._made[template] = phrases
+        return template
 
     def reflect_many(self, jobs: list[ReflectionJob]) -> list[tuple[ReflectionProposal, PhraseReflector]]:
         """Propose one new template for each parent."""
@@ -69,7 +83,7 @@ class PhraseReflector:
         if self.archive:
             child = self.archive.pop(0)
             self.proposed.add(child)
-            return "\n".join(child)
+            return self._joined(child)
         parent = self.split(template)
         child = parent
         for _ in range(PROPOSAL_TRIES):
@@ -77,12 +91,12 @@ class PhraseReflector:
             if child not in self.proposed:
                 break
         self.proposed.add(child)
-        return "\n".join(child)
+        return self._joined(child)
 
     def random_template(self) -> str:
         """Draw one to ``max_phrases`` phrases at random: the control that GEPA has to beat."""
         count = self.rng.randint(1, min(self.max_phrases, len(self.pool)))
-        return "\n".join(self.rng.sample(self.pool, count))
+        return self._joined(tuple(self.rng.sample(self.pool, count)))
 
     def _moves(self, parent: Phrases) -> list[Callable[[Phrases], Phrases]]:
         """Return the operators that can change this parent."""
@@ -122,7 +136,7 @@ class PhraseReflector:
         return tuple(phrase for phrase in union if phrase in keep)
 
 
-Reflector = PhraseReflector | ModelReflector
+Reflector = PhraseReflector | DemonstrationReflector | ModelReflector
 
 
 def make_reflector(
@@ -133,6 +147,7 @@ def make_reflector(
     rng: random.Random,
     archive: Sequence[str] = (),
     known: Sequence[str] = (),
+    demonstrations: DemonstrationPool | None = None,
 ) -> Reflector:
     """The reflector of ``config``. It proposes the ``archive`` first, and none of the templates ``known`` already.
 
@@ -140,6 +155,10 @@ def make_reflector(
         ValueError: it needs a language model, and there is none.
     """
     settings = config.reflector
+    if isinstance(settings, DemonstrationReflectorConfig):
+        if demonstrations is None:
+            raise ValueError("reflector 'demonstrations' needs a pool of them")
+        return DemonstrationReflector(demonstrations, rng=rng, archive=archive, known=known)
     if isinstance(settings, PhraseReflectorConfig):
         reflector = PhraseReflector(pool, **settings.options(), rng=rng, archive=archive)
         reflector.proposed |= {reflector.split(text) for text in known}

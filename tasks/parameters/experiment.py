@@ -128,7 +128,9 @@ class FilesPrepare(Section):
         "drop", description="what becomes of train problems that share their text or 13 words with a held-out one"
     )
     phrases: tuple[str, ...] | Path | None = Field(
-        None, description="for the phrases reflector: a list of sentences, or a file with a JSON list of them"
+        None,
+        description="for the phrases reflector: a list of sentences or whole templates (demonstrations behind marker "
+        "lines), or a file with a JSON list of them",
     )
     policy: Annotated[BasePolicy, BeforeValidator(_folder)] = Field(..., description="a bare text is a folder")
 
@@ -178,6 +180,15 @@ class Experiment(Section):
             raise ValueError(
                 "engine.type is server, which loads adapters, and policy.type is full; set policy.type: lora, or "
                 "engine.type: vllm, which reads full weights in place"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _demonstrations_need_turns(self) -> Experiment:
+        if self.evolve.reflector.type == "demonstrations" and self.prepare.type == "microworld":
+            raise ValueError(
+                "evolve.reflector is demonstrations, and the micro-world's language has no chat turns; set "
+                "evolve.reflector: {type: phrases}, or prepare a chat model (prepare: {type: files, …})"
             )
         return self
 

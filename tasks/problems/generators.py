@@ -50,6 +50,48 @@ class Arithmetic(Section):
                 }
 
 
+class NumberWords(Section):
+    """Numbers in words, to be written in digits; the tier is the number of digits."""
+
+    type: Literal["number-words"] = "number-words"
+    digits: tuple[Annotated[int, Field(ge=1, le=3)], ...] = Field((2, 3), description="digits of the numbers, 1 to 3")
+    count: PositiveInt = Field(..., description="problems for each number of digits, as far as there are any")
+    shard: int = Field(0, ge=0, le=1, description="0 or 1: numbers of one shard never occur in the other")
+
+    def records(self, rng: random.Random) -> Iterator[Record]:
+        """As for sums, a hash says which shard a number belongs to."""
+        for digits in self.digits:
+            low, high = (0 if digits == 1 else 10 ** (digits - 1)), 10**digits
+            numbers = [number for number in range(low, high) if _shard(number, digits) == self.shard]
+            for number in rng.sample(numbers, min(self.count, len(numbers))):
+                yield {
+                    "id": f"number-{number}",
+                    "question": f"What is {number_words(number)} as a number? Answer with the number only.",
+                    "answer": str(number),
+                    "difficulty": f"{digits}-digit",
+                }
+
+
+_UP_TO_NINETEEN = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen"""
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+
+
+def number_words(number: int) -> str:
+    """A number below 1,000 in British English words.
+
+    >>> number_words(749), number_words(300), number_words(12)
+    ('seven hundred and forty-nine', 'three hundred', 'twelve')
+    """
+    ones, tens = _UP_TO_NINETEEN.split(), _TENS.split()
+    hundreds, rest = divmod(number, 100)
+    if hundreds:
+        return f"{ones[hundreds]} hundred" + (f" and {number_words(rest)}" if rest else "")
+    if rest < 20:
+        return ones[rest]
+    return tens[rest // 10 - 2] + (f"-{ones[rest % 10]}" if rest % 10 else "")
+
+
 def _shard(a: int, b: int) -> int:
     return hashlib.sha256(f"{a}+{b}".encode()).digest()[0] % 2
 
@@ -83,4 +125,4 @@ class ReasoningGym(Section):
             }
 
 
-Generator = Annotated[Arithmetic | ReasoningGym, Field(discriminator="type")]
+Generator = Annotated[Arithmetic | NumberWords | ReasoningGym, Field(discriminator="type")]

@@ -111,5 +111,5 @@ def test_a_search_is_due_from_first_on_and_then_every_so_often() -> None:
 
 
 def test_random_draws_without_a_pool_are_refused_with_the_configuration() -> None:
-    with pytest.raises(ValueError, match="search=random draws phrases, and the reflector is 'self'"):
+    with pytest.raises(ValueError, match="search=random draws phrases or demonstrations, and the reflector is 'self'"):
         EvolveConfig(search="random", reflector={"type": "self"})

@@ -9,7 +9,7 @@ import torch
 from p2o_core.config import DistillConfig, FullPolicy, LoraPolicy
 from p2o_core.groups import Group, TrainingSample
 from p2o_core.optimizer import PolicyOptimizer
-from p2o_core.policy import Policy
+from p2o_core.policy import Batch, Policy
 from p2o_core.update import update_policy
 
 CONFIG = DistillConfig(learning_rate=1e-3, groups_per_minibatch=2, tokens_per_microbatch=64)
@@ -210,3 +210,24 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(full_poli
     with pytest.raises(FloatingPointError, match="weights were not changed"):
         update(full_policy, groups, CONFIG.model_copy(update={"groups_per_minibatch": 8}))
     assert torch.equal(weights(full_policy), before)
+
+
+def test_supervised_fine_tuning_is_cross_entropy_on_right_answers(policy: Policy) -> None:
+    """Of mixed and of all-right groups alike, at temperature 1, whatever the answers were sampled at."""
+    groups = [*mixed_groups(policy, 2, temperature=0.7), flat_group(policy, 1.0), flat_group(policy, 0.0)]
+    right = [sample for group in groups for sample in group if sample.reward]
+    batch = Batch.collate([s.prompt_ids for s in right], [s.completion_ids for s in right], policy.chat.pad_id)
+    logits = policy.model(batch.input_ids, attention_mask=batch.attention_mask).logits
+    width, targets = batch.completion_mask.shape[1], batch.input_ids.clone()
+    targets[:, :-width] = -100
+    targets[:, -width:][batch.completion_mask == 0] = -100
+    expected = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten())
+    gradient = torch.autograd.grad(expected, list(policy.trainable_parameters().values()))
+    norm = torch.stack([part.norm() for part in gradient]).norm()
+
+    config = CONFIG.model_copy(update={"loss": "sft", "groups_per_minibatch": 9, "learning_rate": 1e-4})
+    report = update_policy(policy, PolicyOptimizer(policy, config), groups, config, temperature=0.7, seed=0)
+    assert (report.groups_with_signal, report.rollouts_trained, report.steps) == (3, 5, 1)
+    assert report.metrics["loss"] == pytest.approx(expected.item(), rel=1e-4)
+    assert report.metrics["cross_entropy"] == pytest.approx(expected.item(), rel=1e-4)
+    assert report.metrics["gradient_norm"] == pytest.approx(norm.item(), rel=1e-3)

@@ -127,7 +127,15 @@ class VllmEngine:
         self._check_lengths([r.problem_id for r in requests], prompts, 1)
         params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
         self.llm.reset_prefix_cache()
-        outputs = self.llm.generate(prompts, params, lora_request=self._adapter, use_tqdm=False)
+        # with adapters on CPU vLLM 0.32 computes the logits of one prompt as if they were one of each request in the
+        # step, and fails when that is another number
+        alone = self._lora and not self._on_gpu
+        batches = [[prompt] for prompt in prompts] if alone else [prompts]
+        outputs = [
+            output
+            for batch in batches
+            for output in self.llm.generate(batch, params, lora_request=self._adapter, use_tqdm=False)
+        ]
         scored = []
         for request, row, output in zip(requests, rows, outputs, strict=True):
             given: Any = output.prompt_logprobs

@@ -49,7 +49,7 @@ class PhraseReflector:
         self.rng = rng
         self.proposed: set[Phrases] = {()}
         self.mates: list[Phrases] = []
-        self._made = {phrase: (phrase,) for phrase in self.pool}
+        self._made: dict[str, Phrases] = {phrase: (phrase,) for phrase in self.pool}
         self.archive = [self.split(template) for template in archive]
 
     def split(self, template: str) -> Phrases:

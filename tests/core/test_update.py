@@ -226,7 +226,7 @@ def test_supervised_fine_tuning_is_cross_entropy_on_right_answers(policy: Policy
     norm = torch.stack([part.norm() for part in gradient]).norm()
 
     config = CONFIG.model_copy(update={"loss": "sft", "groups_per_minibatch": 9, "learning_rate": 1e-4})
-    report = update_policy(policy, PolicyOptimizer(policy, config), groups, config, temperature=0.7, seed=0)
+    report, _ = update_policy(policy, PolicyOptimizer(policy, config), groups, config, temperature=0.7, seed=0)
     assert (report.groups_with_signal, report.rollouts_trained, report.steps) == (3, 5, 1)
     assert report.metrics["loss"] == pytest.approx(expected.item(), rel=1e-4)
     assert report.metrics["cross_entropy"] == pytest.approx(expected.item(), rel=1e-4)

@@ -27,7 +27,8 @@ class PhraseReflector:
     """Mutates templates made of phrases: add, drop, replace, reorder and cross. A phrase is a sentence, or a template
     written by hand; demonstrations of several phrases follow one another.
 
-    ``archive`` holds templates of earlier searches; they are proposed before anything new.
+    ``archive`` holds templates of earlier searches; they are proposed before anything new, and those ``known`` already
+    are not. ``whole``: from the empty template it draws a whole one, not a first phrase.
 
     It knows the pool's texts and nothing about which of them help; it does not read the feedback. Everything
     it learns about a phrase comes from gepa keeping or dropping the templates it is in.
@@ -41,16 +42,20 @@ class PhraseReflector:
         rng: random.Random,
         exclude: Sequence[str] = (),
         archive: Sequence[str] = (),
+        known: Sequence[str] = (),
+        whole: bool = False,
     ) -> None:
         self.pool = tuple(phrase for phrase in dict.fromkeys(map(str.strip, pool)) if phrase not in exclude)
         if len(self.pool) < 2:
             raise ValueError(f"the phrase pool needs at least two different phrases, got {list(self.pool)}")
         self.max_phrases = max_phrases
         self.rng = rng
+        self.whole = whole
         self.proposed: set[Phrases] = {()}
         self.mates: list[Phrases] = []
         self._made: dict[str, Phrases] = {phrase: (phrase,) for phrase in self.pool}
         self.archive = [self.split(template) for template in archive]
+        self.proposed |= {self.split(template) for template in known}
 
     def split(self, template: str) -> Phrases:
         """Split a template into its phrases: as it was made, otherwise lines of its instruction and demonstrations."""
@@ -87,7 +92,8 @@ class PhraseReflector:
         parent = self.split(template)
         child = parent
         for _ in range(PROPOSAL_TRIES):
-            child = self.rng.choice(self._moves(parent))(parent)[: self.max_phrases]
+            drawn = self.whole and not parent
+            child = self._draw() if drawn else self.rng.choice(self._moves(parent))(parent)[: self.max_phrases]
             if child not in self.proposed:
                 break
         self.proposed.add(child)
@@ -95,8 +101,11 @@ class PhraseReflector:
 
     def random_template(self) -> str:
         """Draw one to ``max_phrases`` phrases at random: the control that GEPA has to beat."""
+        return self._joined(self._draw())
+
+    def _draw(self) -> Phrases:
         count = self.rng.randint(1, min(self.max_phrases, len(self.pool)))
-        return self._joined(tuple(self.rng.sample(self.pool, count)))
+        return tuple(self.rng.sample(self.pool, count))
 
     def _moves(self, parent: Phrases) -> list[Callable[[Phrases], Phrases]]:
         """Return the operators that can change this parent."""
@@ -160,9 +169,8 @@ def make_reflector(
             raise ValueError("reflector 'demonstrations' needs a pool of them")
         return DemonstrationReflector(demonstrations, rng=rng, archive=archive, known=known)
     if isinstance(settings, PhraseReflectorConfig):
-        reflector = PhraseReflector(pool, **settings.options(), rng=rng, archive=archive)
-        reflector.proposed |= {reflector.split(text) for text in known}
-        return reflector
+        whole = config.search == "online"  # which scores nothing beforehand: a first guess is a whole template
+        return PhraseReflector(pool, **settings.options(), rng=rng, archive=archive, known=known, whole=whole)
     if model is None:
         raise ValueError(f"reflector {settings.type!r} needs a language model")
     prices = (

@@ -252,8 +252,18 @@ def test_the_schedule_counts_every_iteration_and_reflects_when_due() -> None:
 
 
 def test_phrases_that_are_known_are_not_proposed_again() -> None:
-    reflector = PhraseReflector(["a", "b"], max_phrases=1, rng=random.Random(0))
-    reflector.proposed |= {("a",)}
+    reflector = PhraseReflector(["a", "b"], max_phrases=1, rng=random.Random(0), known=["a"])
     assert [proposal.new_texts for proposal, _ in reflector.reflect_many([({COMPONENT: ""}, {}, [COMPONENT])])] == [
         {COMPONENT: "b"}
     ]
+
+
+def test_from_nothing_a_whole_template_is_guessed() -> None:
+    """GEPA builds templates up one phrase a step, and scores each."""
+    nothing: list[ReflectionJob] = [({COMPONENT: ""}, {}, [COMPONENT])] * 12
+    lengths = {}
+    for whole in (False, True):
+        reflector = PhraseReflector("abcdefgh", max_phrases=4, rng=random.Random(0), whole=whole)
+        texts = [proposal.new_texts[COMPONENT] for proposal, _ in reflector.reflect_many(nothing)]
+        lengths[whole] = {len(text.splitlines()) for text in texts}
+    assert lengths == {False: {1}, True: {1, 2, 3, 4}}

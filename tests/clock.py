@@ -6,6 +6,9 @@ import time
 
 from stress.hostile import waited_s
 
+PATIENCE_S = 300.0
+"""How long a test waits for what a quiet machine does in seconds: a loaded one takes twenty times as long."""
+
 
 def quiet_s() -> float:
     """A clock that stands still while some process of this machine waits for a processor, where Linux counts that

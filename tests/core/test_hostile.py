@@ -24,7 +24,7 @@ from p2o_core.verify.notation import in_latex, joins_numbers, plain_mathematics,
 from p2o_core.verify.prose import whole_expression
 from stress.hostile import PeakMemory, descendants, judge_each, throughput, verifier_processes
 from stress.hostile_corpus import BIDI, CONTROL, FAMILIES, box, code, corpus, hanging, honest
-from tests.platform.workspace import PATIENCE_S
+from tests.clock import PATIENCE_S
 
 TIMEOUT_S = 1.0
 GRACE_S = 6.0

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from flows.tracking.store import make_store
-from tests.platform.workspace import PATIENCE_S
+from tests.clock import PATIENCE_S
 
 MAKE = "import sys; from flows.tracking.store import make_store; make_store(sys.argv[1])"
 

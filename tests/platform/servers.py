@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.clock import PATIENCE_S
 from tests.loopback import free_port
-from tests.platform.workspace import PATIENCE_S, environment
+from tests.platform.workspace import environment
 
 
 @dataclass

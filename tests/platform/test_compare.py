@@ -17,8 +17,9 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from tests.clock import PATIENCE_S
 from tests.platform.test_doors import digests
-from tests.platform.workspace import PATIENCE_S, REPOSITORY, Workspace, environment
+from tests.platform.workspace import REPOSITORY, Workspace, environment
 
 COMMAND = "p2o compare --recipe microworld --quick --jobs 2"
 INJECTED = "<script>document.title = 'injected'</script>"

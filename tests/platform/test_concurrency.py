@@ -19,10 +19,10 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.states import Cancelling, StateType
 
 from tasks.running.lock import file_lock, holder, words
-from tests.clock import quiet_s
+from tests.clock import PATIENCE_S, quiet_s
 from tests.platform.servers import prefect_server
 from tests.platform.test_doors import digests
-from tests.platform.workspace import PATIENCE_S, Workspace, environment
+from tests.platform.workspace import Workspace, environment
 
 ENDLESS = "--set evolve.max_metric_calls=1000000"
 """A search that is still at work whenever somebody looks."""

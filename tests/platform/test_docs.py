@@ -19,9 +19,10 @@ from flows.comparison.catalogue import CLAIMS
 from flows.comparison.statistics import MIN_SEEDS
 from p2o_core.schemas import read_json
 from tasks.parameters.table import markdown_table
+from tests.clock import PATIENCE_S
 from tests.loopback import free_port
 from tests.platform.servers import Server
-from tests.platform.workspace import PATIENCE_S, REPOSITORY, Workspace, environment
+from tests.platform.workspace import REPOSITORY, Workspace, environment
 
 PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -19,7 +19,8 @@ from mlflow.entities import Run
 
 from flows.versioning.pipeline import PARAMETERS
 from p2o_core.schemas import read_problems
-from tests.platform.workspace import PATIENCE_S, Workspace, environment
+from tests.clock import PATIENCE_S
+from tests.platform.workspace import Workspace, environment
 
 
 def digests(workspace: Workspace) -> dict[str, str]:

@@ -28,9 +28,10 @@ from tasks.parameters.experiment import check_experiment, load_experiment
 from tasks.running.layout import Layout
 from tasks.running.runner import write_parameters
 from tasks.running.storage import check_room
+from tests.clock import PATIENCE_S
 from tests.core.test_teacher_away import says_there
 from tests.loopback import served
-from tests.platform.workspace import PATIENCE_S, REPOSITORY, Workspace, new_workspace
+from tests.platform.workspace import REPOSITORY, Workspace, new_workspace
 
 SHORT = "experiment: short\niterations: {'1': 0, '2': 1}\n" + yaml.safe_dump(
     {"rollout": {"problems": 8, "max_new_tokens": 28}, "evaluate": {"max_new_tokens": 28}}

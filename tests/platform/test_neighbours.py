@@ -22,11 +22,11 @@ from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.layout import Layout
 from tasks.summary import experiment_rows
-from tests.clock import quiet_s
+from tests.clock import PATIENCE_S, quiet_s
 from tests.loopback import Reply, Request, forward, free_port, served
 from tests.platform.servers import Server, at_home, prefect_server
 from tests.platform.test_doors import digests
-from tests.platform.workspace import PATIENCE_S, Workspace, environment
+from tests.platform.workspace import Workspace, environment
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,6 @@ from tasks.parameters.experiment import load_experiment
 from tests.conftest import BIN
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE_S = 300.0
-"""How long a test waits for what a quiet machine does in seconds: a loaded one takes twenty times as long."""
 MANAGED = ("PREFECT_", "MLFLOW_", "DVC_")
 
 

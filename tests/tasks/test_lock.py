@@ -14,7 +14,7 @@ import pytest
 
 from p2o_core.schemas import BadInput
 from tasks.running.lock import file_lock, words
-from tests.platform.workspace import PATIENCE_S
+from tests.clock import PATIENCE_S
 
 HOLDER = """
 import os, subprocess, sys, time

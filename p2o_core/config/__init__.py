@@ -10,7 +10,7 @@ from p2o_core.config.search import (
     SelfReflectorConfig,
     TeacherReflectorConfig,
 )
-from p2o_core.config.section import Dtype, PromptStyle, Section, Share, Url, variant_of
+from p2o_core.config.section import Dtype, PromptStyle, ReflectionPrompt, Section, Share, Url, variant_of
 from p2o_core.config.stages import (
     Aggregation,
     DistillConfig,
@@ -40,6 +40,7 @@ __all__ = [
     "PhraseReflectorConfig",
     "PolicyConfig",
     "PromptStyle",
+    "ReflectionPrompt",
     "RolloutConfig",
     "Section",
     "SelfReflectorConfig",

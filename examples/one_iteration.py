@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 
+from microworld.corpus import draw_text
 from microworld.pretrain import PretrainSettings, pretrain
 from microworld.problems import draw_split
 from microworld.sentences import phrase_pool
@@ -21,7 +22,8 @@ from p2o_core.prompts import Chat
 from p2o_core.verify import Verifier
 
 TINY = partial(PretrainSettings, hidden_size=96, layers=3, heads=4, texts_per_step=48, adamw_lr=4e-3, muon_lr=0.02)
-BASE = TINY(seed=0, steps=280, lengths=(1, 2, 3, 4), fitting_share=0.4, bare_share=0.2)
+BASE = TINY(seed=0, steps=280)
+CORPUS = partial(draw_text, lengths=(1, 2, 3, 4), fitting_share=0.4, bare_share=0.2)
 """A policy that solves chains of up to four steps when it is told to go on, and stops early when it is not."""
 CONFIG = IterationConfig(
     rollout=RolloutConfig(problems=24, samples=6, temperature=1.0, max_new_tokens=28),
@@ -33,7 +35,7 @@ CONFIG = IterationConfig(
 def main() -> Iteration:
     torch.set_num_threads(1)
     tokenizer = build_tokenizer()
-    policy = Policy(pretrain(BASE, tokenizer), Chat(tokenizer))
+    policy = Policy(pretrain(BASE, tokenizer, CORPUS), Chat(tokenizer))
     optimizer = PolicyOptimizer(policy, CONFIG.distill)
     train = list(draw_split(random.Random(0), "train", [("easy", 1, 24), ("hard", 4, 48)], taken=set()))
     engine, phrases = EmbeddedEngine(policy, rows_per_batch=256), phrase_pool(seed=0)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from microworld.corpus import Text, draw_text
+from microworld.corpus import Text
 from p2o_core.checkpoints import LastStep
 from p2o_core.optimizer import load_state_tensors, state_tensors
 
@@ -25,7 +25,7 @@ WEIGHTS, OPTIMIZERS = "weights.safetensors", "optimizers.safetensors"
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """Everything that decides the base policy's bytes."""
+    """With the corpus, everything that decides the base policy's bytes."""
 
     seed: int
     hidden_size: int
@@ -35,10 +35,12 @@ class PretrainSettings:
     texts_per_step: int
     adamw_lr: float
     muon_lr: float
-    lengths: tuple[int, ...]
-    fitting_share: float
-    bare_share: float
-    distractors: int = 0
+    feed_forward: int = 4
+    """Its width over the hidden size."""
+
+
+Draw = Callable[[random.Random], Text]
+"""Draws one text of a corpus."""
 
 
 def build_model(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -48,7 +50,7 @@ def build_model(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) 
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=settings.hidden_size,
-            intermediate_size=4 * settings.hidden_size,
+            intermediate_size=settings.feed_forward * settings.hidden_size,
             num_hidden_layers=settings.layers,
             num_attention_heads=settings.heads,
             max_position_embeddings=256,
@@ -70,25 +72,15 @@ def encode(tokenizer: PreTrainedTokenizerFast, text: Text) -> tuple[list[int], l
     return prompt_ids + completion_ids, [IGNORED] * len(prompt_ids) + completion_ids
 
 
-def batches(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast, draw: Draw
+) -> Iterator[tuple[Tensor, Tensor]]:
     """``(input_ids, labels)`` of shape [texts_per_step, T], right padded; texts of like length share a batch."""
     rng = random.Random(settings.seed)
     block = 8
     for first in range(0, settings.steps, block):
         count = min(block, settings.steps - first)
-        rows = [
-            encode(
-                tokenizer,
-                draw_text(
-                    rng,
-                    lengths=settings.lengths,
-                    fitting_share=settings.fitting_share,
-                    bare_share=settings.bare_share,
-                    distractors=settings.distractors,
-                ),
-            )
-            for _ in range(count * settings.texts_per_step)
-        ]
+        rows = [encode(tokenizer, draw(rng)) for _ in range(count * settings.texts_per_step)]
         rows.sort(key=lambda row: len(row[0]))
         order = list(range(count))
         rng.shuffle(order)
@@ -148,19 +140,20 @@ class Pretraining:
 def pretrain(
     settings: PretrainSettings,
     tokenizer: PreTrainedTokenizerFast,
+    draw: Draw,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     *,
     checkpoints: Path | None = None,
 ) -> LlamaForCausalLM:
-    """The model after all steps. With a folder for ``checkpoints``, one that was killed goes on from its last one, to
-    the same bits."""
+    """The model after all steps on texts that ``draw`` draws. With a folder for ``checkpoints``, one that was killed
+    goes on from its last one, to the same bits."""
     training = Pretraining(settings, tokenizer)
     training.model.train()
     last = LastStep(checkpoints) if checkpoints is not None else None
     done, folder = (last and last.get()) or (0, None)
     if folder is not None:
         training.load(folder)
-    for step, (input_ids, labels) in enumerate(batches(settings, tokenizer)):
+    for step, (input_ids, labels) in enumerate(batches(settings, tokenizer, draw)):
         if step < done:
             continue
         loss = training.step(step, input_ids, labels)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -19,12 +21,18 @@ CHAT_TEMPLATE = (
 
 def build_tokenizer(distractors: int = 0) -> PreTrainedTokenizerFast:
     """Numbers, steps, labels and words are one token each; anything else is ``<unk>``."""
-    words = [*SPECIAL.values(), "<assistant>", "?", "\\boxed{", "}", *LABELS, *FAMILIES]
+    words = ["?", "\\boxed{", "}", *LABELS, *FAMILIES]
     steps = [step for family in FAMILIES.values() for step in family]
     words += steps + [f"{label}{step}" for label in LABELS for step in steps]
     words += [str(number) for number in range(MODULUS)]
     words += sorted({word for sentence in all_sentences(distractors) for word in sentence.text.split()})
-    vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
+    return word_tokenizer(words)
+
+
+def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
+    """One token a word, in this order behind the special ones; a word may be given twice."""
+    listed = [*SPECIAL.values(), "<assistant>", *words]
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys(listed))}
     backend = Tokenizer(WordLevel(vocabulary, unk_token=SPECIAL["unk_token"]))
     backend.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(

@@ -3,95 +3,37 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from p2o_core.digests import digest
-from p2o_core.schemas import BadInput, check_problems, write_json, write_rows
-from p2o_core.seeding import derive_seed
+from p2o_core.schemas import BadInput, check_problems, write_json
 from p2o_core.templates import ASSISTANT, USER, Parts, Turn, malformed, parse_template
-from p2o_core.types import Problem
-from tasks.parameters.experiment import Experiment, FilesPrepare, MicroworldPrepare
+from tasks.parameters.experiment import Experiment, FilesPrepare
+from tasks.parameters.worlds import MicroworldPrepare, ReflectivePrepare
 from tasks.problems.cells import text_of
 from tasks.problems.contamination import Cleaned, clean
 from tasks.problems.position_check import Asked, check_positions
 from tasks.problems.sources import Loaded, load_source
 from tasks.problems.tables import read_document
 from tasks.running.stage import Artifact, Stage, StageIO
+from tasks.worlds import prepare_microworld, prepare_reflective, write_problems
 
 SPLITS = ("train", "heldout")
 log = logging.getLogger(__name__)
 
 
 def run(io: StageIO) -> None:
-    """Write the train and held-out problems, the phrase pool, the base policy and what it is capable of."""
+    """Write the train and held-out problems, the phrase pool, other students' failures, the base policy and what it
+    is capable of."""
     settings = io.experiment.prepare
     if isinstance(settings, MicroworldPrepare):
-        _prepare_microworld(io, settings)
+        prepare_microworld(io, settings)
+    elif isinstance(settings, ReflectivePrepare):
+        prepare_reflective(io, settings)
     else:
         _prepare_files(io, settings)
-
-
-def _prepare_microworld(io: StageIO, settings: MicroworldPrepare) -> None:
-    from microworld.competence import check, measure
-    from microworld.pretrain import PretrainSettings, pretrain
-    from microworld.problems import draw_split
-    from microworld.sentences import phrase_pool
-    from microworld.tokenizer import build_tokenizer
-    from p2o_core.engines.embedded import EmbeddedEngine
-    from p2o_core.policy import Policy
-    from p2o_core.prompts import Chat
-
-    rng, taken = random.Random(derive_seed(settings.seed, 0, "problems")), set[str]()
-    heldout = tiers(settings, settings.heldout, settings.heldout)
-    heldout += [("ood", n, settings.heldout // len(settings.ood_lengths)) for n in settings.ood_lengths]
-    train = tiers(settings, settings.train_easy, settings.train_hard)
-    _write_problems(io, list(draw_split(rng, "heldout", heldout, taken)), "heldout")
-    _write_problems(io, list(draw_split(rng, "train", train, taken)), "train")
-    write_json(io.outputs["problems"], {"sources": []})
-    write_json(io.outputs["strangers"], [])
-    write_json(io.outputs["phrases"], phrase_pool(derive_seed(settings.seed, 0, "phrases"), settings.distractors))
-
-    tokenizer = build_tokenizer(settings.distractors)
-    model = pretrain(
-        PretrainSettings(
-            seed=derive_seed(settings.seed, 0, "pretrain"),
-            hidden_size=settings.hidden_size,
-            layers=settings.layers,
-            heads=settings.heads,
-            steps=settings.pretrain_steps,
-            texts_per_step=settings.texts_per_step,
-            adamw_lr=settings.adamw_lr,
-            muon_lr=settings.muon_lr,
-            lengths=tuple(range(1, settings.longest + 1)),
-            fitting_share=settings.fitting_share,
-            bare_share=settings.bare_share,
-            distractors=settings.distractors,
-        ),
-        tokenizer,
-        on_step=lambda step, loss: io.progress(step, settings.pretrain_steps),
-        checkpoints=io.journal.folder / "pretrain",
-    )
-    policy = Policy(model, Chat(tokenizer))
-    policy.save(io.outputs["policy"])
-    table = measure(
-        EmbeddedEngine(policy, rows_per_batch=256),
-        tuple(sorted({settings.easy_length, *settings.hard_lengths, *settings.ood_lengths})),
-        max_new_tokens=4 * settings.longest + 8,  # a step takes three tokens, the box three, the end one
-        seed=derive_seed(settings.seed, 0, "competence"),
-    )
-    write_json(io.outputs["competence"], table)
-    check(
-        table, easy_length=settings.easy_length, hard_lengths=settings.hard_lengths, bare_at_most=settings.bare_at_most
-    )
-
-
-def tiers(settings: MicroworldPrepare, easy: int, hard: int) -> list[tuple[str, int, int]]:
-    """``(difficulty, length, count)`` of the easy and the hard problems of one split."""
-    lengths = settings.hard_lengths
-    return [("easy", settings.easy_length, easy), *(("hard", length, hard // len(lengths)) for length in lengths)]
 
 
 def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
@@ -127,8 +69,8 @@ def _prepare_files(io: StageIO, settings: FilesPrepare) -> None:
         log.warning("prepare.policy: %s", said)
 
     policy.save(io.outputs["policy"])
-    _write_problems(io, train, "train")
-    _write_problems(io, heldout, "heldout")
+    write_problems(io, train, "train")
+    write_problems(io, heldout, "heldout")
     write_json(io.outputs["phrases"], phrases)
     write_json(io.outputs["strangers"], [])
     write_json(io.outputs["competence"], {})
@@ -191,10 +133,6 @@ def read_phrases(io: StageIO, given: tuple[str, ...] | Path) -> list[str]:
     if len(set(phrases)) < 2:
         raise BadInput(f"{place}: no pool of phrases. {mend}")
     return phrases
-
-
-def _write_problems(io: StageIO, problems: list[Problem], split: str) -> None:
-    io.counts[f"{split}_problems"] = write_rows(io.outputs[split], problems, Problem)
 
 
 STAGE = Stage(

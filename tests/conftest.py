@@ -37,9 +37,6 @@ TINY = PretrainSettings(
     texts_per_step=1,
     adamw_lr=1e-3,
     muon_lr=1e-3,
-    lengths=(1,),
-    fitting_share=0.5,
-    bare_share=0.2,
 )
 """What makes a random Llama of two layers."""
 

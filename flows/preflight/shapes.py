@@ -9,7 +9,8 @@ from pydantic import Field, PositiveInt
 
 from p2o_core.config import LoraPolicy, PolicyConfig, Section
 from p2o_core.schemas import BadInput
-from tasks.parameters.experiment import Experiment, MicroworldPrepare
+from tasks.parameters.experiment import Experiment
+from tasks.parameters.worlds import WorldPrepare
 from tasks.problems.base_policy import GgufPolicy, HubPolicy
 from tasks.running.layout import Layout, home
 
@@ -46,8 +47,8 @@ def shape_of(experiment: Experiment, layout: Layout) -> Shape | None:
     prepared = layout.base / "policy"
     if (prepared / "config.json").exists():
         return _read(prepared)
-    if isinstance(experiment.prepare, MicroworldPrepare):
-        return _microworld(experiment.prepare)
+    if isinstance(experiment.prepare, WorldPrepare):
+        return _world(experiment.prepare)
     policy = experiment.prepare.policy
     names = {HubPolicy: "id", GgufPolicy: "package"}
     name = getattr(policy, names.get(type(policy), "type"))
@@ -77,11 +78,11 @@ def _read(folder: Path) -> Shape:
     )
 
 
-def _microworld(prepare: MicroworldPrepare) -> Shape:
-    """The tiny Llama: four attention matrices and three of the feed-forward layer, which is three widths wide."""
+def _world(prepare: WorldPrepare) -> Shape:
+    """The tiny Llama: four attention matrices and three of the feed-forward layer."""
     width = prepare.hidden_size
     return Shape(
-        parameters=prepare.layers * 13 * width**2 + 200 * width,
+        parameters=prepare.layers * (4 + 3 * prepare.feed_forward) * width**2 + 200 * width,
         layers=prepare.layers,
         hidden=width,
         kv_width=width,

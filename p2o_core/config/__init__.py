@@ -11,7 +11,7 @@ from p2o_core.config.search import (
     SelfReflectorConfig,
     TeacherReflectorConfig,
 )
-from p2o_core.config.section import Dtype, PromptStyle, Section, Share, Url, variant_of
+from p2o_core.config.section import Dtype, PromptStyle, ReflectionPrompt, Section, Share, Url, variant_of
 from p2o_core.config.stages import (
     Aggregation,
     DistillConfig,
@@ -42,6 +42,7 @@ __all__ = [
     "PhraseReflectorConfig",
     "PolicyConfig",
     "PromptStyle",
+    "ReflectionPrompt",
     "RolloutConfig",
     "Section",
     "SelfReflectorConfig",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from p2o_core.config.section import Section, Share, Url, variant_of
+from p2o_core.config.section import ReflectionPrompt, Section, Share, Url, variant_of
 
 
 class PhraseReflectorConfig(Section):
@@ -41,6 +41,9 @@ class ModelReflectorConfig(Section):
     max_new_tokens: int = Field(2048, gt=0, le=2048, description="tokens a reflection at most; the official code's")
     attempts: PositiveInt = Field(2, description="times a parent's reflection is asked for until one is accepted")
     max_characters: PositiveInt = Field(2000, description="characters a template at most")
+    prompt: ReflectionPrompt = Field(
+        "plain", description="plain: an instruction in words; terse: the form of the reflective world's reviews"
+    )
 
 
 class SelfReflectorConfig(ModelReflectorConfig):

@@ -13,6 +13,9 @@ Dtype = Literal["float32", "bfloat16"]
 PromptStyle = Literal["plain", "p2o", "qwen25-math"]
 """What stands around a question; :data:`p2o_core.prompts.STYLES` has the texts."""
 
+ReflectionPrompt = Literal["plain", "terse"]
+"""How a reflection is asked for; :data:`p2o_core.search.reflection.REFLECTION_PROMPTS` has the texts."""
+
 
 def _without_credentials(url: str) -> str:
     """Parameters go to params.yaml, DVC, MLflow and logs; secrets go to the environment."""

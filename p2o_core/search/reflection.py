@@ -9,6 +9,7 @@ from typing import Any
 
 from gepa.proposer.reflective_mutation.reflection_lm import ReflectionJob, ReflectionProposal
 
+from p2o_core.config import ReflectionPrompt
 from p2o_core.engines.language_models import LanguageModel, Reply
 from p2o_core.search.adapter import COMPONENT
 from p2o_core.search.proposals import ProposalGuard, Refusal, parse_proposal
@@ -34,6 +35,21 @@ EXAMPLE = """## Example {index}
 Problem: {question}
 Answer of the assistant: {answer}
 Checker: {feedback}"""
+
+
+TERSE = """review {examples}
+
+instruction {template}
+
+advice"""
+
+TERSE_EXAMPLE = "problem {question} answer {answer} checker {feedback}"
+REFLECTION_PROMPTS: dict[ReflectionPrompt, tuple[str, str]] = {
+    "plain": (PROMPT, EXAMPLE),
+    "terse": (TERSE, TERSE_EXAMPLE),  # for policies that were trained on reviews of just this form
+}
+"""The text around the template and the examples, and one example."""
+NO_TEMPLATE = "(none yet)"
 
 
 @dataclass
@@ -71,12 +87,14 @@ class ModelReflector:
         attempts: int,
         prices: tuple[float, float] = (0.0, 0.0),
         archive: Sequence[str] = (),
+        prompt: ReflectionPrompt = "plain",
     ) -> None:
         self.model = model
         self.guard = guard
         self.attempts = attempts
         self.prices = prices
         self.archive = list(archive)
+        self.prompt = prompt
         self.cost = ReflectionCost()
         self.error: Exception | None = None
 
@@ -99,7 +117,9 @@ class ModelReflector:
             open_jobs = [index for index in range(len(jobs)) if index not in found]
             if not open_jobs:
                 break
-            prompts = [reflection_prompt(*jobs[index][:2], self.guard.max_characters) for index in open_jobs]
+            prompts = [
+                reflection_prompt(*jobs[index][:2], self.guard.max_characters, self.prompt) for index in open_jobs
+            ]
             for index, reply in zip(open_jobs, self.model.complete(prompts), strict=True):
                 template = self._accepted(reply)
                 if template is not None:
@@ -127,11 +147,15 @@ class ModelReflector:
 
 
 def reflection_prompt(
-    candidate: Mapping[str, str], dataset: Mapping[str, Sequence[Mapping[str, Any]]], max_characters: int
+    candidate: Mapping[str, str],
+    dataset: Mapping[str, Sequence[Mapping[str, Any]]],
+    max_characters: int,
+    prompt: ReflectionPrompt = "plain",
 ) -> str:
     """Write the prompt for one parent and its minibatch."""
+    around, example = REFLECTION_PROMPTS[prompt]
     examples = [
-        EXAMPLE.format(
+        example.format(
             index=index,
             question=record["Inputs"],
             answer=_shortened(str(record["Generated Outputs"])),
@@ -139,9 +163,9 @@ def reflection_prompt(
         )
         for index, record in enumerate(dataset[COMPONENT], start=1)
     ]
-    template = candidate[COMPONENT].strip() or "(none yet)"
+    template = candidate[COMPONENT].strip() or NO_TEMPLATE
     words = max_characters // 8  # English words are some six characters long, and a space
-    return PROMPT.format(template=template, examples="\n\n".join(examples), words=words)
+    return around.format(template=template, examples="\n\n".join(examples), words=words)
 
 
 def _shortened(answer: str) -> str:

@@ -14,7 +14,7 @@ from p2o_core.engines.language_models import LanguageModel
 from p2o_core.search.adapter import COMPONENT
 from p2o_core.search.demonstrations import DemonstrationReflector
 from p2o_core.search.proposals import ProposalGuard
-from p2o_core.search.reflection import PROMPT, ModelReflector
+from p2o_core.search.reflection import REFLECTION_PROMPTS, ModelReflector
 from p2o_core.templates import Parts, join_templates, parse_template
 from p2o_core.types import Problem, SearchCost
 
@@ -176,9 +176,11 @@ def make_reflector(
     prices = (
         (settings.input_price, settings.output_price) if isinstance(settings, TeacherReflectorConfig) else (0.0, 0.0)
     )
-    guard = ProposalGuard(hard, max_characters=settings.max_characters, asked=PROMPT)
+    guard = ProposalGuard(hard, max_characters=settings.max_characters, asked=REFLECTION_PROMPTS[settings.prompt][0])
     guard.seen |= set(known)
-    return ModelReflector(model, guard, attempts=settings.attempts, prices=prices, archive=archive)
+    return ModelReflector(
+        model, guard, attempts=settings.attempts, prices=prices, archive=archive, prompt=settings.prompt
+    )
 
 
 def reflection_cost(reflector: Reflector, config: EvolveConfig) -> SearchCost:

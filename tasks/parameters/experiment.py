@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BeforeValidator,
     Field,
-    PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
@@ -35,6 +34,7 @@ from p2o_core.config import (
 )
 from p2o_core.schemas import BadInput
 from tasks.parameters.reading import explain, read_yaml
+from tasks.parameters.worlds import MicroworldPrepare, ReflectivePrepare, WorldPrepare
 from tasks.problems.base_policy import BasePolicy
 from tasks.problems.sources import ProblemSource
 
@@ -65,54 +65,6 @@ def _counted(value: Any) -> Any:
                 f"'{key}': {start}; write the number of iterations instead, as iterations: {len(value)}"
             )
     return len(value)
-
-
-class MicroworldPrepare(Section):
-    """Make the embedded default: problems, phrases, and a base policy pre-trained here."""
-
-    type: Literal["microworld"] = "microworld"
-    seed: int = Field(
-        0, ge=0, description="of problems and base policy; apart from the experiment's, so seeds share a base"
-    )
-    hidden_size: PositiveInt = Field(96, description="width of the tiny Llama")
-    layers: PositiveInt = Field(3, description="its depth")
-    heads: PositiveInt = Field(4, description="its attention heads")
-    pretrain_steps: PositiveInt = Field(700, description="optimiser steps; measured: competent from about 400 on")
-    texts_per_step: PositiveInt = Field(64, description="texts a step")
-    adamw_lr: PositiveFloat = Field(4e-3, description="peak, for embeddings and norms")
-    muon_lr: PositiveFloat = Field(0.02, description="peak, for the matrices")
-    fitting_share: float = Field(0.4, ge=0, le=1, description="share of texts worked under fitting sentences")
-    bare_share: float = Field(0.2, ge=0, le=1, description="share of texts without sentences")
-    distractors: int = Field(
-        0, ge=0, le=36, description="sentences without effect, in corpus and pool, beside the fifteen others"
-    )
-    longest: PositiveInt = Field(9, le=10, description="steps of the longest chains in the corpus")
-    easy_length: PositiveInt = Field(1, description="steps of an easy problem")
-    hard_lengths: tuple[PositiveInt, ...] = Field((6, 7, 8), description="steps of the hard problems, in equal parts")
-    bare_at_most: float = Field(
-        0.02, ge=0, le=1, description="solve rate of hard problems at the bare prompt above which the base is refused"
-    )
-    ood_lengths: tuple[PositiveInt, ...] = Field((5, 9), description="steps of the problems never trained on, likewise")
-    train_easy: PositiveInt = Field(120, description="easy training problems")
-    train_hard: PositiveInt = Field(240, description="hard training problems, as many of each length")
-    heldout: PositiveInt = Field(64, description="held-out problems a difficulty, as many of each length")
-
-    @model_validator(mode="after")
-    def _lengths_fit(self) -> MicroworldPrepare:
-        lengths = (self.easy_length, *self.hard_lengths, *self.ood_lengths)
-        if max(lengths) > self.longest:
-            raise ValueError(
-                f"the corpus ends at longest={self.longest} steps, problems of {max(lengths)} were asked for"
-            )
-        if len(set(lengths)) < len(lengths):
-            raise ValueError(
-                "easy_length, hard_lengths and ood_lengths overlap; held-out out of distribution must be new"
-            )
-        return self
-
-    @property
-    def train_problems(self) -> int:
-        return self.train_easy + self.train_hard // len(self.hard_lengths) * len(self.hard_lengths)
 
 
 class FilesPrepare(Section):
@@ -154,9 +106,9 @@ class Experiment(Section):
     iterations: Annotated[PositiveInt, BeforeValidator(_counted)] = Field(
         ..., description="iterations of training; finished ones stay when the number is raised"
     )
-    prepare: Annotated[MicroworldPrepare | FilesPrepare, Field(discriminator="type"), variant_of("microworld")] = (
-        MicroworldPrepare()
-    )
+    prepare: Annotated[
+        MicroworldPrepare | ReflectivePrepare | FilesPrepare, Field(discriminator="type"), variant_of("microworld")
+    ] = MicroworldPrepare()
     policy: AnyPolicy = FullPolicy()
     engine: AnyEngine = EmbeddedEngineConfig()
     rollout: RolloutConfig
@@ -194,7 +146,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _enough_problems(self) -> Experiment:
-        if isinstance(self.prepare, MicroworldPrepare) and self.rollout.problems > self.prepare.train_problems:
+        if isinstance(self.prepare, WorldPrepare) and self.rollout.problems > self.prepare.train_problems:
             raise ValueError(
                 f"rollout.problems={self.rollout.problems}, but the train split has {self.prepare.train_problems} "
                 "problems; lower it, or raise prepare.train_easy or prepare.train_hard"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,8 @@ def test_pretraining_killed_equals_undisturbed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_after: int
 ) -> None:
     monkeypatch.setattr("microworld.pretrain.CHECKPOINT_EVERY", 2)
-    settings = replace(TINY, steps=9, texts_per_step=4, lengths=(1, 2))
+    settings = replace(TINY, steps=9, texts_per_step=4)
+    draw = partial(draw_text, lengths=(1, 2), fitting_share=0.5, bare_share=0.2)
     tokenizer, steps = build_tokenizer(), list[int]()
 
     def weights(model: LlamaForCausalLM) -> Tensor:
@@ -114,8 +116,8 @@ def test_pretraining_killed_equals_undisturbed(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pretrain(settings, tokenizer, killed, checkpoints=tmp_path)
-    resumed = pretrain(settings, tokenizer, lambda step, loss: steps.append(step), checkpoints=tmp_path)
-    assert torch.equal(weights(resumed), weights(pretrain(settings, tokenizer)))
+        pretrain(settings, tokenizer, draw, killed, checkpoints=tmp_path)
+    resumed = pretrain(settings, tokenizer, draw, lambda step, loss: steps.append(step), checkpoints=tmp_path)
+    assert torch.equal(weights(resumed), weights(pretrain(settings, tokenizer, draw)))
     kept = (dies_after - 1) // 2 * 2  # on_step comes before the checkpoint of its step
     assert steps == list(range(kept + 1, 10))

@@ -28,7 +28,8 @@ def test_recipe(path: Path) -> None:
 
 def test_every_recipe_is_there() -> None:
     assert {path.stem for path in RECIPES} == {
-        *("microworld", "smollm2", "smollm2-numbers", "qwen3-4b-deepmath", "qwen3-4b-deepscaler", "qwen3-0.6b-gsm8k")
+        *("microworld", "reflective", "smollm2", "smollm2-numbers"),
+        *("qwen3-4b-deepmath", "qwen3-4b-deepscaler", "qwen3-0.6b-gsm8k"),
     }
 
 

@@ -234,8 +234,8 @@ class TemplateSearch:
         "none"
     )
     searched_at: int = 0
-    dev_ids: Sequence[str] = ()
-    templates: Sequence[Template] = ()
+    dev_ids: Sequence[str] = field(default_factory=list)
+    templates: Sequence[Template] = field(default_factory=list)
     cost: SearchCost = field(default_factory=SearchCost)
 
     @property

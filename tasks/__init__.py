@@ -5,5 +5,6 @@
 
 ``registry``    all stages by name               ``benchmarks``  a trained policy on benchmarks
 ``running/``    how a stage runs: checks, units, digests, the lock
+``worlds``      the embedded worlds, for prepare
 ``parameters/`` params.yaml as one typed object  ``problems/``   data sets, answers, base policies
 """

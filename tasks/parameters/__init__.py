@@ -2,5 +2,5 @@
 
 ``experiment``   the object and its checks        ``arms``         named sets of parameters (recipes/arms.yaml)
 ``reading``      YAML, and what is wrong with it: line, field, mend
-``table``        every parameter, for docs/reference.md
+``table``        every parameter, for the reference  ``worlds``      the embedded worlds' own
 """

@@ -23,6 +23,22 @@ def lora_rank(policy: PolicyConfig) -> int:
     return next(allowed for allowed in LORA_RANKS if allowed >= rank)
 
 
+def adapted_modules(base: Path) -> list[str]:
+    """Return the names of the layers that an adapter of this base changes: every linear one but the output's, as peft's
+    "all-linear" has it. Untold, vLLM wraps the output layer too; then its CPU build takes the tokens of a prompt that
+    is scored for requests, and fails."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(base), trust_remote_code=False))
+    output = model.get_output_embeddings()
+    linear = [
+        name for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear) and layer is not output
+    ]
+    return sorted({name.rsplit(".", 1)[-1] for name in linear})
+
+
 def server_command(
     base: Path, policy: PolicyConfig, *, port: int, max_model_len: int, cpu_cache_gib: int = 2
 ) -> tuple[list[str], dict[str, str]]:
@@ -35,6 +51,7 @@ def server_command(
     command += ["--logprobs-mode", "processed_logprobs", "--generation-config", "vllm", "--enable-prefix-caching"]
     if isinstance(policy, LoraPolicy):
         command += ["--enable-lora", "--max-lora-rank", str(lora_rank(policy))]
+        command += ["--lora-target-modules", *adapted_modules(base)]
     if policy.device == "cpu":
         # a prompt in parts and a request with a seed: vLLM 0.32 fails so on CPU ("does not use offset")
         command += ["--enforce-eager", "--no-enable-chunked-prefill"]

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from p2o_core.config import LoraPolicy, PolicyConfig, VllmEngineConfig
 from p2o_core.engines.base import LogprobRequest, RolloutRequest, Sampling, check_sampled, check_scored, point_mass
-from p2o_core.engines.serving import QUIET, lora_rank
+from p2o_core.engines.serving import QUIET, adapted_modules, lora_rank
 from p2o_core.policy import ADAPTER_CONFIG
 from p2o_core.prompts import Chat
 from p2o_core.types import Completion
@@ -58,6 +58,7 @@ class VllmEngine:
             enable_prefix_caching=True,  # a group shares its prompt, a template its beginning
             enable_lora=self._lora,
             max_lora_rank=lora_rank(policy),
+            lora_target_modules=adapted_modules(base) if self._lora else None,
             logprobs_mode="processed_logprobs",  # of the distribution really sampled from, temperature included
             generation_config="vllm",  # not the model's own top-p and top-k: they bias importance ratios
             enable_sleep_mode=self._on_gpu and config.sleep,
@@ -127,15 +128,7 @@ class VllmEngine:
         self._check_lengths([r.problem_id for r in requests], prompts, 1)
         params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
         self.llm.reset_prefix_cache()
-        # with adapters on CPU vLLM 0.32 computes the logits of one prompt as if they were one of each request in the
-        # step, and fails when that is another number
-        alone = self._lora and not self._on_gpu
-        batches = [[prompt] for prompt in prompts] if alone else [prompts]
-        outputs = [
-            output
-            for batch in batches
-            for output in self.llm.generate(batch, params, lora_request=self._adapter, use_tqdm=False)
-        ]
+        outputs = self.llm.generate(prompts, params, lora_request=self._adapter, use_tqdm=False)
         scored = []
         for request, row, output in zip(requests, rows, outputs, strict=True):
             given: Any = output.prompt_logprobs

@@ -121,11 +121,14 @@ def test_a_killed_server_loses_and_doubles_nothing(servers: list[Served], served
     policy = moved_adapter(served_base, tmp_path / "3", seed=3)
     requests = [RolloutRequest(f"q{n}", f"sum {n} a+5 b+2 ?", "", tuple(range(4)), 11) for n in range(60)]
     done: list[int] = []
+    killed: list[str] = []
 
     def kill_once_busy(rows: int) -> None:
         done.append(rows)
-        if sampler.stats.answered[servers[1].url] == 5 and servers[1].process.poll() is None:
-            servers[1].kill()
+        busy = next((server for server in servers if sampler.stats.answered[server.url] >= 5), None)
+        if busy is not None and not killed:  # whichever is busy: on a full machine one may have nothing to do
+            killed.append(busy.url)
+            busy.kill()
 
     for server in servers:  # a server's first requests take seconds, in which the other one would answer everything
         engine(served_base, tmp_path / "3", [server.url]).generate(requests[:2], SAMPLING)
@@ -135,4 +138,4 @@ def test_a_killed_server_loses_and_doubles_nothing(servers: list[Served], served
     check(policy, completions, requests)
     assert sum(done) == len(completions) == 240
     assert sampler.stats.failed["connection"] > 0, "the kill came in the middle of requests"
-    assert sampler.stats.answered[servers[1].url] < 200, "the other one took over"
+    assert sampler.stats.answered[killed[0]] < 200, "the other one took over"

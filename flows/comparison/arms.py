@@ -136,7 +136,7 @@ def check_comparison(content: Any, source: object) -> Comparison:
         return Comparison.model_validate(content)
     except ValidationError as error:
         lines = [
-            f"{source}: field {'.'.join(map(str, e['loc'])) or 'budgets'}: {e['msg']}. Mend: correct it."
+            f"{source}: field {'.'.join(map(str, e['loc'])) or 'budgets'!r}: {e['msg']}. Mend: correct it."
             for e in error.errors()
         ]
         raise BadInput("\n".join(lines)) from error

@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from microworld.reflective.flaws import FAMILY_FLAWS, Hazards
 
@@ -79,14 +80,16 @@ def joined(sentences: Sequence[Sentence]) -> str:
     return " ".join(sentence.text for sentence in sentences)
 
 
-def fitting(family: str, flaw: str) -> list[Sentence]:
+@cache  # a text of the corpus asks several times, and a pass over the language takes longer than the rest of it
+def fitting(family: str, flaw: str) -> tuple[Sentence, ...]:
     """The sentences that mend the flaw in that family."""
-    return [s for s in SENTENCES if s.mends and (s.family, s.flaw) == (family, flaw)]
+    return tuple(s for s in SENTENCES if s.mends and (s.family, s.flaw) == (family, flaw))
 
 
-def harmful(family: str, flaw: str) -> list[Sentence]:
+@cache
+def harmful(family: str, flaw: str) -> tuple[Sentence, ...]:
     """What a reviewer says of the flaw when it does harm."""
-    return [s for s in SENTENCES if s.harms and (s.family, s.flaw) == (family, flaw)]
+    return tuple(s for s in SENTENCES if s.harms and (s.family, s.flaw) == (family, flaw))
 
 
 def language(seed: int, helpful_share: float) -> list[Sentence]:

@@ -136,6 +136,16 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
+    def _strangers_live_in_the_reflective_world(self) -> Experiment:
+        online = self.evolve.enabled and self.evolve.search == "online"
+        if online and self.evolve.online.reads == "stranger" and self.prepare.type != "reflective":
+            raise ValueError(
+                f"evolve.online.reads is stranger, and prepare.type {self.prepare.type} makes no strangers; set "
+                "evolve.online.reads: own, or prepare.type: reflective"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _demonstrations_need_turns(self) -> Experiment:
         if self.evolve.reflector.type == "demonstrations" and self.prepare.type == "microworld":
             raise ValueError(

@@ -88,6 +88,7 @@ def test_a_problem_file_that_is_no_parquet(tmp_path: Path) -> None:
         ("  problems: 48", "  problems: 480", ["rollout.problems=480", "360 problems"]),
         ("\nrollout:", "\nprepare: {ood_lengths: [5, 8]}\nrollout:", ["parameter 'prepare'", "overlap"]),
         ("  problems: 48\n", "", ["parameter 'rollout.problems' is missing"]),
+        ("evolve:\n", "evolve:\n  search: online\n  online: {reads: stranger}\n", ["prepare.type microworld", "own"]),
     ],
 )
 def test_params(tmp_path: Path, old: str, new: str, words: list[str]) -> None:

@@ -180,9 +180,9 @@ def test_each_base_has_problems_and_seeds_of_its_own(clone: Path) -> None:
     [
         ({"claims": ["V1", "V77"]}, r"field 'claims': there is no claim 'V77'. Mend: one of V1, "),
         ({"arms": ["grpo", "nobody"]}, r"no arm 'nobody'. Mend: one of grpo, mine, p2o, grpo-2x, "),
-        ({"bases": 0}, r"field bases: .*Mend"),
-        ({"budgets": [0]}, r"field budgets.0: .*Mend"),
-        ({"budgets": [101]}, r"field budgets: .*100"),
+        ({"bases": 0}, r"field 'bases': .*Mend"),
+        ({"budgets": [0]}, r"field 'budgets.0': .*Mend"),
+        ({"budgets": [101]}, r"field 'budgets': .*100"),
         ({"own_arms": {"mine": {"rollout.nothing": 1}}}, r"nothing"),
     ],
 )

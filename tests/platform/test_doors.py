@@ -33,7 +33,7 @@ def digests(workspace: Workspace) -> dict[str, str]:
 
 def test_prefect_and_dvc_make_the_same_bytes(trained: Workspace, reproduced: Workspace) -> None:
     one, other = digests(trained), digests(reproduced)
-    assert len(one) == 6 + 4 + 3 + 2 * 15 + 2
+    assert len(one) == 7 + 8 + 3 + 2 * 17 + 2
     assert one == other
 
 

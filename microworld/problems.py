@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from p2o_core.types import Problem
 
@@ -30,10 +31,14 @@ class Chain:
     def values(self) -> list[int]:
         values, value = [], self.start
         for step in self.steps:
-            operand = int(step[1:])
-            value = (value + operand if step[0] == "+" else value * operand) % MODULUS
+            value = self.after(step, value)
             values.append(value)
         return values
+
+    def after(self, step: str, value: int) -> int:
+        """The value after one step."""
+        operand = int(step[1:])
+        return (value + operand if step[0] == "+" else value * operand) % MODULUS
 
     @property
     def question(self) -> str:
@@ -47,6 +52,9 @@ class Chain:
         return answer in earlier
 
 
+AnyChain = TypeVar("AnyChain", bound=Chain)
+
+
 def random_chain(rng: random.Random, family: str, length: int) -> Chain:
     """A chain without a lucky stop, drawn uniformly."""
     while True:
@@ -58,19 +66,32 @@ def random_chain(rng: random.Random, family: str, length: int) -> Chain:
 def draw_split(
     rng: random.Random, split: str, tiers: Sequence[tuple[str, int, int]], taken: set[str]
 ) -> Iterator[Problem]:
+    """This world's problems of one split. See :func:`draw_problems`."""
+    return draw_problems(rng, split, tiers, taken, sorted(FAMILIES), random_chain, lambda chain: True)
+
+
+def draw_problems(
+    rng: random.Random,
+    split: str,
+    tiers: Sequence[tuple[str, int, int]],
+    taken: set[str],
+    families: Sequence[str],
+    draw: Callable[[random.Random, str, int], AnyChain],
+    fits: Callable[[AnyChain], bool],
+) -> Iterator[Problem]:
     """``count`` distinct problems for each ``(difficulty, length, count)``, families in turn; none in ``taken``.
 
-    Problems are added to ``taken``, so no question occurs in two splits.
+    Problems are added to ``taken``, so no question occurs in two splits. A world draws its chains by ``draw``, and
+    takes those that ``fits`` lets pass.
 
     Raises:
         ValueError: there are not that many chains of that length.
     """
-    families = sorted(FAMILIES)
     for difficulty, length, count in tiers:
         for index in range(count):
             family = families[index % len(families)]
-            draws = (random_chain(rng, family, length) for _ in range(TRIES))
-            chain = next((chain for chain in draws if chain.question not in taken), None)
+            draws = (draw(rng, family, length) for _ in range(TRIES))
+            chain = next((chain for chain in draws if chain.question not in taken and fits(chain)), None)
             if chain is None:
                 raise ValueError(f"{split}: no new {family} chain of {length} steps in {TRIES} draws; ask for fewer")
             taken.add(chain.question)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+
+import microworld.problems
 
 MODULUS = 50
 LABELS = "abcdefg"
@@ -27,29 +28,14 @@ def apply_step(step: str, value: int) -> int:
     return (value * operand if step[0] == "*" else value + (operand if step[0] == "+" else -operand)) % MODULUS
 
 
-@dataclass(frozen=True)
-class Chain:
-    """``start`` followed by ``steps``; ``values[k]`` is the value after step k.
+class Chain(microworld.problems.Chain):
+    """A chain of this world's steps.
 
     Example: ``Chain("sum", 47, ("+5", "+2"))`` reads ``sum 47 a+5 b+2 ?`` and ends in 4.
     """
 
-    family: str
-    start: int
-    steps: tuple[str, ...]
-
-    @property
-    def values(self) -> list[int]:
-        values, value = [], self.start
-        for step in self.steps:
-            value = apply_step(step, value)
-            values.append(value)
-        return values
-
-    @property
-    def question(self) -> str:
-        steps = " ".join(f"{label}{step}" for label, step in zip(LABELS, self.steps, strict=False))
-        return f"{self.family} {self.start} {steps} ?"
+    def after(self, step: str, value: int) -> int:
+        return apply_step(step, value)
 
 
 def random_chain(rng: random.Random, family: str, length: int) -> Chain:

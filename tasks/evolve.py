@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from p2o_core.config import SelfReflectorConfig, TeacherReflectorConfig
 from p2o_core.cover import plan_templated
 from p2o_core.demonstrations import Demonstration, pool_of
 from p2o_core.schemas import read_json, read_problems, read_record, read_rows, write_record, write_rows
-from p2o_core.search.posterior import Trial, trials
+from p2o_core.search.posterior import trials
 from p2o_core.search.schedule import search_templates
-from p2o_core.transfer import SampleId, TemplatedOutcome
+from p2o_core.transfer import TemplatedOutcome
 from p2o_core.types import Assignment, Completion, HardSample, Judged, TemplateSearch
 from tasks.running.journal import JournaledModel
 from tasks.running.stage import Artifact, Stage, StageIO
@@ -26,18 +25,13 @@ def run(io: StageIO) -> None:
     experiment = io.experiment
     problems = {problem.id: problem for problem in read_problems(io.inputs["train"])}
     hard = read_rows(io.inputs["hard"], HardSample)
-
-    def rolled_out(name: str, verdicts: str, ratios: Mapping[SampleId, float | None]) -> list[Trial]:
-        return trials(problems, read_rows(io.inputs[name], Completion), read_rows(io.inputs[verdicts], Judged), ratios)
-
+    bare, verdicts = read_rows(io.inputs["rollouts"], Completion), read_rows(io.inputs["verdicts"], Judged)
+    templated = read_rows(io.inputs["templated"], Completion)
+    templated_verdicts = read_rows(io.inputs["templated_verdicts"], Judged)
+    ratios = {(o.problem_id, o.sample): o.log_ratio for o in read_rows(io.inputs["transfer"], TemplatedOutcome)}
     pool = pool_of(experiment.evolve, read_rows(io.inputs["demonstrations"], Demonstration))
-    for iteration, answers, verdicts in (
-        (io.iteration - 1, "templated", "templated_verdicts"),
-        (io.iteration, "rollouts", "verdicts"),
-    ):
-        completions = read_rows(io.inputs[answers], Completion)
-        pool.take(problems, completions, read_rows(io.inputs[verdicts], Judged), iteration)
-    outcomes = read_rows(io.inputs["transfer"], TemplatedOutcome)
+    pool.take(problems, templated, templated_verdicts, io.iteration - 1)
+    pool.take(problems, bare, verdicts, io.iteration)
     search, winners = search_templates(
         [problems[sample.problem_id] for sample in hard],
         read_record(io.inputs["previous"], TemplateSearch),
@@ -48,10 +42,8 @@ def run(io: StageIO) -> None:
         experiment.rollout,
         iteration=io.iteration,
         seed=io.seed,
-        bare=rolled_out("rollouts", "verdicts", {}),
-        templated=rolled_out(
-            "templated", "templated_verdicts", {(o.problem_id, o.sample): o.log_ratio for o in outcomes}
-        ),
+        bare=trials(problems, bare, verdicts),
+        templated=trials(problems, templated, templated_verdicts, ratios),
         strangers=read_json(io.inputs["strangers"]),
         model=lambda: _language_model(io),
         demonstrations=pool,

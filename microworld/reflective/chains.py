@@ -1,4 +1,8 @@
-"""Chains of arithmetic steps modulo 50, in four families."""
+"""Chains of additions and subtractions modulo 50, in four families.
+
+Simple arithmetic on purpose: what this world is about is reading instructions and failures, and a tiny model that also
+has to learn multiplication tables reads worse.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +15,18 @@ LABELS = "abcdefg"
 FAMILIES: dict[str, tuple[str, ...]] = {
     "sum": ("+2", "+5", "+8"),
     "fall": ("-1", "-4", "-6"),
-    "product": ("*3", "*7", "*9"),
-    "growth": ("3x+1", "3x+4", "3x+6"),
+    "growth": ("+3", "+7", "+9"),
+    "debt": ("-2", "-5", "-8"),
 }
 
 
 def apply_step(step: str, value: int) -> int:
     """The value after one step.
 
-    >>> apply_step("-6", 2), apply_step("3x+4", 20)
-    (46, 14)
+    >>> apply_step("-6", 2), apply_step("+9", 47)
+    (46, 6)
     """
-    if step.startswith("3x"):
-        return (3 * value + int(step[2:])) % MODULUS
-    operand = int(step[1:])
-    return (value * operand if step[0] == "*" else value + (operand if step[0] == "+" else -operand)) % MODULUS
+    return (value + int(step)) % MODULUS
 
 
 class Chain(microworld.problems.Chain):

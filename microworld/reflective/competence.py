@@ -21,8 +21,10 @@ from p2o_core.engines.base import RolloutEngine, RolloutRequest, Sampling
 from p2o_core.search.proposals import Refusal, parse_proposal
 from p2o_core.seeding import derive_seed
 
-CHAINS = 128
-"""A cell of the table: a standard error of at most 0.045."""
+CHAINS = 256
+"""A cell of the table of solving: a standard error of at most 0.032."""
+REVIEWS = 128
+"""A cell of the table of reviewing, 0.045."""
 GENERATIONS = 3
 """Reviews in a row, each of a failure under what the last one wrote."""
 NO_HELP = 0.08
@@ -95,11 +97,11 @@ class Examination:
         generations; ``complete``: share of the last generation that mends all of the family's flaws and does no harm;
         ``malformed``: replies that are no list of sentences."""
         foreign = [flaw for flaw in FLAWS if flaw not in FAMILY_FLAWS[family]]
-        strange = [failed_trace(rng, family, self.hard_lengths, foreign, self.rate) for _ in range(CHAINS)]
+        strange = [failed_trace(rng, family, self.hard_lengths, foreign, self.rate) for _ in range(REVIEWS)]
         strangers_advice = self._replies([("", chain, trace.text) for chain, trace in strange])
         generations: list[list[list[str]]] = []
         copied: list[bool] = []
-        parents: list[list[str]] = [[] for _ in range(CHAINS)]
+        parents: list[list[str]] = [[] for _ in range(REVIEWS)]
         for _ in range(GENERATIONS):
             parents, children = self._generation(rng, family, parents)
             copied += [s in child for parent, child in zip(parents, children, strict=True) for s in parent]

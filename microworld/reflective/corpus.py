@@ -75,18 +75,20 @@ class Corpus:
         own = [rng.choice(fitting(family, flaw)) for flaw in FAMILY_FLAWS[family]]
         mixed = [near_miss(rng, sentence) if rng.random() < 0.45 else sentence for sentence in own]
         other = rng.choice(sorted(set(FAMILIES) - {family}))
+        # mostly what this family needs, said of the other: only the object tells that it does not help
+        elsewhere = FAMILY_FLAWS[family] if rng.random() < 0.6 else rng.sample(FLAWS, rng.randint(2, 4))
         chosen: list[Sentence] = rng.choices(
             (
                 [],
                 own,
                 mixed,
                 rng.sample(own, rng.randint(1, 2)),
-                [rng.choice(fitting(other, flaw)) for flaw in rng.sample(FLAWS, rng.randint(2, 4))],
+                [rng.choice(fitting(other, flaw)) for flaw in elsewhere],
                 rng.sample(list(self.known), rng.randint(1, 4)),
             ),
-            (12, 26, 32, 8, 18, 4),
+            (12, 26, 30, 8, 20, 4),
         )[0]
-        if chosen and rng.random() < 0.2:
+        if chosen and rng.random() < 0.25:
             worse = rng.choice(chosen)
             chosen = [*chosen, Sentence(rng.choice(list(VERBS)), worse.object, rng.choice(BAD))]
         if chosen and rng.random() < 0.4:

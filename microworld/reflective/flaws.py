@@ -23,14 +23,14 @@ FLAWS = ("stop", "skip", "guess", "slip", "leap", "reset")
 FAMILY_FLAWS: dict[str, tuple[str, ...]] = {
     "sum": ("stop", "guess", "leap"),
     "fall": ("skip", "slip", "reset"),
-    "product": ("stop", "skip", "slip"),
     "growth": ("guess", "leap", "reset"),
+    "debt": ("stop", "skip", "slip"),
 }
 """The policy's own flaws; each flaw troubles two families, so a family's advice cannot be known without reading."""
 MARKS = {"guess": "about", "slip": "nearly", "leap": "roughly", "reset": "anew"}
 OFF = {"slip": 1, "leap": 7}
-"""How far a value is off. Against the direction of sum and fall, so that flaws never cancel there: seven steps lose
-at most 6 x 8 = 48 of 50."""
+"""How far a value is off, against the direction of the family, so that flaws add up and hardly ever cancel."""
+RISING = ("sum", "growth")
 
 Hazards = Mapping[str, float]
 """Probability by flaw that it strikes at a step; a missing one never does."""
@@ -50,7 +50,7 @@ def flawed_value(flaw: str, chain: Chain, old: int, new: int) -> int:
         return old
     if flaw == "reset":
         return chain.start
-    return (new + (OFF[flaw] if chain.family == "fall" else -OFF[flaw])) % MODULUS
+    return (new + (-OFF[flaw] if chain.family in RISING else OFF[flaw])) % MODULUS
 
 
 def write_trace(rng: random.Random, chain: Chain, hazards: Hazards) -> Trace:

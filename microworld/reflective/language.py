@@ -23,7 +23,7 @@ VERBS = {
     "Measure": "leap",
     "Continue": "reset",
 } | dict.fromkeys(("Consider", "Describe", "Enjoy", "Imagine", "Mention", "Name"))
-OBJECTS = {"totals": "sum", "remainders": "fall", "multiples": "product", "increases": "growth"} | dict.fromkeys(
+OBJECTS = {"totals": "sum", "remainders": "fall", "increases": "growth", "payments": "debt"} | dict.fromkeys(
     ("colours", "letters", "questions", "pictures", "stories", "shapes", "rules", "patterns")
 )
 GOOD, BAD = ("patiently.", "thoroughly."), ("carelessly.", "hastily.")

@@ -12,7 +12,7 @@ from p2o_core.types import Problem
 
 MOST_ACCIDENTS = 0.002
 """Probability that the family's flaws together end in the right answer, above which a chain is no problem. With one
-kind of flaw alone it must be 0. Factors modulo 50 often cancel: one product of seven steps in forty is left."""
+kind of flaw alone it must be 0."""
 
 
 def is_sound(chain: Chain, rate: float) -> bool:

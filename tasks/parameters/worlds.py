@@ -79,7 +79,7 @@ class ReflectivePrepare(WorldPrepare):
     layers: PositiveInt = Field(4, description="its depth")
     heads: PositiveInt = Field(6, description="its attention heads")
     feed_forward: PositiveInt = Field(2, description="width of its feed-forward layers, in hidden sizes")
-    pretrain_steps: PositiveInt = Field(2400, description="optimiser steps; copying comes last")
+    pretrain_steps: PositiveInt = Field(2120, description="optimiser steps; copying comes last")
     texts_per_step: PositiveInt = Field(48, description="texts a step")
     longest: PositiveInt = Field(7, le=7, description="steps of the longest chains in the corpus")
     hard_lengths: tuple[PositiveInt, ...] = Field((5, 6), description="steps of the hard problems, in equal parts")

@@ -57,7 +57,7 @@ def test_a_chain_s_answer_is_what_its_question_says(seed: int, family: str, leng
     assert (name, end, len(steps)) == (family, "?", length)
     value = int(start)
     for step in steps:
-        value = eval(f"3 * {value} {step[3:]}" if family == "growth" else f"{value} {step[1:]}") % 50
+        value = eval(f"{value} {step[1:]}") % 50
     assert value == chain.values[-1]
 
 
@@ -104,12 +104,11 @@ def test_the_probability_of_an_accident_is_what_sampling_says(
     assert abs(lucky - accident(chain, rates)) < 0.13  # 5 standard errors
 
 
-def test_factors_that_cancel_are_no_problem() -> None:
-    lucky = Chain("product", 10, ("*3", "*7", "*3", "*7"))
-    assert accident(lucky, {"stop": RATE}) > 0
-    assert not is_sound(lucky, RATE)
-    assert not is_sound(Chain("product", 0, ("*3", "*7")), RATE)
-    assert is_sound(Chain("product", 11, ("*3", "*7", "*9")), RATE)
+def test_steps_that_go_once_around_are_no_problem() -> None:
+    around = Chain("growth", 10, ("+7", "+7", "+9", "+9", "+9", "+9"))
+    assert accident(around, {"reset": RATE}) > 0
+    assert not is_sound(around, RATE)
+    assert is_sound(Chain("growth", 10, ("+7", "+7", "+9", "+9", "+9", "+3")), RATE)
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -129,7 +128,7 @@ def test_splits_share_no_question_and_name_the_family() -> None:
     assert len({p.question for p in heldout + train}) == len({p.id for p in heldout + train}) == 120
     assert Counter(p.kind for p in train) == dict.fromkeys(FAMILIES, 20)
     assert all(p.question.split()[0] == p.kind for p in heldout + train)
-    with pytest.raises(ValueError, match="no new fall chain of 1 steps"):
+    with pytest.raises(ValueError, match="no new debt chain of 1 steps"):
         list(draw_split(random.Random(0), "train", [("easy", 1, 2000)], set(), RATE))
 
 

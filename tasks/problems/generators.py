@@ -54,7 +54,7 @@ class NumberWords(Section):
     """Numbers in words, to be written in digits; the tier is the number of digits."""
 
     type: Literal["number-words"] = "number-words"
-    digits: tuple[Annotated[int, Field(ge=1, le=3)], ...] = Field((2, 3), description="digits of the numbers, 1 to 3")
+    digits: tuple[Annotated[int, Field(ge=1, le=6)], ...] = Field((2, 3), description="digits of the numbers, 1 to 6")
     count: PositiveInt = Field(..., description="problems for each number of digits, as far as there are any")
     shard: int = Field(0, ge=0, le=1, description="0 or 1: numbers of one shard never occur in the other")
 
@@ -78,18 +78,20 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 
 
 def number_words(number: int) -> str:
-    """A number below 1,000 in British English words.
+    """A number below 1,000,000 in British English words.
 
-    >>> number_words(749), number_words(300), number_words(12)
-    ('seven hundred and forty-nine', 'three hundred', 'twelve')
+    >>> number_words(749), number_words(300), number_words(12), number_words(20_005)
+    ('seven hundred and forty-nine', 'three hundred', 'twelve', 'twenty thousand and five')
     """
     ones, tens = _UP_TO_NINETEEN.split(), _TENS.split()
-    hundreds, rest = divmod(number, 100)
-    if hundreds:
-        return f"{ones[hundreds]} hundred" + (f" and {number_words(rest)}" if rest else "")
-    if rest < 20:
-        return ones[rest]
-    return tens[rest // 10 - 2] + (f"-{ones[rest % 10]}" if rest % 10 else "")
+    for unit, name in ((1000, "thousand"), (100, "hundred")):
+        count, rest = divmod(number, unit)
+        if count:
+            joint = " and " if 0 < rest < 100 else " " * (rest > 0)
+            return f"{number_words(count)} {name}{joint}" + (number_words(rest) if rest else "")
+    if number < 20:
+        return ones[number]
+    return tens[number // 10 - 2] + (f"-{ones[number % 10]}" if number % 10 else "")
 
 
 def _shard(a: int, b: int) -> int:

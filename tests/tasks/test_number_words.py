@@ -24,6 +24,9 @@ TENS = {
 
 def value(words: str) -> int:
     """What number words say, read independently of how they are made."""
+    if " thousand" in words:
+        thousands, rest = words.split(" thousand")
+        return 1000 * value(thousands) + (value(rest) if rest else 0)
     total = 0
     for word in words.replace("-", " ").replace(" and ", " ").split():
         total = total * 100 if word == "hundred" else total + (UNITS | TEENS | TENS)[word]
@@ -31,7 +34,8 @@ def value(words: str) -> int:
 
 
 def test_every_number_is_written_as_it_is_read() -> None:
-    assert [value(number_words(n)) for n in range(1000)] == list(range(1000))
+    for numbers in (range(1000), range(1000, 1_000_000, 997), range(3000, 3200), range(200_000, 200_150)):
+        assert [value(number_words(n)) for n in numbers] == list(numbers)
     assert number_words(749) == "seven hundred and forty-nine"
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig
+from p2o_core.output_layer import linear_head, target_logps
 from p2o_core.prompts import Chat
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -123,21 +124,31 @@ class Policy:
     def completion_logps(self, batch: Batch, temperature: float) -> Tensor:
         """[B, T] log-probs of the completion tokens at ``temperature``, 0 where ``completion_mask`` is 0.
 
-        Only the T + 1 last positions go through the output layer.
+        Only the completion tokens go through the output layer, a few at a time (:mod:`p2o_core.output_layer`).
+
+        Raises:
+            ValueError: the model does more to its logits than a linear layer does.
         """
+        model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        head = linear_head(model)
         width = batch.completion_mask.shape[1]
+        counts = batch.completion_mask.bool()
         with self._arithmetic():
-            logits = self.model(
+            hidden = model.base_model(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
                 position_ids=positions(batch.attention_mask),
                 use_cache=False,
-                logits_to_keep=width + 1,
-            ).logits[:, :-1]
-        targets = batch.input_ids[:, -width:].unsqueeze(-1)
-        scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
-        logps = scaled.gather(-1, targets).squeeze(-1) - scaled.logsumexp(dim=-1)
-        return logps * batch.completion_mask
+            ).last_hidden_state[:, -width - 1 : -1]
+        logps = target_logps(
+            hidden[counts],
+            head.weight,
+            head.bias,
+            batch.input_ids[:, -width:][counts],
+            temperature,
+            dtype=getattr(torch, self.config.engine_dtype),
+        )
+        return torch.zeros(counts.shape, dtype=logps.dtype, device=logps.device).masked_scatter(counts, logps)
 
     def _generation_config(self) -> GenerationConfig:
         """Token ids alone. A model's own sampling settings mean nothing here, and transformers does not save all that

@@ -22,6 +22,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from p2o_core.config import PromptStyle
+from p2o_core.output_layer import linear_head
 from p2o_core.prompts import QUESTION, STOP_FILES, STYLES, Chat, saved_stop_ids
 from p2o_core.schemas import BadInput, read_object
 from tasks.problems.weight_check import AGAIN, check_weights
@@ -179,6 +180,10 @@ def _shapes(folder: Path) -> Any:
             f"{folder / CONFIG}: {type(model).__name__} takes no {CACHE}, which sampling needs. Mend: "
             "take a transformer, not a recurrent model."
         )
+    try:
+        linear_head(model)
+    except ValueError as error:
+        raise BadInput(f"{folder / CONFIG}: {error}") from error
     return model
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -129,7 +130,7 @@ class Policy:
         Raises:
             ValueError: the model does more to its logits than a linear layer does.
         """
-        model = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        model: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         head = linear_head(model)
         width = batch.completion_mask.shape[1]
         counts = batch.completion_mask.bool()

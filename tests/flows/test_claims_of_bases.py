@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.comparison.arms import Arm, Comparison, arm_experiment, arm_layout, arms_of
+from flows.comparison.arms import Arm, arm_experiment, arm_layout, arms_of
 from flows.comparison.catalogue import BY_NAME
 from flows.comparison.claims import ClaimResult, find
+from flows.comparison.entries import Comparison
 from flows.comparison.page import smaller_budgets
 from flows.comparison.runs import Evidence, Trial
 from flows.comparison.workspace import open_comparison

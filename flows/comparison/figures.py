@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import mean
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +14,7 @@ from flows.comparison.runs import GENERATED, WITH_PROMPTS, Evidence, Measure, Ru
 from flows.comparison.statistics import bootstrap_mean
 from flows.comparison.tables import SweepPoint
 from flows.comparison.winners import Cell
-from flows.reporting.pictures import COLOURS, STYLES, panels_of, svg
+from flows.reporting.pictures import COLOURS, STYLES, TOKEN_PARTS, panels_of, svg
 
 GRID = 120
 TOKENS = {GENERATED: "generated tokens", WITH_PROMPTS: "generated and prompt tokens"}
@@ -128,22 +127,17 @@ def cost_picture(evidence: Evidence, arms: Sequence[str]) -> str:
     Blank without arms."""
     if not arms:
         return ""
-    parts: dict[str, Callable[[dict[str, Any]], float]] = {
-        "bare rollouts": lambda row: row.get("tokens/rollout", 0),
-        "templated rollouts": lambda row: row.get("tokens/templated", 0),
-        "search": lambda row: row.get("tokens/gepa", 0),
-        "prompts": lambda row: row.get("prompt_tokens/total", 0),
-    }
     figure = Figure(figsize=(7.6, 0.34 * len(arms) + 1.1), layout="constrained")
     panel = figure.subplots()
     left = np.zeros(len(arms))
-    for index, (part, tokens) in enumerate(parts.items()):
+    for index, (part, column) in enumerate(TOKEN_PARTS.items()):
         sums = [
-            mean(sum(tokens(row) for row in run.rows) for run in evidence.of(arm, evidence.trials(arm))) for arm in arms
+            mean(sum(row.get(column, 0) for row in run.rows) for run in evidence.of(arm, evidence.trials(arm)))
+            for arm in arms
         ]
         panel.barh(arms, np.array(sums) / 1000, left=left / 1000, color=COLOURS[index], label=part)
         left += sums
     panel.invert_yaxis()
     panel.set(xlabel="tokens within the budget of generated ones (thousands)")
-    figure.legend(loc="outside lower center", ncols=len(parts))
+    figure.legend(loc="outside lower center", ncols=len(TOKEN_PARTS))
     return svg(figure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,12 +15,20 @@ from matplotlib.figure import Figure
 from flows.reporting.funnel import Funnel
 from p2o_core.schemas import read_record
 from p2o_core.update_report import RATIO_EDGES, IterationUpdate
+from tasks.summary import Row
 
 # colours of Okabe and Ito, told apart by colour-blind people too
 COLOURS = ("#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7F7F7F", "#000000")
 STYLES = ("-", "--", "-.", ":")
 PANELS = 4
 """Beside each other; more stand in rows."""
+TOKEN_PARTS = {
+    "bare rollouts": "tokens/rollout",
+    "templated rollouts": "tokens/templated",
+    "search": "tokens/gepa",
+    "prompts": "prompt_tokens/total",
+}
+"""What tokens are spent on, to the column that counts them."""
 TIER_TITLES = {"easy": "easy", "hard": "hard", "ood": "out of distribution"}
 
 mpl.rcParams.update(
@@ -46,6 +54,39 @@ def panels_of(count: int) -> tuple[Figure, list[Axes]]:
     for empty in panels[count:]:
         empty.remove()
     return figure, panels[:count]
+
+
+def line_panels(rows: Sequence[Row], panels: Mapping[str, Mapping[str, str]], *, x: str, label: str) -> str:
+    """A run's metrics: a panel for each title, a line for each metric (its name to its label) where it was measured;
+    panels of which nothing was are left out. ``x``, in thousands, is a column too."""
+    known = {name for row in rows for name in row}
+    shown = {title: {m: text for m, text in metrics.items() if m in known} for title, metrics in panels.items()}
+    shown = {title: metrics for title, metrics in shown.items() if metrics}
+    figure, axes = panels_of(len(shown))
+    for panel, (title, metrics) in zip(axes, shown.items(), strict=True):
+        for index, (metric, text) in enumerate(metrics.items()):
+            points = [(row[x] / 1000, row[metric]) for row in rows if metric in row]
+            panel.plot(*zip(*points, strict=True), label=text, color=COLOURS[index % len(COLOURS)], marker=".")
+        panel.set(title=title, xlabel=label)
+        panel.legend(fontsize=8)
+    return svg(figure)
+
+
+def cost_bars(rows: Sequence[Row]) -> str:
+    """Where each iteration's tokens went."""
+    trained = [row for row in rows if "tokens/total" in row]
+    figure = Figure(figsize=(7.6, 2.8), layout="constrained")
+    panel = figure.subplots()
+    places = [row["iteration"] for row in trained]
+    below = np.zeros(len(trained))
+    for index, (part, column) in enumerate(TOKEN_PARTS.items()):
+        heights = np.array([row.get(column, 0) for row in trained]) / 1000
+        panel.bar(places, heights, bottom=below, color=COLOURS[index], label=part)
+        below += heights
+    panel.set(xlabel="iteration", ylabel="tokens (thousands)")
+    panel.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(loc="outside lower center", ncols=len(TOKEN_PARTS))
+    return svg(figure)
 
 
 def funnel_picture(funnels: Sequence[Funnel]) -> str:

@@ -43,8 +43,9 @@ def write_run_report(workspace: Path) -> Path:
     """
     experiment = load_experiment(workspace / "params.yaml")
     layout = Layout(workspace, experiment.experiment)
+    page = render("flows.reporting", "run.html.j2", contents(experiment, layout))
     layout.report.mkdir(parents=True, exist_ok=True)
-    write_text(layout.report / PAGE, render("flows.reporting", "run.html.j2", contents(experiment, layout)))
+    write_text(layout.report / PAGE, page)
     return layout.report / PAGE
 
 

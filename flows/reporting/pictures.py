@@ -48,7 +48,8 @@ mpl.rcParams.update(
 
 def panels_of(count: int) -> tuple[Figure, list[Axes]]:
     """A figure with so many panels, at most :data:`PANELS` beside each other."""
-    across, down = min(PANELS, count), -(-count // PANELS)
+    down = -(-count // PANELS)
+    across = -(-count // down)
     figure = Figure(figsize=(4.2 * across, 3.6 * down), layout="constrained")
     panels = list(figure.subplots(down, across, squeeze=False).ravel())
     for empty in panels[count:]:

@@ -7,11 +7,12 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from html import escape, unescape
+from html import unescape
 from pathlib import Path
 
 import pytest
 import yaml
+from markupsafe import escape
 
 from flows.comparison.arms import DONE, Arm, arm_layout
 from flows.comparison.entries import FILE, load_comparison
@@ -76,7 +77,7 @@ def test_an_online_run_s_page_shows_parents_and_children(online: Workspace, tmp_
     text = unescape(write_run_report(copied(online, tmp_path)).read_text())
     assert f"archive after iteration 2: {tree.candidates} templates, {tree.kept} kept" in text
     tried = max(known.templates, key=lambda template: template.trials)
-    assert f"1 · {tried.trials} rollouts</span> {tried.text}" in text
+    assert f"1 · {tried.trials} rollouts</span> {tried.text}".replace("\n", " / ") in text
 
 
 def test_model_output_in_the_page_is_escaped_and_cut(trained: Workspace, tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_a_comparison_on_two_bases_knows_searches_online(two_bases: Path, online
     assert list(at)[1:] == ["1 tokens", "20,000 tokens", "1,000,000 tokens", "runs"]
     assert at["runs"] == "4"
     assert at["1 tokens"] == cells(markdown, "hard, bare, at", "p2o-online")["1 tokens"], "nobody has trained"
-    assert "Each base counting alike" in html or "each base counting alike" in html
+    assert "each base counting alike" in html
     claims = json.loads((two_bases / "report" / "claims.json").read_text())
     assert (claims["V9"]["seeds"], claims["V9"]["bases"]) == (4, 2)
     assert load_comparison(two_bases / FILE).bases == 2

@@ -15,8 +15,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.comparison.arms import FILE as COMPARISON_FILE
-from flows.comparison.arms import Arm, Comparison, arm_experiment, arm_layout, arms_of, is_done, load_comparison
+from flows.comparison.arms import Arm, arm_experiment, arm_layout, arms_of, is_done
+from flows.comparison.entries import FILE as COMPARISON_FILE
+from flows.comparison.entries import Comparison, load_comparison
 from flows.comparison.page import write_report
 from flows.comparison.workspace import stage_of
 from flows.display import console, stage_progress

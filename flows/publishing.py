@@ -12,8 +12,9 @@ import httpx
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.comparison.arms import FILE as COMPARISON_FILE
-from flows.comparison.arms import Arm, Comparison, arm_experiment, arm_layout, arms_of, is_done, load_comparison
+from flows.comparison.arms import Arm, arm_experiment, arm_layout, arms_of, is_done
+from flows.comparison.entries import FILE as COMPARISON_FILE
+from flows.comparison.entries import Comparison, load_comparison
 from flows.display import console, publish_table, table_rows
 from flows.tracking.delivery import Delivery
 from flows.tracking.parents import check_project

@@ -21,7 +21,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flows.comparison.arms import FILE, Arm, arm_experiment, arm_layout, load_comparison
+from flows.comparison.arms import Arm, arm_experiment, arm_layout
+from flows.comparison.entries import FILE, load_comparison
 from flows.comparison.tables import calls_to_cover
 from p2o_core.config import EvolveConfig
 from p2o_core.cover import assign_templates, solvers

@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError, model_validator
 
+from flows.comparison.entries import FILE, Comparison, load_comparison
 from flows.lifecycle.secrets import prefect_secret
-from p2o_core.config import Section
 from p2o_core.schemas import BadInput, read_record, write_record
 from tasks.parameters.arms import apply_settings, arm_settings
 from tasks.parameters.experiment import Experiment, check_experiment
@@ -31,54 +29,9 @@ from tasks.running.plan import Outcome, run_plan
 from tasks.running.runtime import Runtime
 from tasks.summary import iteration_row
 
-FILE = "comparison.yaml"
 DONE = "arm.json"
 SEEDS_A_BASE = 1000
 """Between the experiment seeds of one base and the next."""
-
-
-class World(Section):
-    """One point of the difficulty sweep: the recipe with other problems."""
-
-    name: str = Field(..., pattern=r"^[a-z0-9-]+$", description="name of the point")
-    settings: dict[str, Any] = Field(..., description="dotted parameters, prepare.hard_lengths for example")
-
-
-class Comparison(Section):
-    """What ``p2o compare`` runs: recipes/comparisons.yaml, copied into the workspace."""
-
-    recipe: Path = Field(..., description="params.yaml that all arms share, relative to the repository")
-    arms: tuple[str, ...] = Field(..., description="arms of recipes/arms.yaml")
-    own_arms: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="arms of this comparison only, or in place of those in recipes/arms.yaml"
-    )
-    seeds: PositiveInt = Field(5, description="seeds for every arm and base")
-    first_seed: int = Field(0, ge=0, description="the first of them; 99 for a pilot whose runs the others never see")
-    bases: PositiveInt = Field(
-        1, description="base policies and problem sets, from prepare.seed on; every arm and seed is run on each"
-    )
-    budget_tokens: PositiveInt | None = Field(
-        ..., description="generated tokens an arm may spend, search included; null: equal iterations instead"
-    )
-    max_iterations: PositiveInt = Field(..., description="iterations at most, also within the budget")
-    settings: dict[str, Any] = Field(default_factory=dict, description="dotted parameters for all arms")
-    budgets: tuple[PositiveInt, ...] = Field(
-        (), description="smaller budgets that the claims are measured at too, from the same runs; none: 25, 50, 75 %"
-    )
-    claims: tuple[str, ...] = Field(
-        ("V1", "V2", "V3", "V4", "V5", "S9"), description="what the report gives a verdict on, by name"
-    )
-    sweep: tuple[World, ...] = Field((), description="worlds of other difficulty")
-    sweep_arms: tuple[str, ...] = Field((), description="arms run in them")
-    sweep_seeds: PositiveInt = Field(2, description="seeds there")
-    sweep_bases: PositiveInt = Field(1, description="bases of each of these worlds")
-    project: str = Field("p2o-compare", description="MLflow experiment that holds the runs")
-
-    @model_validator(mode="after")
-    def _budgets_are_within_the_budget(self) -> Comparison:
-        if self.budget_tokens is not None and max(self.budgets, default=0) > self.budget_tokens:
-            raise ValueError(f"budgets={list(self.budgets)} reach beyond budget_tokens={self.budget_tokens}")
-        return self
 
 
 @dataclass(frozen=True)
@@ -124,24 +77,6 @@ class ArmResult:
     manifests: str
 
 
-def load_comparison(path: Path) -> Comparison:
-    """Read a comparison.yaml. Raises BadInput."""
-    if not path.exists():
-        raise BadInput(f"{path}: no comparison here. Mend: `p2o compare` makes one.")
-    return check_comparison(yaml.safe_load(path.read_text()), path)
-
-
-def check_comparison(content: Any, source: object) -> Comparison:
-    try:
-        return Comparison.model_validate(content)
-    except ValidationError as error:
-        lines = [
-            f"{source}: field {'.'.join(map(str, e['loc'])) or 'budgets'!r}: {e['msg']}. Mend: correct it."
-            for e in error.errors()
-        ]
-        raise BadInput("\n".join(lines)) from error
-
-
 def arms_of(comparison: Comparison) -> list[Arm]:
     """Every run, those of the main comparison first. Seed by seed and base by base, so that what is finished early
     can be compared."""
@@ -154,7 +89,7 @@ def arms_of(comparison: Comparison) -> list[Arm]:
 
     swept = (
         runs(world.name, comparison.sweep_arms, comparison.sweep_seeds, comparison.sweep_bases)
-        for world in comparison.sweep
+        for world in comparison.worlds
     )
     return [*runs("", comparison.arms, comparison.seeds, comparison.bases), *chain.from_iterable(swept)]
 
@@ -165,7 +100,7 @@ def arm_experiment(comparison: Comparison, arm: Arm, home: Path) -> Experiment:
     content = yaml.safe_load((home / comparison.recipe).read_text())
     content["iterations"] = comparison.max_iterations
     apply_settings(content, comparison.settings)
-    apply_settings(content, next((w.settings for w in comparison.sweep if w.name == arm.world), {}))
+    apply_settings(content, next((w.settings for w in comparison.worlds if w.name == arm.world), {}))
     apply_settings(content, arm_settings(arm.arm, home, comparison.own_arms))
     if arm.base:
         content["prepare"] = content.get("prepare") or {}

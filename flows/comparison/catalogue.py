@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flows.comparison import measurements
-from flows.comparison.arms import Comparison
 from flows.comparison.claims import Claim
+from flows.comparison.entries import Comparison
 from flows.comparison.measurements import ratio, share_lost
 from flows.comparison.runs import Evidence
 from p2o_core.schemas import BadInput
@@ -122,4 +122,4 @@ def check_claims(comparison: Comparison, source: object) -> None:
 
 def method_of(comparison: Comparison) -> str:
     """The arm that the others are controls of."""
-    return ONLINE if ONLINE in comparison.arms else METHOD
+    return ONLINE if ONLINE in (*comparison.arms, *comparison.sweep_arms) else METHOD

@@ -1,65 +1,51 @@
-"""The report's pictures, as SVG text: the same runs give the same bytes, and they need no network."""
+"""A comparison's pictures, as SVG text: curves over tokens, sweep, map, cost."""
 
 from __future__ import annotations
 
-import io
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import mean
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from flows.comparison.runs import GENERATED, WITH_PROMPTS, Evidence, Measure, Run, by_base
 from flows.comparison.statistics import bootstrap_mean
-from flows.comparison.tables import Funnel, SweepPoint
-from p2o_core.schemas import read_record
-from p2o_core.update_report import RATIO_EDGES, IterationUpdate
+from flows.comparison.tables import SweepPoint
+from flows.comparison.winners import Cell
+from flows.reporting.pictures import COLOURS, STYLES, TOKEN_PARTS, panels_of, svg
 
-# colours of Okabe and Ito, told apart by colour-blind people too
-COLOURS = ("#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7F7F7F", "#000000")
-STYLES = ("-", "--", "-.", ":")
 GRID = 120
 TOKENS = {GENERATED: "generated tokens", WITH_PROMPTS: "generated and prompt tokens"}
-PANELS = 4
-"""Beside each other; more stand in rows."""
-TIER_TITLES = {"easy": "easy", "hard": "hard", "ood": "out of distribution"}
-
-mpl.rcParams.update(
-    {
-        "svg.hashsalt": "p2o",  # ids inside the SVG are random otherwise
-        "svg.fonttype": "none",
-        "font.family": "sans-serif",
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.25,
-        "legend.frameon": False,
-    }
-)
 
 
-def curves(evidence: Evidence, arms: Sequence[str], metrics: dict[str, str], measure: Measure = GENERATED) -> str:
-    """One panel a metric (its name to its title) over tokens: mean over bases and seeds, band = 95 % interval. At most
-    :data:`PANELS` beside each other; blank without metrics or arms."""
+def curves(
+    evidence: Evidence,
+    arms: Sequence[str],
+    metrics: dict[str, str],
+    measure: Measure = GENERATED,
+    *,
+    shares: bool = True,
+    budgets: Sequence[float] = (),
+) -> str:
+    """One panel a metric (its name to its title) over tokens, a line an arm: mean over bases and seeds, each base
+    counting alike, band = 95 % interval. ``shares`` are all drawn from 0 to 1. Dotted lines at the ``budgets``. Blank
+    without metrics or arms."""
     if not metrics or not arms:
         return ""
-    across, down = min(PANELS, len(metrics)), -(-len(metrics) // PANELS)
-    figure = Figure(figsize=(4.2 * across, 3.6 * down), layout="constrained")
-    panels = figure.subplots(down, across, squeeze=False).ravel()
-    for empty in panels[len(metrics) :]:
-        empty.remove()
-    for panel, (metric, title) in zip(panels, metrics.items(), strict=False):
+    figure, panels = panels_of(len(metrics))
+    for panel, (metric, title) in zip(panels, metrics.items(), strict=True):
         for index, arm in enumerate(arms):
             _draw_band(panel, evidence.of(arm, evidence.trials(arm)), metric, arm, index, measure)
-        panel.set(title=title, xlabel=f"{TOKENS[measure]} (thousands)", ylim=(-0.03, 1.03))
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2 * across + 1)
-    return _svg(figure)
+        for tokens in budgets:
+            panel.axvline(tokens / 1000, color="#888888", linestyle=":", linewidth=1)
+        panel.set(title=title, xlabel=f"{TOKENS[measure]} (thousands)")
+        if shares:
+            panel.set(ylim=(-0.03, 1.03))
+    drawn = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=2 * min(len(panels), 4) + 1)
+    return svg(figure)
 
 
 def _draw_band(panel: Axes, runs: list[Run], metric: str, label: str, index: int, measure: Measure) -> None:
@@ -98,53 +84,42 @@ def sweep_picture(points: Sequence[SweepPoint], arms: Sequence[str]) -> str:
     panel.set_xticks(places, [f"{point.world}\nbare {point.before:.1%}" for point in points])
     panel.set(ylabel="bare accuracy, hard problems", ylim=(0, 1.03))
     figure.legend(loc="outside lower center", ncols=len(arms) + 1)
-    return _svg(figure)
+    return svg(figure)
 
 
-def funnel_picture(funnels: Sequence[Funnel]) -> str:
-    """Bars of one funnel an arm."""
-    stages = ("seen", "hard", "rescued", "seen_again", "solved_bare")
-    names = ("drawn", "all bare\nrollouts failed", "solved under\na template", "drawn again\nbare", "solved bare")
-    figure = Figure(figsize=(7.6, 3.2), layout="constrained")
+def map_picture(cells: Sequence[Cell], arms: Sequence[str]) -> str:
+    """Reviewer quality × share of helpful sentences: each world's winner, its accuracy, its margin in points over the
+    second; pale where the margin's interval holds 0. A colour an arm; blank without worlds."""
+    if not cells:
+        return ""
+    shares, qualities = (sorted({getattr(cell, axis) for cell in cells}) for axis in ("share", "quality"))
+    figure = Figure(figsize=(1.6 + 1.35 * len(shares), 1.5 + 0.75 * len(qualities)), layout="constrained")
     panel = figure.subplots()
-    width = 0.8 / len(funnels)
-    for index, entry in enumerate(funnels):
-        places = np.arange(len(stages)) - 0.4 + width * (index + 0.5)
-        bars = panel.bar(
-            places, [getattr(entry, stage) for stage in stages], width, color=COLOURS[index], label=entry.arm
-        )
-        panel.bar_label(bars, fontsize=8)
-    panel.set_xticks(range(len(stages)), names)
-    panel.set(ylabel="training problems, all seeds")
-    panel.legend()
-    return _svg(figure)
+    colours = {arm: COLOURS[index % len(COLOURS)] for index, arm in enumerate(arms)}
+    for cell in cells:
+        _draw_cell(panel, cell, (shares.index(cell.share), qualities.index(cell.quality)), colours)
+    panel.set_xticks(range(len(shares)), [f"{share:.3g}" for share in 100 * np.array(shares)])
+    panel.set_yticks(range(len(qualities)), [f"{quality:g}" for quality in qualities])
+    panel.set(xlim=(-0.5, len(shares) - 0.5), ylim=(-0.5, len(qualities) - 0.5))
+    panel.set(xlabel="sentences that help (%)", ylabel="reviewer quality")
+    panel.grid(visible=False)
+    won = [arm for arm in arms if any(cell.winner == arm for cell in cells)]
+    if won:
+        handles = [Rectangle((0, 0), 1, 1, color=colours[arm]) for arm in won]
+        figure.legend(handles, won, loc="outside lower center", ncols=4)
+    return svg(figure)
 
 
-def ratio_picture(evidence: Evidence, arms: Sequence[str], bounds: tuple[float, float]) -> str:
-    """Histograms of the template ratio of all templated tokens, with the mask's bounds."""
-    figure = Figure(figsize=(4.2 * len(arms), 3.0), layout="constrained")
-    for panel, arm in zip(np.atleast_1d(figure.subplots(1, len(arms), sharey=True)), arms, strict=True):
-        edges, counts = template_ratios(evidence.of(arm, evidence.trials(arm)))
-        total = max(1, counts.sum())
-        panel.bar(edges[:-1], counts / total, np.diff(edges), align="edge", color=COLOURS[0])
-        for bound in bounds:
-            panel.axvline(math.log10(bound), color=COLOURS[1], linestyle="--")
-        outside = counts[(edges[1:] <= math.log10(bounds[0])) | (edges[:-1] >= math.log10(bounds[1]))].sum() / total
-        panel.set(title=f"{arm}: {outside:.1%} outside", xlabel="log10 template ratio (bare / templated)", yscale="log")
-    return _svg(figure)
-
-
-def template_ratios(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
-    """(edges in log10, counts) over all iterations of these runs."""
-    updates = [
-        read_record(run.folder / str(row["iteration"]) / "update.json", IterationUpdate)
-        for run in runs
-        for row in run.rows[1:]
-    ]
-    counts = np.zeros(len(RATIO_EDGES) - 1)
-    for update in updates:
-        counts += update.template_ratios
-    return RATIO_EDGES, counts
+def _draw_cell(panel: Axes, cell: Cell, place: tuple[int, int], colours: dict[str, str]) -> None:
+    x, y = place
+    colour = colours.get(cell.winner, "#DDDDDD")
+    clear = cell.margin is not None and cell.margin.excludes(0.0)
+    panel.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=colour, alpha=0.55 if clear else 0.18, lw=0))
+    if cell.margin is None:
+        text = f"{cell.finished} of {len(colours)}\narms done"
+    else:
+        text = f"{cell.winner}\n{100 * cell.accuracy:.0f} % (+{100 * cell.margin.value:.0f})"
+    panel.text(x, y, text, ha="center", va="center", fontsize=8.5)
 
 
 def cost_picture(evidence: Evidence, arms: Sequence[str]) -> str:
@@ -152,29 +127,17 @@ def cost_picture(evidence: Evidence, arms: Sequence[str]) -> str:
     Blank without arms."""
     if not arms:
         return ""
-    parts: dict[str, Callable[[dict[str, Any]], float]] = {
-        "bare rollouts": lambda row: row.get("tokens/rollout", 0),
-        "templated rollouts": lambda row: row.get("tokens/templated", 0),
-        "search": lambda row: row.get("tokens/gepa", 0),
-        "prompts": lambda row: row.get("prompt_tokens/total", 0),
-    }
     figure = Figure(figsize=(7.6, 0.34 * len(arms) + 1.1), layout="constrained")
     panel = figure.subplots()
     left = np.zeros(len(arms))
-    for index, (part, tokens) in enumerate(parts.items()):
+    for index, (part, column) in enumerate(TOKEN_PARTS.items()):
         sums = [
-            mean(sum(tokens(row) for row in run.rows) for run in evidence.of(arm, evidence.trials(arm))) for arm in arms
+            mean(sum(row.get(column, 0) for row in run.rows) for run in evidence.of(arm, evidence.trials(arm)))
+            for arm in arms
         ]
         panel.barh(arms, np.array(sums) / 1000, left=left / 1000, color=COLOURS[index], label=part)
         left += sums
     panel.invert_yaxis()
     panel.set(xlabel="tokens within the budget of generated ones (thousands)")
-    figure.legend(loc="outside lower center", ncols=len(parts))
-    return _svg(figure)
-
-
-def _svg(figure: Figure) -> str:
-    stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
+    figure.legend(loc="outside lower center", ncols=len(TOKEN_PARTS))
+    return svg(figure)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from flows.comparison import figures, tables
-from flows.comparison.arms import FILE, arm_experiment, load_comparison
+from flows.comparison import figures, search_costs, tables
+from flows.comparison.arms import arm_experiment
 from flows.comparison.catalogue import BASELINE, METHOD, ONLINE, claims_of, method_of
 from flows.comparison.claims import findings, findings_with_prompts
-from flows.comparison.runs import WITH_PROMPTS, Evidence, gather
+from flows.comparison.entries import FILE, load_comparison
+from flows.comparison.runs import WITH_PROMPTS, Evidence, Run, gather
+from flows.comparison.search_costs import search_config
 from flows.comparison.statistics import MIN_SEEDS, Interval
+from flows.comparison.tables import SweepPoint
+from flows.comparison.winners import Cell, winner_map
+from flows.reporting.funnel import Funnel, fates, funnel
+from flows.reporting.genealogy import Best, Genealogy, best_templates, genealogies
+from flows.reporting.pictures import TIER_TITLES, funnel_picture, ratio_picture
+from flows.reporting.rendering import number, render
 from flows.tracking.parents import experiment_page
 from p2o_core.schemas import write_json
-from p2o_core.types import SearchCost, Template, TemplateSearch
 from tasks.parameters.arms import arm_settings
 from tasks.running.layout import home
 
@@ -29,7 +33,14 @@ MAIN_ARMS = (
     *("once", "once-each", "keep-all", "stranger", "blind", "p2o-useless"),
 )
 SHARES = {"train/all_fail": "groups whose rollouts all fail", "train/zero_signal": "groups without a signal"}
+TRANSFER = {
+    "update/transfer_log_ratio": "Δ of right templated rollouts",
+    "evolve/fresh_rate": "rescue rate on fresh problems",
+    "evolve/dev_rate": "rescue rate on dev problems",
+}
 BUDGET_STEPS = (0.25, 0.5, 0.75)
+BEST = 3
+"""Templates of an arm in the table of the best."""
 
 
 def write_report(workspace: Path) -> Path:
@@ -60,44 +71,13 @@ def claims_json(content: dict[str, Any]) -> dict[str, Any]:
 
 def rendering(name: str, content: dict[str, Any]) -> str:
     """One form of the report."""
-    environment = Environment(
-        loader=PackageLoader("flows.comparison"),
-        autoescape=name.endswith(".html"),  # templates are model output: a script in one must stay text
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"interval": interval, "percent": percent, "share": share, "cell": cell, "number": number}
-    return environment.get_template(f"{name}.j2").render(content)
+    return render("flows.comparison", f"{name}.j2", content, interval=interval)
 
 
 def contents(evidence: Evidence) -> dict[str, Any]:
     """What both forms of the report show."""
-    arms = evidence.arms
-    main = [arm for arm in MAIN_ARMS if arm in arms]
-    method, claims = method_of(evidence.comparison), claims_of(evidence)
-    variants = [*(arm for arm in (method,) if arm in arms), *(arm for arm in arms if arm not in MAIN_ARMS)]
-    accuracy = {f"accuracy/{tier}": figures.TIER_TITLES.get(tier, tier) for tier in evidence.tiers}
-    masked = [arm for arm in (method, "p2o-no-mask") if arm in arms]
-    distill = arm_experiment(evidence.comparison, next(iter(evidence.runs)), home(evidence.workspace)).distill
-    sweep = tables.sweep(evidence)
-    funnels = [tables.funnel(evidence, arm) for arm in (method, BASELINE) if arm in arms]
-    pictures = {
-        "curves": figures.curves(evidence, main, accuracy),
-        "prompts": figures.curves(evidence.with_prompts(*main), main, accuracy, WITH_PROMPTS),
-        "variants": figures.curves(
-            evidence, variants, {name: title for name, title in accuracy.items() if name != "accuracy/easy"}
-        )
-        if len(variants) > 1
-        else "",
-        "shares": figures.curves(evidence, main, SHARES),
-        "cost": figures.cost_picture(evidence, arms),
-        "funnel": figures.funnel_picture(funnels) if funnels else "",
-        "ratios": figures.ratio_picture(evidence, masked, (distill.template_ratio_low, distill.template_ratio_high))
-        if masked
-        else "",
-        "sweep": figures.sweep_picture(sweep, list(sweep[0].after)) if len(sweep) > 1 else "",
-    }
+    claims, budgets = claims_of(evidence), [*smaller_budgets(evidence), evidence.budget]
+    told, sweep, cells = funnels(evidence), tables.sweep(evidence), winner_map(evidence)
     return {
         "comparison": evidence.comparison,
         "workspace": evidence.workspace.name,
@@ -109,19 +89,79 @@ def contents(evidence: Evidence) -> dict[str, Any]:
         "tiers": evidence.tiers,
         "focus": evidence.focus() or "all",
         "arms": tables.summarise_arms(evidence),
-        "settings": {arm: arm_settings_text(evidence, arm) for arm in arms},
-        "method": method,
+        "settings": {arm: arm_settings_text(evidence, arm) for arm in evidence.arms},
+        "method": method_of(evidence.comparison),
         "findings": findings(claims, evidence),
         "with_prompts": findings_with_prompts(claims, evidence),
-        "by_budget": [(tokens, findings(claims, evidence.within(tokens))) for tokens in smaller_budgets(evidence)],
+        "by_budget": [(tokens, findings(claims, evidence.within(tokens))) for tokens in budgets[:-1]],
+        "budgets": budgets,
+        "at_budgets": tables.at_budgets(evidence, budgets),
         "sweep": sweep,
-        "costs": tables.search_costs(evidence),
-        "funnels": funnels,
-        "searches": genealogies(evidence),
-        "bounds": (distill.template_ratio_low, distill.template_ratio_high),
+        "map": cells,
+        "map_runs": evidence.comparison.sweep_seeds * evidence.comparison.sweep_bases,
+        "costs": search_costs.search_costs(evidence),
+        "online": search_costs.online_costs(evidence),
+        "transfers": search_costs.transfers(evidence),
+        "tau": search_costs.TAU,
+        "funnels": told,
+        "best": best_of(evidence),
+        "genealogies": genealogies_of(evidence),
+        "bounds": mask_bounds(evidence),
         # made by matplotlib from numbers and arm names, so not escaped again
-        "pictures": {name: Markup(svg) for name, svg in pictures.items()},
+        "pictures": {name: Markup(svg) for name, svg in pictures(evidence, told, sweep, cells).items()},
     }
+
+
+def pictures(
+    evidence: Evidence, told: Sequence[Funnel], sweep: Sequence[SweepPoint], cells: Sequence[Cell]
+) -> dict[str, str]:
+    """SVG by name, blank where there is nothing to draw."""
+    arms, method, budgets = evidence.arms, method_of(evidence.comparison), smaller_budgets(evidence)
+    main = [arm for arm in MAIN_ARMS if arm in arms]
+    variants = [*(arm for arm in (method,) if arm in arms), *(arm for arm in arms if arm not in MAIN_ARMS)]
+    masked = {arm: evidence.of(arm, evidence.trials(arm)) for arm in (method, "p2o-no-mask") if arm in arms}
+    accuracy = {f"accuracy/{tier}": TIER_TITLES.get(tier, tier) for tier in evidence.tiers}
+    fewer = {name: title for name, title in accuracy.items() if name != "accuracy/easy"}
+    return {
+        "curves": figures.curves(evidence, main, accuracy, budgets=budgets),
+        "prompts": figures.curves(evidence.with_prompts(*main), main, accuracy, WITH_PROMPTS),
+        "variants": figures.curves(evidence, variants, fewer) if len(variants) > 1 else "",
+        "shares": figures.curves(evidence, main, SHARES),
+        "transfer": transfer_picture(evidence, main),
+        "cost": figures.cost_picture(evidence, arms),
+        "funnel": funnel_picture(told) if told else "",
+        "ratios": ratio_picture(
+            {arm: [folder for run in runs for folder in run.iterations] for arm, runs in masked.items()},
+            mask_bounds(evidence),
+        )
+        if masked
+        else "",
+        "sweep": figures.sweep_picture(sweep, list(sweep[0].after)) if len(sweep) > 1 and not cells else "",
+        "map": figures.map_picture(cells, evidence.comparison.sweep_arms),
+    }
+
+
+def transfer_picture(evidence: Evidence, arms: Sequence[str]) -> str:
+    """Curves of what was measured of :data:`TRANSFER`, of the arms that have it; blank where none has any."""
+    columns = {arm: {name for run in evidence.of(arm, evidence.trials(arm)) for row in run.rows for name in row}
+               for arm in arms}  # fmt: skip
+    metrics = {name: title for name, title in TRANSFER.items() if any(name in known for known in columns.values())}
+    told = [arm for arm, known in columns.items() if metrics.keys() & known]
+    return figures.curves(evidence, told, metrics, shares=False)
+
+
+def funnels(evidence: Evidence) -> list[Funnel]:
+    """Of the method and of the baseline, over all their runs."""
+    return [
+        funnel(arm, (fate for run in evidence.of(arm, evidence.trials(arm)) for fate in fates(run.iterations)))
+        for arm in (method_of(evidence.comparison), BASELINE)
+        if arm in evidence.arms
+    ]
+
+
+def mask_bounds(evidence: Evidence) -> tuple[float, float]:
+    distill = arm_experiment(evidence.comparison, next(iter(evidence.runs)), home(evidence.workspace)).distill
+    return distill.template_ratio_low, distill.template_ratio_high
 
 
 def smaller_budgets(evidence: Evidence) -> list[float]:
@@ -144,51 +184,30 @@ def arm_settings_text(evidence: Evidence, arm: str) -> str:
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 
-@dataclass(frozen=True)
-class Node:
-    """A candidate of a search with its children: the genealogy."""
-
-    text: str
-    score: float
-    kept: bool
-    found_at: int
-    scores: tuple[float, ...]
-    children: tuple[Node, ...]
-
-    @property
-    def size(self) -> int:
-        return 1 + sum(child.size for child in self.children)
+def genealogies_of(evidence: Evidence) -> dict[str, list[Genealogy]]:
+    """Of P²O and of every arm that searches online, with the first seed; the arm that the others are controls of is
+    the first. Arms without a search are left out."""
+    method = method_of(evidence.comparison)
+    configs = {arm: search_config(evidence, arm) for arm in sorted(evidence.arms, key=lambda arm: arm != method)}
+    shown = {arm: config for arm, config in configs.items() if arm in (method, METHOD) or config.search == "online"}
+    found = {arm: genealogies(first_run(evidence, arm).iterations, config) for arm, config in shown.items()}
+    return {arm: trees for arm, trees in found.items() if trees}
 
 
-@dataclass(frozen=True)
-class Search:
-    """One search of the first seed, for the genealogy and the coverage map."""
-
-    iteration: int
-    dev_ids: Sequence[str]
-    root: Node
-    covering: list[Node]
-    """The kept templates, in order of discovery."""
-    cost: SearchCost
-
-
-def genealogies(evidence: Evidence) -> list[Search]:
-    """The searches of P²O with the first seed."""
-    seeds = evidence.trials(METHOD)
-    if not seeds:
-        return []
-    (run,) = evidence.of(METHOD, seeds[:1])
-    return [_search(result) for result in tables.searches(run)]
+def best_of(evidence: Evidence) -> dict[str, list[Best]]:
+    """The best templates of every arm that has any, with the first seed."""
+    configs = {arm: search_config(evidence, arm) for arm in evidence.arms}
+    found = {
+        arm: best_templates(first_run(evidence, arm).iterations, config, BEST)
+        for arm, config in configs.items()
+        if config.enabled
+    }
+    return {arm: templates for arm, templates in found.items() if templates}
 
 
-def _search(result: TemplateSearch) -> Search:
-    def node(template: Template) -> Node:
-        children = (node(t) for t in result.templates if t.parents[:1] == (template.index,))
-        score, found_at = template.mean_score, template.found_at
-        return Node(template.text, score, template.kept, found_at, template.scores, tuple(children))
-
-    nodes = [node(template) for template in result.kept]
-    return Search(result.searched_at, result.dev_ids, node(result.templates[0]), nodes, result.cost)
+def first_run(evidence: Evidence, arm: str) -> Run:
+    (run,) = evidence.of(arm, evidence.trials(arm)[:1])
+    return run
 
 
 def interval(value: Interval | None, points: bool = True) -> str:
@@ -202,33 +221,3 @@ def interval(value: Interval | None, points: bool = True) -> str:
     scale, digits = (100, 1) if points else (1, 2)
     low, middle, high = (number(part * scale, digits) for part in (value.low, value.value, value.high))
     return f"{middle} [{low}, {high}]"
-
-
-def number(value: float | None, digits: int = 1) -> str:
-    """Rounded; a dash for what is missing, ∞ for what is infinite."""
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{value:,.{digits}f}" if math.isfinite(value) else "∞"
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.0f} %"
-
-
-def share(value: float) -> str:
-    """A share that may be small.
-
-    >>> share(0.0213)
-    '2.1 %'
-    """
-    return f"{number(100 * value)} %"
-
-
-def cell(text: str) -> str:
-    """Template text for a Markdown table or list: one line, nothing in it is markup.
-
-    >>> cell("Go | on.\\nAnd `on`.")
-    '`Go ¦ on. / And ʼonʼ.`'
-    """
-    flat = text.replace("|", "¦").replace("`", "ʼ").replace("\n", " / ").strip()
-    return f"`{flat}`" if flat else "*(empty template)*"

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from flows.comparison.arms import DONE, Arm, Comparison, arm_layout, arms_of
+from flows.comparison.arms import DONE, Arm, arm_layout, arms_of
+from flows.comparison.entries import Comparison
 from flows.comparison.statistics import Sample
 from p2o_core.mining import rewards_by_problem
 from p2o_core.schemas import BadInput, read_problems, read_rows
@@ -43,6 +44,11 @@ class Run:
     folder: Path
     rows: list[Row]
     all_rows: list[Row] = field(default_factory=list)
+
+    @property
+    def iterations(self) -> list[Path]:
+        """The folders of the iterations within the budget, from 1 on."""
+        return [self.folder / str(row["iteration"]) for row in self.rows[1:]]
 
     @property
     def last(self) -> int:

@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from flows.comparison.arms import FILE, Arm, Comparison, arm_experiment, arm_layout, arms_of, check_comparison
+from flows.comparison.arms import Arm, arm_experiment, arm_layout, arms_of
 from flows.comparison.catalogue import check_claims
+from flows.comparison.entries import FILE, Comparison, check_comparison
 from flows.versioning.pipeline import PIPELINE_FILE, yaml_text
 from flows.versioning.workspace import share_cache
 from p2o_core.schemas import BadInput, write_text
@@ -38,16 +39,19 @@ def open_comparison(
     home = home_of(start)
     if not (home / ENTRIES).exists():
         raise BadInput(f"{home / ENTRIES}: no such file. Mend: run in a clone, or name one with --workspace.")
-    entries = yaml.safe_load((home / ENTRIES).read_text())
+    entries = yaml.safe_load((home / ENTRIES).read_text()) or {}
     if name not in entries:
         raise BadInput(f"{home / ENTRIES}: no comparison {name!r}. Mend: one of {', '.join(entries)}, or add it there.")
+    if not isinstance(entries[name], dict):
+        raise BadInput(f"{home / ENTRIES}: {name!r} is no mapping of fields. Mend: docs/reference.md lists them.")
     content = dict(entries[name])
     variant = content.pop("quick", {})
     content |= variant if quick else {}
     content |= {"seeds": seeds} if seeds is not None else {}
     content |= {"budget_tokens": None, "max_iterations": iterations} if iterations is not None else {}
-    comparison = check_comparison(content, home / ENTRIES)
-    check_claims(comparison, home / ENTRIES)
+    source = f"{home / ENTRIES}: {name}"
+    comparison = check_comparison(content, source)
+    check_claims(comparison, source)
     params = {arm: arm_experiment(comparison, arm, home).model_dump(mode="json") for arm in arms_of(comparison)}
 
     suffix = "-quick" * quick + "-iterations" * (iterations is not None)

@@ -60,7 +60,7 @@ def params(
     comparison: Annotated[bool, typer.Option(help="Of recipes/comparisons.yaml instead.")] = False,
 ) -> None:
     """Print every parameter of params.yaml with its default and meaning, as Markdown."""
-    from flows.comparison.arms import Comparison
+    from flows.comparison.entries import Comparison
     from tasks.parameters.experiment import Experiment
     from tasks.parameters.table import markdown_table
 

@@ -53,11 +53,20 @@ def table(workspace: Workspace = Path(".")) -> None:
 
 @commands.command(rich_help_panel=PANEL)
 def report(workspace: Workspace = Path(".")) -> None:
-    """Write the report of a comparison: report.html, report.md and claims.json."""
+    """Write the report of what the workspace holds: of its run, report.html in data/reports/; of a comparison,
+    report.html, report.md and claims.json in report/."""
     prepare_environment(workspace)
-    from flows.comparison.page import write_report
+    from flows.comparison.entries import FILE as COMPARISON_FILE
 
-    typer.echo(write_report(workspace.resolve()))
+    root = workspace.resolve()
+    if (root / COMPARISON_FILE).exists():
+        from flows.comparison.page import write_report
+
+        typer.echo(write_report(root))
+    else:
+        from flows.reporting.page import write_run_report
+
+        typer.echo(write_run_report(root))
 
 
 @commands.command(rich_help_panel=PANEL)

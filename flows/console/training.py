@@ -51,7 +51,7 @@ def run(
     console.print(
         f"Workspace {root}. Pages: `p2o ui` serves MLflow on http://127.0.0.1:{MLFLOW_PORT} (experiment "
         f"{experiment.tracking.project!r}) and Prefect on http://127.0.0.1:{PREFECT_PORT} until you press Ctrl-C. "
-        "Numbers: `dvc metrics show`, `dvc plots show`."
+        "Numbers: `dvc metrics show`, `dvc plots show`. One page of all of it: `p2o report`."
     )
 
 

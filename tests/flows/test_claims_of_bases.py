@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.comparison.arms import Arm, Comparison, arm_experiment, arm_layout, arms_of
+from flows.comparison.arms import Arm, arm_experiment, arm_layout, arms_of
 from flows.comparison.catalogue import BY_NAME
 from flows.comparison.claims import ClaimResult, find
+from flows.comparison.entries import Comparison
 from flows.comparison.page import smaller_budgets
 from flows.comparison.runs import Evidence, Trial
 from flows.comparison.workspace import open_comparison
@@ -183,6 +184,11 @@ def test_each_base_has_problems_and_seeds_of_its_own(clone: Path) -> None:
         ({"bases": 0}, r"field 'bases': .*Mend"),
         ({"budgets": [0]}, r"field 'budgets.0': .*Mend"),
         ({"budgets": [101]}, r"field 'budgets': .*100"),
+        ({"arms": [], "sweep_arms": []}, r"comparisons.yaml: two: the entry: .*nothing to run. Mend"),
+        ({"seeds": "many"}, r"comparisons.yaml: two: field 'seeds': .*Mend"),
+        ({"grid": {"prepare.seed": {}}}, r"field 'grid': .*prepare.seed has no values. Mend"),
+        ({"grid": {"prepare.seed": {"A B": 1}}}, r"field 'grid': .*'A B'"),
+        ({"grid": {"prepare.seed": {"gap-2": 1}}}, r"the entry: .*more than one world named gap-2"),
         ({"own_arms": {"mine": {"rollout.nothing": 1}}}, r"nothing"),
     ],
 )

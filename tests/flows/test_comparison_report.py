@@ -9,14 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from flows.comparison.arms import Arm, Comparison
+from flows.comparison.arms import Arm
 from flows.comparison.catalogue import BY_NAME
 from flows.comparison.claims import ClaimResult, find
-from flows.comparison.page import cell, contents, interval, number, rendering
+from flows.comparison.entries import Comparison
+from flows.comparison.page import contents, interval, rendering
 from flows.comparison.runs import Evidence, Run, Trial
+from flows.comparison.search_costs import calls_to_cover, covered
 from flows.comparison.statistics import Interval
-from flows.comparison.tables import calls_to_cover, covered, funnel, over, searches
+from flows.comparison.tables import over
+from flows.reporting.funnel import fates, funnel
+from flows.reporting.genealogy import searches
+from flows.reporting.rendering import cell, number
 from p2o_core.schemas import write_record, write_rows
+from p2o_core.transfer import TemplatedOutcome
 from p2o_core.types import Completion, Judged, Problem, Template, TemplateSearch, VerdictStatus
 from p2o_core.update_report import RATIO_EDGES, IterationUpdate
 from tests.platform.workspace import REPOSITORY
@@ -175,10 +181,9 @@ def test_funnel_follows_each_problem(tmp_path: Path) -> None:
         write_record(folder / "templates.json", searched)
     rows = [{"iteration": i, **cumulative(i)} for i in range(3)]
     run = Run(Arm("p2o", 0), tmp_path / "p2o-s0", rows)
-    comparison = Comparison(recipe=Path("params.yaml"), arms=("p2o",), budget_tokens=9, max_iterations=2)
-    found = funnel(Evidence(comparison, tmp_path, {run.arm: run}, {("", 0): PROBLEMS}), "p2o")
+    found = funnel("p2o", fates(run.iterations))
     assert (found.seen, found.hard, found.rescued, found.seen_again, found.solved_bare) == (5, 4, 2, 1, 1)
-    assert [search.searched_at for search in searches(run)] == [1]
+    assert [search.searched_at for search in searches(run.iterations)] == [1]
 
 
 def test_numbers_and_texts_in_the_report() -> None:
@@ -203,6 +208,7 @@ def test_the_report_of_one_s_own_files(tmp_path: Path, arms: tuple[str, ...]) ->
         write_rows(folder / "verdicts.parquet", judged({"t": [0, 1]}), Judged)
         write_rows(folder / "templated.parquet", [], Completion)
         write_rows(folder / "templated_verdicts.parquet", [], Judged)
+        write_rows(folder / "transfer.parquet", [], TemplatedOutcome)
         write_record(folder / "templates.json", TemplateSearch("too_few_hard"))
         write_record(folder / "update.json", UPDATE)
         rows = [*run.rows, {"iteration": 2, **cumulative(150), "train/all_fail": 0.5}]

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from flows.comparison.arms import Arm, Comparison, World
+from flows.comparison.arms import Arm
+from flows.comparison.entries import Comparison, World
 from flows.comparison.page import contents, rendering
 from flows.comparison.runs import Evidence, Run
 from p2o_core.schemas import write_record, write_rows
+from p2o_core.transfer import TemplatedOutcome
 from p2o_core.types import Completion, Judged, Problem, TemplateSearch
 from tests.flows.test_comparison_report import UPDATE, judged, write_run
 from tests.platform.workspace import REPOSITORY
@@ -36,6 +38,7 @@ def evidence(workspace: Path, arms: tuple[str, ...], tiers: tuple[str, ...], wor
         write_rows(folder / "verdicts.parquet", judged({"t": [0, 1]}), Judged)
         write_rows(folder / "templated.parquet", [], Completion)
         write_rows(folder / "templated_verdicts.parquet", [], Judged)
+        write_rows(folder / "transfer.parquet", [], TemplatedOutcome)
         write_record(folder / "templates.json", TemplateSearch("too_few_hard"))
         write_record(folder / "update.json", UPDATE)
         runs[arm] = run

@@ -9,8 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
+from tasks.parameters.experiment import load_experiment
+from tasks.registry import plan
+from tasks.running.layout import Layout
+from tasks.running.plan import run_plan
+from tasks.running.runtime import Runtime
 from tests.platform.servers import Server, prefect_server
 from tests.platform.workspace import Workspace, new_workspace
 
@@ -39,6 +45,30 @@ def reproducing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Wor
 def trained(reproducing: Future[Workspace], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Two iterations through the Prefect flow. Read only: tests that run something take a copy."""
     return made_once(tmp_path_factory, "prefect", "p2o run")
+
+
+@pytest.fixture(scope="session")
+def online(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Two iterations that search online, from the base of ``trained``, their stages one after the other. Read only."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "online"
+    workspace = Workspace(folder / "clone")
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            shutil.rmtree(workspace.root, ignore_errors=True)
+            shutil.copytree(trained.root / "data" / "base", workspace.root / "data" / "base")
+            shutil.copytree(trained.root / "recipes", workspace.root / "recipes")
+            for name in ("params.yaml", "mlproject"):
+                shutil.copyfile(trained.root / name, workspace.root / name)
+            workspace.edit("params.yaml", "evolve: {min_hard: 6,", "evolve: {search: online, min_hard: 6,")
+            torch.set_num_threads(1)
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            experiment = load_experiment(workspace.root / "params.yaml")
+            with Runtime(lambda name: "") as runtime:
+                for _ in run_plan(plan(2)[1:-1], experiment, Layout(workspace.root, "tiny"), runtime):
+                    pass
+            (folder / "done").touch()
+    return workspace
 
 
 @pytest.fixture(scope="session")

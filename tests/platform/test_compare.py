@@ -179,7 +179,7 @@ def test_the_page_opens_without_errors_or_network(compared: Workspace, browser: 
     asked = {m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"}
     assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
     pictures = browser.find_elements(By.CSS_SELECTOR, "figure svg")
-    assert len(pictures) == 6
+    assert len(pictures) == 7
     assert all(picture.size["width"] > 200 and picture.size["height"] > 80 for picture in pictures)
     headings = [heading.text for heading in browser.find_elements(By.TAG_NAME, "h2")]
     assert headings[:3] == ["Claims", "Arms", "Accuracy over tokens"]

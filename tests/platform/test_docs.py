@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.comparison.arms import Comparison
 from flows.comparison.catalogue import CLAIMS
+from flows.comparison.entries import Comparison
 from flows.comparison.statistics import MIN_SEEDS
 from p2o_core.schemas import read_json
 from tasks.parameters.table import markdown_table

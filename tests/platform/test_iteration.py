@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from p2o_core import Iteration, IterationConfig, Memory, p2o_iteration
-from p2o_core.config import EvolveConfig
 from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.optimizer import STATE_FILE, PolicyOptimizer
 from p2o_core.policy import Policy
@@ -19,10 +17,7 @@ from p2o_core.types import Assignment, Completion, HardSample, Judged, SearchCos
 from p2o_core.update_report import IterationUpdate
 from p2o_core.verify import Verifier
 from tasks.parameters.experiment import Experiment, load_experiment
-from tasks.registry import plan
 from tasks.running.layout import Layout
-from tasks.running.plan import run_plan
-from tasks.running.runtime import Runtime
 from tests.platform.workspace import Workspace
 
 
@@ -42,17 +37,11 @@ def test_in_memory_and_staged_iterations_are_the_same_to_the_bit(
 
 
 def test_so_are_those_of_a_search_online(
-    trained: Workspace, verifier: Verifier, one_thread: None, tmp_path: Path
+    online: Workspace, verifier: Verifier, one_thread: None, tmp_path: Path
 ) -> None:
     """The second iteration knows what the first one's templated rollouts solved."""
-    layout = Layout(tmp_path / "online", "tiny")
-    shutil.copytree(trained.root / "data" / "base", layout.base)
-    experiment = load_experiment(trained.root / "params.yaml")
-    experiment = experiment.model_copy(update={"evolve": EvolveConfig(search="online", min_hard=6)})
-    with Runtime(lambda name: "") as runtime:
-        for _ in run_plan(plan(2)[1:-1], experiment, layout, runtime):
-            pass
-    first, second = compared(experiment, layout, verifier, tmp_path)
+    experiment = load_experiment(online.root / "params.yaml")
+    first, second = compared(experiment, Layout(online.root, "tiny"), verifier, tmp_path)
     assert first.search.status == second.search.status == "reflected"
     assert first.search.cost == second.search.cost == SearchCost()
     tried = sum(template.trials for template in second.search.templates)

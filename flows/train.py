@@ -13,11 +13,13 @@ from flows.display import console, stage_progress
 from flows.health import findings
 from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.secrets import prefect_secret
+from flows.parameters import ArmName, Count, RecipeName, Seed, Settings, run_name
 from flows.publishing import Publishers
 from flows.tracking.parents import check_project
 from flows.tracking.tracker import Tracker
 from flows.versioning.pipeline import PARAMETERS, node, write_pipeline
 from flows.versioning.versions import Versions
+from flows.versioning.workspace import open_workspace
 from p2o_core.schemas import BadInput, read_record
 from p2o_core.update_report import IterationUpdate
 from tasks.parameters.experiment import Experiment, load_experiment
@@ -73,27 +75,51 @@ class Recorded(Ledger):
         self.versions.commit(node(stage, iteration))
 
 
-@flow(name="train", log_prints=False)
+@flow(name="train", flow_run_name=run_name(), log_prints=False)
 def train(
-    workspace: str = ".", iterations: int | None = None, run_cache: bool = True, wait: bool = False
+    workspace: str = ".",
+    recipe: RecipeName = "",
+    arm: ArmName = "",
+    seed: Seed = None,
+    iterations: Count = None,
+    settings: Settings = None,
+    run_cache: bool = True,
+    wait: bool = False,
 ) -> State | None:
-    """Run an experiment to iteration ``iterations`` (all of params.yaml by default).
+    """Train, or go on where an earlier run of the same choices stopped.
+
+    Without any choice the workspace's own params.yaml is trained. Another recipe, arm, seed or setting makes, or finds
+    again, a workspace of its own: experiments/<name>, as `p2o run` does.
 
     Args:
-        workspace: folder with params.yaml and dvc.yaml.
-        run_cache: let DVC's run cache restore outputs that were computed before; off to prove reproduction.
-        wait: for another run in this workspace to end, instead of being refused.
+        workspace: Folder with params.yaml; a dot is the clone that the worker was started in.
+        recipe: What to train: a file of recipes/. Blank: the workspace's params.yaml.
+        arm: Set of parameters on top of it (recipes/arms.yaml): p2o, or grpo for training without templates.
+        seed: Seed of all training randomness. None: the recipe's.
+        iterations: Stop after this many. None: all.
+        settings: Further parameters by dotted name, such as {"rollout.samples": 4}; docs/reference.md has them all.
+        run_cache: Let DVC restore what was computed before from the same inputs.
+        wait: For another run in this workspace to end, instead of being refused.
     """
-    root = Path(workspace).resolve()
 
     def work() -> None:
+        root = open_workspace(
+            Path(workspace),
+            recipe=recipe or None,
+            arm=arm or None,
+            seed=seed,
+            iterations=iterations,
+            overrides=settings,
+            wait=wait,
+        )
         with file_lock(root / WORKSPACE_LOCK, command(), wait=wait):
-            _train(root, iterations, run_cache)
+            train_workspace(root, iterations, run_cache)
 
     return until_cancelled(work)
 
 
-def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
+def train_workspace(root: Path, iterations: int | None, run_cache: bool) -> None:
+    """The work of a training flow in an opened workspace. Raises BadInput, TrainingStopped."""
     experiment = load_experiment(root / "params.yaml")
     last = experiment.iterations if iterations is None else iterations
     if not 1 <= last <= experiment.iterations:

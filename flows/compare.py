@@ -27,6 +27,7 @@ from flows.display import console, stage_progress
 from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.processes import Processes
 from flows.parameters import ComparisonName, Count
+from flows.progress import RunProgress
 from flows.publishing import log_arm, show_delivery
 from flows.tracking.parents import check_project
 from flows.versioning.versions import Versions
@@ -83,6 +84,7 @@ def _compare(root: Path, jobs: int) -> None:
     versions = Versions(root)
     arms = arms_of(comparison)
     bases = {arm.base_name: replace(arm, arm="base", seed=0) for arm in arms}
+    page = RunProgress(root.name, len(bases) + len(arms))
     console.print(f"Problems and base policies: {', '.join(bases)}")
     # processes end first, and the runner's threads, which wait for them, then find nothing more to do
     with ThreadPoolTaskRunner(max_workers=jobs) as runner, Processes() as processes:
@@ -90,7 +92,7 @@ def _compare(root: Path, jobs: int) -> None:
         def submit(work: Task, **parameters: Any) -> PrefectFuture:
             return runner.submit(work, parameters={"root": root, "versions": versions, **parameters})
 
-        _finish([submit(made_base, arm=base, processes=processes) for base in bases.values()], "bases")
+        _finish([submit(made_base, arm=base, processes=processes) for base in bases.values()], "bases", page)
         done = [_is_done(comparison, arm, root) for arm in arms]
         console.print(f"{len(arms)} runs, {sum(done)} of them done before. Workspace {root}")
         # those done before too: a kill may have come before DVC and MLflow heard of them
@@ -98,17 +100,21 @@ def _compare(root: Path, jobs: int) -> None:
         entries = zip(arms, done, places, strict=False)
         shared = {"comparison": comparison, "processes": processes}
         runs = [submit(finished_arm, arm=arm, done=over, place=place, **shared) for arm, over, place in entries]
-        _finish(runs, "runs")
+        _finish(runs, "runs", page)
     console.print(f"Report: {write_report(root)}")
+    page.end()
     versions.commit("report")
     create_markdown_artifact((root / "report" / "report.md").read_text(), key=root.name, description="The comparison")
 
 
-def _finish(futures: list[PrefectFuture], title: str) -> None:
+def _finish(futures: list[PrefectFuture], title: str, page: RunProgress) -> None:
     """Wait for all, showing how many are done; what failed raises only when the others have finished."""
+    page.begin(title)
     with stage_progress(title) as show:
         for done, _ in enumerate(as_completed(futures), start=1):
             show(done, len(futures))
+            page.done += 1
+            page.show(title, done, len(futures))
     for future in futures:
         future.result()
 

@@ -57,6 +57,11 @@ def stage_sentence(stage: str, layout: Layout, iteration: int) -> str:
     return ""
 
 
+def learnt_nothing(layout: Layout, iteration: int) -> bool:
+    """No group of the iteration carried a signal."""
+    return read_record(layout.iteration(iteration) / "update.json", IterationUpdate).status == "no_signal"
+
+
 def _search(search: TemplateSearch) -> str:
     if not search.kept:
         return f"no template ({search.status.replace('_', ' ')})"

@@ -12,22 +12,24 @@ from prefect.cache_policies import NO_CACHE
 from flows.display import console, stage_progress
 from flows.health import findings
 from flows.lifecycle.cancellation import until_cancelled
+from flows.lifecycle.events import LOST_SKILLS, NO_SIGNAL, stops_are_told, tell
 from flows.lifecycle.secrets import prefect_secret
 from flows.parameters import ArmName, Count, RecipeName, Seed, Settings, run_name
+from flows.progress import RunProgress
 from flows.publishing import Publishers
+from flows.story import iteration_sentence, learnt_nothing, rescue, stage_sentence
 from flows.tracking.parents import check_project
 from flows.tracking.tracker import Tracker
 from flows.versioning.pipeline import PARAMETERS, node, write_pipeline
 from flows.versioning.versions import Versions
 from flows.versioning.workspace import open_workspace
-from p2o_core.schemas import BadInput, read_record
-from p2o_core.update_report import IterationUpdate
+from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.registry import STAGES, ends_iteration, plan
 from tasks.running.datasets import check_layout, check_unchanged
 from tasks.running.layout import Layout
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
-from tasks.running.plan import Ledger, Outcome, run_plan
+from tasks.running.plan import Ledger, Outcome, Step, run_plan
 from tasks.running.runner import StageRun, check_parameters, run_stage, write_parameters
 from tasks.running.runtime import Runtime
 from tasks.running.stage import Stage, TrainingStopped
@@ -41,14 +43,19 @@ WORDS = {
 
 
 @task(task_run_name="{name}-{iteration}", cache_policy=NO_CACHE, persist_result=False)
-def stage_task(name: str, iteration: int, experiment: Experiment, layout: Layout, runtime: Runtime) -> StageRun:
+def stage_task(
+    name: str, iteration: int, experiment: Experiment, layout: Layout, runtime: Runtime, page: RunProgress
+) -> StageRun:
     """One stage in this process, with the warm policy."""
-    with stage_progress(f"iteration {iteration} · {name}") as progress:
-        return run_stage(STAGES[name], experiment, layout, iteration, runtime, progress)
+    what = f"iteration {iteration} · {name}"
+    page.begin(what)
+    with stage_progress(what) as bar:
 
+        def show(done: int, total: int) -> None:
+            bar(done, total)
+            page.show(what, done, total)
 
-def _as_task(stage: Stage, experiment: Experiment, layout: Layout, iteration: int, runtime: Runtime) -> StageRun:
-    return stage_task(stage.name, iteration, experiment, layout, runtime)
+        return run_stage(STAGES[name], experiment, layout, iteration, runtime, show)
 
 
 class Recorded(Ledger):
@@ -142,33 +149,64 @@ def train_workspace(root: Path, iterations: int | None, run_cache: bool) -> None
     steps = [step for step in plan(experiment.iterations) if step[1] <= last]
     if last < experiment.iterations:
         steps = [step for step in steps if step[0].name != "summary"]  # it waits for the whole experiment
-    with Runtime(prefect_secret) as runtime:
+    log.info(
+        "%s: arm %s, seed %d, iterations 1 to %d, in %s",
+        experiment.experiment,
+        experiment.arm,
+        experiment.seed,
+        last,
+        root,
+    )
+    page, news = RunProgress(experiment.experiment, len(steps)), False
+
+    def run(stage: Stage, experiment: Experiment, layout: Layout, iteration: int, runtime: Runtime) -> StageRun:
+        return stage_task(stage.name, iteration, experiment, layout, runtime, page)
+
+    with stops_are_told(experiment.experiment), Runtime(prefect_secret) as runtime:
         ledger = Recorded(versions, experiment, layout, run_cache=run_cache)
-        for step in run_plan(steps, experiment, layout, runtime, ledger=ledger, run=_as_task):
+        for page.done, step in enumerate(run_plan(steps, experiment, layout, runtime, ledger=ledger, run=run), start=1):
             name, iteration = node(step.stage, step.iteration), step.iteration
             console.print(f"{name}: {step.took}" if step.took else f"[dim]{name}: {WORDS[step.outcome]}[/]")
             publishers.stage_done(name)
-            if step.stage.name == "distill" and _learnt_nothing(layout, iteration):
-                log.warning("iteration %d: no group carried a signal, the policy did not change", iteration)
+            if step.outcome is not Outcome.KNOWN:
+                news = True
+                _tell(step, name, layout, log)
             if ends_iteration(step.stage, iteration):
-                publishers.iteration_done(iteration)
-                watch(experiment, layout, iteration, log)
+                publishers.iteration_done(iteration, news=news)
+                watch(experiment, layout, iteration, log, news=news)
+                news = False
     if last == experiment.iterations:
         for left in (layout.all_units, *layout.run.glob("*/.*.tmp")):  # of stages killed between end and tidying up
             shutil.rmtree(left, ignore_errors=True)
     publishers.end()
+    page.end()
+    log.info("done: %s", iteration_sentence(experiment_rows(layout.run, last), None))
 
 
-def watch(experiment: Experiment, layout: Layout, iteration: int, log: Logger | LoggerAdapter) -> None:
-    """Say what is wrong with the run after an iteration. Raises TrainingStopped where the configuration says so."""
-    found = findings(experiment_rows(layout.run, iteration), experiment.health)
+def _tell(step: Step, name: str, layout: Layout, log: Logger | LoggerAdapter) -> None:
+    """What a stage did, in the run's log; an iteration without a signal is told to Prefect's automations too."""
+    said = stage_sentence(step.stage.name, layout, step.iteration)
+    log.info("%s, %s%s", name, step.took or WORDS[step.outcome], f": {said}" if said else "")
+    if step.stage.name == "distill" and learnt_nothing(layout, step.iteration):
+        message = f"iteration {step.iteration}: no group carried a signal, the policy did not change"
+        log.warning("%s", message)
+        tell(NO_SIGNAL, layout.experiment, message, iteration=step.iteration)
+
+
+def watch(
+    experiment: Experiment, layout: Layout, iteration: int, log: Logger | LoggerAdapter, *, news: bool = True
+) -> None:
+    """Say how an iteration went, where that is ``news``, and what is wrong with the run after it. Raises
+    TrainingStopped where the configuration says so."""
+    rows = experiment_rows(layout.run, iteration)
+    if news:
+        log.info("%s", iteration_sentence(rows, rescue(layout, iteration) if iteration else None))
+    found = findings(rows, experiment.health)
     for finding in found:
         console.print(f"[bold yellow]{finding}[/]")
         log.warning("%s", finding)
     lost = [finding for finding in found if finding.kind == "lost_skills"]
+    if lost and news:
+        tell(LOST_SKILLS, layout.experiment, str(lost[0]), iteration=iteration)
     if lost and experiment.health.on_lost_skills != "warn" and iteration < experiment.iterations:
         raise TrainingStopped(f"{layout.params}: {lost[0]}")
-
-
-def _learnt_nothing(layout: Layout, iteration: int) -> bool:
-    return read_record(layout.iteration(iteration) / "update.json", IterationUpdate).status == "no_signal"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from tasks.running.stage import TrainingStopped
 
 LOST_SKILLS = "p2o.lost-skills"
 """Held-out problems that the policy could solve before training fail now."""
@@ -18,3 +22,13 @@ def tell(event: str, experiment: str, message: str, **payload: Any) -> None:
 
     resource = {"prefect.resource.id": f"p2o.experiment.{experiment}", "prefect.resource.name": experiment}
     emit_event(event, resource=resource, payload={"message": message, **payload})
+
+
+@contextmanager
+def stops_are_told(experiment: str) -> Iterator[None]:
+    """Around the work of a training flow: a run that stops itself says so to the automations."""
+    try:
+        yield
+    except TrainingStopped as error:
+        tell(STOPPED, experiment, str(error))
+        raise

@@ -82,7 +82,7 @@ def _deploy(client: SyncPrefectClient, home: Path, api: str) -> str:
         subprocess.run(
             [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", PREFECT_FILE],
             cwd=home,
-            env=os.environ | {"PREFECT_API_URL": api},
+            env=os.environ | {"PREFECT_API_URL": api, "PWD": str(home)},
             check=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -154,6 +154,10 @@ def _automate(client: SyncPrefectClient, silence: timedelta = SILENCE) -> str:
     names = []
     for automation in automations(client, silence):
         names.append(automation.name.removeprefix("p2o: "))
-        if not client.read_automations_by_name(automation.name):
+        known = client.read_automations_by_name(automation.name)
+        if not known:
             client.create_automation(automation)
+        elif [action.model_dump() for action in known[0].actions] != [a.model_dump() for a in automation.actions]:
+            automation.enabled = known[0].enabled  # the block to notify by was made anew, say
+            client.update_automation(known[0].id, automation)
     return f"Automations: {'; '.join(names)}"

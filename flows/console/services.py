@@ -52,9 +52,10 @@ def down(workspace: Workspace = Path(".")) -> None:
 def status(workspace: Workspace = Path(".")) -> None:
     """Say what runs, and where: services and runs. Exit status 1 when a service of `p2o up` does not run."""
     prepare_environment(workspace)
+    from flows.services.control import ours
     from flows.services.state import status as print_status
 
-    if not print_status():
+    if not print_status(ours(workspace)):
         raise SystemExit(1)
 
 

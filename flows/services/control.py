@@ -51,16 +51,18 @@ def up(workspace: Path, prefect_port: int | None = None, mlflow_port: int | None
             no prefect.yaml. Nothing was started.
         ServiceFailed: see there; what did start keeps running.
     """
+    asked = {PREFECT: prefect_port, MLFLOW: mlflow_port}
+    _ports(asked)
     if not (home(workspace) / PREFECT_FILE).exists():
         raise BadInput(
             f"{home(workspace) / PREFECT_FILE}: no such file. Mend: run in a clone, or name one with --workspace."
         )
     folder().mkdir(parents=True, exist_ok=True)
     with file_lock(folder() / ".up.lock", "p2o up", wait=True):
-        ports = _ports({PREFECT: prefect_port, MLFLOW: mlflow_port})
+        ports = _ports(asked)  # another `p2o up` may have been at it meanwhile
         make_store(tracking_uri(workspace))
         before = {name: running(name) for name in NAMES}
-        services = {name: before[name] or start(name, ports, workspace) for name in (PREFECT, MLFLOW)}
+        services = {name: before[name] or start(name, ports, workspace) for name in ours(workspace) if name != WORKER}
         for service in services.values():
             wait(service)
         from flows.services.registration import register  # Prefect
@@ -73,6 +75,11 @@ def up(workspace: Path, prefect_port: int | None = None, mlflow_port: int | None
     for line in said:
         console.print(line, highlight=False)
     console.print("`p2o status` says what runs, `p2o down` ends it. Logs: " + str(folder()), highlight=False)
+
+
+def ours(workspace: Path) -> list[str]:
+    """The services of this clone: MLflow only where MLFLOW_TRACKING_URI names no server elsewhere."""
+    return [name for name in NAMES if name != MLFLOW or not tracking_uri(workspace).startswith("http")]
 
 
 def _ports(asked: Mapping[str, int | None]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,9 +17,9 @@ ASK_S = 30.0
 AT_WORK = ["PENDING", "RUNNING", "CANCELLING", "PAUSED"]
 
 
-def status() -> bool:
-    """Print it. Returns whether all services run."""
-    services = {name: running(name) for name in NAMES}
+def status(names: Sequence[str] = NAMES) -> bool:
+    """Print it. Returns whether the services of these names run."""
+    services = {name: running(name) for name in names}
     table = Table(title="Services", title_justify="left")
     for heading in ("service", "what for", "address", "process", "since", "log"):
         table.add_column(heading, overflow="fold")

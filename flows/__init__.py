@@ -2,7 +2,7 @@
 
 ``train`` ``compare`` ``evaluate`` ``nightly`` ``checks``   the flows; ``parameters``   what their forms ask for
 ``console/``     the command p2o          ``display``        tables and bars of the terminal
-``services/``    p2o up, down, status     ``progress`` ``story`` ``iteration_page``   what Prefect's page shows of a run
+``services/``    p2o up, down, status     ``progress`` ``story`` ``iteration_page`` ``assets``   seen in Prefect
 ``lifecycle/``   begin and end            ``versioning/``         DVC
 ``tracking/``    MLflow                   ``publishing``          who hears of a finished iteration
 ``comparison/``  arms × seeds, report     ``preflight/``          doctor, dry run, planner

@@ -6,9 +6,11 @@ import shutil
 from logging import Logger, LoggerAdapter
 from pathlib import Path
 
-from prefect import State, flow, get_run_logger, task
+from prefect import State, flow, get_run_logger
+from prefect.assets import add_asset_metadata, materialize
 from prefect.cache_policies import NO_CACHE
 
+from flows.assets import asset_key, digests, upstream
 from flows.display import console, stage_progress
 from flows.health import findings
 from flows.lifecycle.cancellation import until_cancelled
@@ -42,7 +44,7 @@ WORDS = {
 }
 
 
-@task(task_run_name="{name}-{iteration}", cache_policy=NO_CACHE, persist_result=False)
+@materialize("p2o://stage", by="p2o", task_run_name="{name}-{iteration}", cache_policy=NO_CACHE, persist_result=False)
 def stage_task(
     name: str, iteration: int, experiment: Experiment, layout: Layout, runtime: Runtime, page: RunProgress
 ) -> StageRun:
@@ -55,7 +57,10 @@ def stage_task(
             bar(done, total)
             page.show(what, done, total)
 
-        return run_stage(STAGES[name], experiment, layout, iteration, runtime, show)
+        took = run_stage(STAGES[name], experiment, layout, iteration, runtime, show)
+    key = asset_key(name, iteration, experiment.experiment)
+    add_asset_metadata(key, {"outputs": digests(STAGES[name], iteration, layout), "seconds": round(took.seconds, 2)})
+    return took
 
 
 class Recorded(Ledger):
@@ -160,7 +165,11 @@ def train_workspace(root: Path, iterations: int | None, run_cache: bool) -> None
     page, news = RunProgress(experiment.experiment, len(steps)), False
 
     def run(stage: Stage, experiment: Experiment, layout: Layout, iteration: int, runtime: Runtime) -> StageRun:
-        return stage_task(stage.name, iteration, experiment, layout, runtime, page)
+        name = experiment.experiment
+        as_asset = stage_task.with_options(
+            assets=[asset_key(stage.name, iteration, name)], asset_deps=upstream(stage, iteration, name)
+        )
+        return as_asset(stage.name, iteration, experiment, layout, runtime, page)
 
     with stops_are_told(experiment.experiment), Runtime(prefect_secret) as runtime:
         ledger = Recorded(versions, experiment, layout, run_cache=run_cache)

@@ -114,7 +114,7 @@ def _finish(futures: list[PrefectFuture], title: str, page: RunProgress) -> None
         for done, _ in enumerate(as_completed(futures), start=1):
             show(done, len(futures))
             page.done += 1
-            page.show(title, done, len(futures))
+            page.show(f"{title}: {done} of {len(futures)}", 0.0)
     for future in futures:
         future.result()
 

@@ -36,10 +36,10 @@ class RunProgress:
         """A step of the run begins. In the flow's or a task's own thread, which Prefect knows the run by."""
         self._publish(what, 0.0, first=True)
 
-    def show(self, what: str, done: int, total: int) -> None:
-        """So much of the present step is done."""
+    def show(self, what: str, share: float) -> None:
+        """So much of the present step is done, from 0 to 1."""
         if time.monotonic() >= self._next:
-            self._publish(f"{what}, {done:,} of {total:,}", done / total if total else 0.0)
+            self._publish(what, share)
 
     def end(self) -> None:
         """The run is over."""

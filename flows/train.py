@@ -55,7 +55,7 @@ def stage_task(
 
         def show(done: int, total: int) -> None:
             bar(done, total)
-            page.show(what, done, total)
+            page.show(f"{what}, {done:,} of {total:,}", done / max(1, total))
 
         took = run_stage(STAGES[name], experiment, layout, iteration, runtime, show)
     key = asset_key(name, iteration, experiment.experiment)

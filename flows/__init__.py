@@ -1,7 +1,8 @@
 """The flows, and all that talks to Prefect, DVC, MLflow or a person. The work is in ``tasks``.
 
-``train`` ``compare`` ``evaluate`` ``nightly`` ``deployments``   the flows
-``console/``     the command p2o          ``display`` ``pages``   tables and bars; the tools' own pages
+``train`` ``compare`` ``evaluate`` ``nightly`` ``checks``   the flows; ``parameters``   what their forms ask for
+``console/``     the command p2o          ``display``        tables and bars of the terminal
+``services/``    p2o up, down, status     ``progress`` ``story`` ``iteration_page`` ``assets``   seen in Prefect
 ``lifecycle/``   begin and end            ``versioning/``         DVC
 ``tracking/``    MLflow                   ``publishing``          who hears of a finished iteration
 ``comparison/``  arms × seeds, report     ``preflight/``          doctor, dry run, planner

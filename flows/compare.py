@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Any
 
-from prefect import State, flow, get_run_logger, task
+from prefect import State, Task, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
 
 from flows.comparison.arms import Arm, arm_experiment, arm_layout, arms_of, is_done
 from flows.comparison.entries import FILE as COMPARISON_FILE
 from flows.comparison.entries import Comparison, load_comparison
 from flows.comparison.page import write_report
-from flows.comparison.workspace import stage_of
+from flows.comparison.workspace import open_comparison, stage_of
 from flows.display import console, stage_progress
 from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.processes import Processes
+from flows.parameters import ComparisonName, Count
+from flows.progress import RunProgress
 from flows.publishing import log_arm, show_delivery
 from flows.tracking.parents import check_project
 from flows.versioning.versions import Versions
@@ -37,49 +43,80 @@ _recording = threading.Lock()
 """DVC and MLflow are told of one finished arm at a time."""
 
 
-def compare(workspace: Path, jobs: int, *, wait: bool = False) -> None:
-    """Run every arm that is not done, ``jobs`` at a time, and write the report. ``wait`` for another run to end."""
-    runner: ThreadPoolTaskRunner = ThreadPoolTaskRunner(max_workers=jobs)
-    comparing.with_options(task_runner=runner)(str(workspace), wait)  # type: ignore[arg-type]
+def _name() -> str:
+    asked = flow_run.parameters
+    seeds = f"{asked['seeds']} seeds" if asked["seeds"] else "its seeds"
+    return f"{asked['recipe']}{'-quick' * asked['quick']} · all arms · {seeds}"
 
 
-@flow(name="compare")
-def comparing(workspace: str, wait: bool = False) -> State | None:
-    """A comparison in its workspace: bases first, then arms, then the report."""
-    root = Path(workspace)
+@flow(name="compare", flow_run_name=_name)
+def compare(
+    workspace: str = ".",
+    recipe: ComparisonName = "microworld",
+    quick: bool = False,
+    seeds: Count = None,
+    iterations: Count = None,
+    jobs: Annotated[int, Field(ge=1)] = max(1, os.cpu_count() or 1),
+    wait: bool = False,
+) -> State | None:
+    """Run every arm and seed of a comparison that is not done, side by side, and write the report.
+
+    Args:
+        workspace: The clone, or a folder in it.
+        recipe: Entry of recipes/comparisons.yaml.
+        quick: Its quick variant: fewer arms, seeds and tokens.
+        seeds: Seeds an arm. None: the entry's.
+        iterations: Stop at so many iterations, not at equal tokens. None: at equal tokens.
+        jobs: Arms side by side; one core each.
+        wait: For another run of this comparison to end, instead of being refused.
+    """
 
     def work() -> None:
+        root = open_comparison(Path(workspace), recipe, quick=quick, seeds=seeds, iterations=iterations, wait=wait)
         with file_lock(root / WORKSPACE_LOCK, command(), wait=wait):
-            _compare(root)
+            _compare(root, jobs)
 
     return until_cancelled(work)
 
 
-def _compare(root: Path) -> None:
+def _compare(root: Path, jobs: int) -> None:
     comparison = load_comparison(root / COMPARISON_FILE)
     check_project(comparison.project, root)
     versions = Versions(root)
     arms = arms_of(comparison)
     bases = {arm.base_name: replace(arm, arm="base", seed=0) for arm in arms}
+    page = RunProgress(root.name, len(bases) + len(arms))
     console.print(f"Problems and base policies: {', '.join(bases)}")
-    with Processes() as processes:
-        _finish([made_base.submit(root, base, versions, processes) for base in bases.values()], "bases")
+    # processes end first, and the runner's threads, which wait for them, then find nothing more to do
+    threads: ThreadPoolTaskRunner = ThreadPoolTaskRunner(max_workers=jobs)
+    with threads as runner, Processes() as processes:
+
+        def submit(work: Task, **parameters: Any) -> PrefectFuture:
+            return runner.submit(work, parameters={"root": root, "versions": versions, **parameters})
+
+        _finish([submit(made_base, arm=base, processes=processes) for base in bases.values()], "bases", page)
         done = [_is_done(comparison, arm, root) for arm in arms]
         console.print(f"{len(arms)} runs, {sum(done)} of them done before. Workspace {root}")
         # those done before too: a kill may have come before DVC and MLflow heard of them
         places = (f"{index}/{len(arms)}" for index in itertools.count(1))
         entries = zip(arms, done, places, strict=False)
-        _finish([finished_arm.submit(root, *entry, comparison, versions, processes) for entry in entries], "runs")
+        shared = {"comparison": comparison, "processes": processes}
+        runs = [submit(finished_arm, arm=arm, done=over, place=place, **shared) for arm, over, place in entries]
+        _finish(runs, "runs", page)
     console.print(f"Report: {write_report(root)}")
+    page.end()
     versions.commit("report")
     create_markdown_artifact((root / "report" / "report.md").read_text(), key=root.name, description="The comparison")
 
 
-def _finish(futures: list[PrefectFuture], title: str) -> None:
+def _finish(futures: list[PrefectFuture], title: str, page: RunProgress) -> None:
     """Wait for all, showing how many are done; what failed raises only when the others have finished."""
+    page.begin(title)
     with stage_progress(title) as show:
         for done, _ in enumerate(as_completed(futures), start=1):
             show(done, len(futures))
+            page.done += 1
+            page.show(f"{title}: {done} of {len(futures)}", 0.0)
     for future in futures:
         future.result()
 

@@ -41,7 +41,9 @@ def publish_table(name: str, rows: list[Row], description: str) -> None:
     """Rows as an artefact in Prefect's page, whose keys know letters, digits and dashes only."""
     from prefect.artifacts import create_table_artifact  # `p2o table` comes by here too and does without Prefect
 
-    create_table_artifact(key=name.replace("_", "-").replace(".", "-"), table=rows, description=description)
+    from flows.progress import artifact_key
+
+    create_table_artifact(key=artifact_key(name), table=rows, description=description)
 
 
 @contextmanager

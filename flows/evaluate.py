@@ -12,9 +12,12 @@ from rich.table import Table
 from flows.display import console, publish_table
 from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.secrets import prefect_secret
+from flows.parameters import ArmName, Iteration, RecipeName, Seed, run_name
 from flows.tracking.parents import check_project
 from flows.tracking.tracker import Tracker
+from flows.versioning.workspace import preview
 from p2o_core.config import EvaluateConfig
+from p2o_core.schemas import BadInput
 from tasks.benchmarks import BenchmarkScores, benchmark_source, evaluate_benchmarks, evaluation_settings
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.layout import Layout
@@ -31,21 +34,44 @@ def benchmark_task(
         return evaluate_benchmarks(experiment, layout, iteration, sources, settings, runtime)
 
 
-@flow(name="evaluate", log_prints=False)
+@flow(name="evaluate", flow_run_name=run_name(), log_prints=False)
 def evaluate(
     workspace: str = ".",
-    iteration: int | None = None,
+    recipe: RecipeName = "",
+    arm: ArmName = "",
+    seed: Seed = None,
+    iteration: Iteration = None,
     benchmarks: list[str] | None = None,
     settings: dict[str, Any] | None = None,
 ) -> BenchmarkScores | State:
-    """Measure the policy of an iteration (the last by default) and log it to MLflow.
+    """Measure the policy of an iteration and log it to MLflow.
 
     Args:
-        workspace: folder with params.yaml.
-        benchmarks: names of the catalogue, ``name=path`` or paths; none: the held-out problems.
-        settings: changes to the ``evaluate`` section.
+        workspace: Folder with params.yaml; experiments/<name> for a run with settings of its own.
+        recipe: The recipe that was trained. Blank: the workspace's params.yaml.
+        arm: The arm that was trained. Blank: the recipe's.
+        seed: The seed that was trained. None: the recipe's.
+        iteration: Whose policy; 0 is before training. None: the last.
+        benchmarks: Names of the catalogue, NAME=PATH or paths. None: the held-out problems.
+        settings: Changes to the evaluate section, such as {"samples": 8}.
     """
-    return until_cancelled(lambda: _evaluate(Path(workspace).resolve(), iteration, benchmarks or [], settings or {}))
+
+    def work() -> BenchmarkScores:
+        root = trained_workspace(Path(workspace), recipe or None, arm or None, seed)
+        return _evaluate(root, iteration, benchmarks or [], settings or {})
+
+    return until_cancelled(work)
+
+
+def trained_workspace(start: Path, recipe: str | None, arm: str | None, seed: int | None) -> Path:
+    """The workspace that `p2o run` with these choices trains in. Raises BadInput where it has not."""
+    experiment, layout = preview(start, recipe=recipe, arm=arm, seed=seed)
+    if not layout.params.exists():
+        raise BadInput(
+            f"{layout.workspace}: {experiment.experiment} was never trained. Mend: train it first, or name another "
+            "recipe, arm, seed or workspace."
+        )
+    return layout.workspace
 
 
 def _evaluate(root: Path, iteration: int | None, benchmarks: list[str], settings: dict[str, Any]) -> BenchmarkScores:

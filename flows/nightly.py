@@ -1,56 +1,69 @@
-"""What is too long for every commit: acceptance, the whole hostile corpus, a hundred kills. Scheduled by
-``flows/deployments.py``."""
+"""What a schedule runs at night: a recipe trained, and the report on it. Scheduled by prefect.yaml."""
 
 from __future__ import annotations
 
 import sys
+from datetime import date
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
-from prefect import State, flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
+from prefect import State, flow, get_run_logger
 
 from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.processes import Processes
+from flows.parameters import ArmName, Count, RecipeName, Seed, Settings, run_name
+from flows.train import train_workspace
+from flows.versioning.workspace import open_workspace
+from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
 
-REPOSITORY = Path(__file__).parents[1]
-CHECKS = {
-    "acceptance": ["pytest", "-m", "slow"],
-    "hostile": ["stress.hostile"],
-    "chaos": ["stress.chaos", "--kills", "100"],
-}
-"""Name to module and options."""
-SHOWN = 4_000
-"""Characters of a check's output that its artefact keeps."""
-LIMIT_S = 2 * 3600.0
-"""Seconds a check may take; one that hangs is ended and has failed."""
+REPORT_LIMIT_S = 900.0
 
 
-@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def check(name: str, processes: Processes) -> int:
-    """Run one check in a process of its own; its end is shown as an artefact. Returns its exit status."""
-    command = [sys.executable, "-m", *CHECKS[name]]
-    with NamedTemporaryFile("r", prefix=f"nightly-{name}-", suffix=".log", errors="replace") as log:
-        status = processes.run(command, Path(log.name), cwd=REPOSITORY, limit_s=LIMIT_S)
-        output = log.read()[-SHOWN:].replace("```", "'''")
-    create_markdown_artifact(
-        key=f"nightly-{name}",
-        markdown=f"`{' '.join(command[1:])}` ended with status {status}\n\n```\n{output}\n```",
-    )
-    return status
+@flow(name="nightly", flow_run_name=run_name("night · "), log_prints=False)
+def nightly(
+    workspace: str = ".",
+    recipe: RecipeName = "microworld",
+    arm: ArmName = "",
+    seed: Seed = None,
+    iterations: Count = None,
+    settings: Settings = None,
+) -> State | None:
+    """Train a recipe and write the report on it.
+
+    Args:
+        workspace: The clone, or a folder in it.
+        recipe: What to train: a file of recipes/.
+        arm: Set of parameters on top of it (recipes/arms.yaml). Blank: the recipe's.
+        seed: Seed of all training randomness. None: the day's number, so that each night trains another one.
+        iterations: Stop after this many. None: all.
+        settings: Further parameters by dotted name, such as {"rollout.samples": 4}.
+    """
+
+    def work() -> None:
+        root = open_workspace(
+            Path(workspace),
+            recipe=recipe or None,
+            arm=arm or None,
+            seed=date.today().toordinal() if seed is None else seed,
+            iterations=iterations,
+            overrides=settings,
+            wait=True,
+        )
+        with file_lock(root / WORKSPACE_LOCK, command(), wait=True):
+            train_workspace(root, iterations, run_cache=True)
+        _report(root)
+
+    return until_cancelled(work)
 
 
-@flow(name="nightly", log_prints=False)
-def nightly(checks: list[str] | None = None) -> State | None:
-    """All checks, one after the other; fails when any of them did."""
-    return until_cancelled(lambda: _nightly(checks or list(CHECKS)))
-
-
-def _nightly(checks: list[str]) -> None:
-    log = get_run_logger()
+def _report(root: Path) -> None:
+    """`p2o report`, in a process of its own. A night that trained is no failure for want of its report."""
+    log, written = get_run_logger(), root / "report.log"
     with Processes() as processes:
-        failed = [name for name in checks if check(name, processes)]
-    if failed:
-        log.error("failed: %s", ", ".join(failed))
-        raise RuntimeError(f"nightly checks failed: {', '.join(failed)}; their artefacts nightly-… say why")
+        status = processes.run(
+            [sys.executable, "-m", "flows.console", "report", "--workspace", str(root)], written, limit_s=REPORT_LIMIT_S
+        )
+    said = written.read_text(errors="replace").strip()[-500:]
+    if status:
+        log.warning("no report, status %d: %s", status, said)
+    else:
+        log.info("report: %s", said)

@@ -5,23 +5,37 @@ delivers to MLflow what is still missing."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.comparison.arms import Arm, arm_experiment, arm_layout, arms_of, is_done
 from flows.comparison.entries import FILE as COMPARISON_FILE
 from flows.comparison.entries import Comparison, load_comparison
-from flows.display import console, publish_table, table_rows
+from flows.display import console
+from flows.iteration_page import iteration_page
+from flows.lifecycle.environment import MLFLOW_PORT
+from flows.progress import artifact_key
+from flows.services.records import LOOPBACK, MLFLOW, running
 from flows.tracking.delivery import Delivery
 from flows.tracking.parents import check_project
+from flows.tracking.store import tracking_uri
 from flows.tracking.tracker import Tracker
 from flows.versioning.versions import PushFailed, Versions
 from tasks.parameters.experiment import load_experiment
 from tasks.running.layout import Layout, home
+from tasks.summary import experiment_rows
+
+AWAY = (httpx.HTTPError, PrefectException, RuntimeError)
+"""What Prefect's client raises where its server is away or does not take something."""
+PAGE = 200
+"""Artefacts that the server gives at a time."""
 
 
 class Publishers:
@@ -38,15 +52,28 @@ class Publishers:
         self.warn = warn
         self.failed: Counter[str] = Counter()
         self._unpublished: list[int] = []
+        self._pages: set[str] | None = None
         self._unpushed: list[str] = []
 
     def stage_done(self, name: str) -> None:
         """A stage of dvc.yaml is on disk and in DVC's cache, now or since an earlier run."""
         self._unpushed.append(name)
 
-    def iteration_done(self, iteration: int) -> None:
-        self._unpublished.append(iteration)
+    def iteration_done(self, iteration: int, *, news: bool) -> None:
+        """An iteration is whole. One in which nothing was made now has its page, unless Prefect was away then."""
+        if news or not self._has_page(iteration):
+            self._unpublished.append(iteration)
         self._tell(last=False)
+
+    def _has_page(self, iteration: int) -> bool:
+        """One question for all of the experiment's iterations."""
+        if self._pages is None:
+            try:
+                with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                    self._pages = known_pages(self.layout)
+            except AWAY:
+                return False
+        return page_key(self.layout, iteration) in self._pages
 
     def end(self) -> None:
         """Once more for what is missing, and then the sum."""
@@ -69,14 +96,22 @@ class Publishers:
             try:
                 # no retries within an attempt, they would hold training; the end of the flow has them
                 with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-                    publish_iteration(self.layout, self._unpublished[0])
-            except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+                    publish_iteration(self.layout, self._unpublished[0], self._links())
+            except AWAY as error:
                 said = f"Prefect: artefact not taken ({type(error).__name__}: {error})"
                 self._failed("prefect", said)
                 mend = "Mend: start its server, then the same command again." if last else "Training goes on."
                 console.print(f"[yellow]{said}. {mend}[/]", highlight=False)
                 return
             self._unpublished.pop(0)
+
+    def _links(self) -> dict[str, str]:
+        """Where an iteration's page leads to."""
+        layout = self.layout
+        links = {"Report": f"`p2o report --workspace {layout.workspace}`", "Files": f"`{layout.run}`"}
+        if page := run_page(self.tracker):
+            links = {"MLflow": f"[the run's curves, parameters and iterations]({page})", **links}
+        return links
 
     def _push(self, last: bool) -> None:
         try:
@@ -95,12 +130,43 @@ class Publishers:
         self.warn(said)
 
 
-def publish_iteration(layout: Layout, iteration: int) -> None:
-    """The iteration's row as a Prefect artefact: solve rates, hard set, templates found, accuracy."""
-    row = table_rows(layout, iteration)[iteration]
-    shown = {name: value for name, value in row.items() if not isinstance(value, dict)}
-    rows = [{"what": name, "value": value} for name, value in shown.items()]
-    publish_table(f"{layout.experiment}-iteration-{iteration}", rows, f"Iteration {iteration} of {layout.experiment}")
+def publish_iteration(layout: Layout, iteration: int, links: Mapping[str, str]) -> None:
+    """The iteration's page as a Prefect artefact."""
+    rows = experiment_rows(layout.run, iteration)
+    create_markdown_artifact(
+        iteration_page(layout, rows, links),
+        key=page_key(layout, iteration),
+        description=f"Iteration {iteration} of {layout.experiment}",
+    )
+
+
+def page_key(layout: Layout, iteration: int) -> str:
+    return artifact_key(f"{layout.experiment}-iteration-{iteration}")
+
+
+def known_pages(layout: Layout) -> set[str]:
+    """Keys of the iterations' pages that the server has."""
+    wanted = ArtifactCollectionFilter(
+        key=ArtifactCollectionFilterKey(like_=artifact_key(f"{layout.experiment}-iteration-") + "%")
+    )
+    found: set[str] = set()
+    with get_client(sync_client=True) as client:
+        while True:
+            some = client.read_latest_artifacts(artifact_filter=wanted, limit=PAGE, offset=len(found))
+            found |= {artifact.key for artifact in some if artifact.key}
+            if len(some) < PAGE:
+                return found
+
+
+def run_page(tracker: Tracker) -> str | None:
+    """The experiment's run in MLflow's pages; None while MLflow has not taken it."""
+    if tracker._parent is None:
+        return None
+    uri = tracking_uri(tracker.layout.workspace)
+    served = running(MLFLOW)
+    server = uri if uri.startswith("http") else served.url if served else f"http://{LOOPBACK}:{MLFLOW_PORT}"
+    info = tracker.parent.info
+    return f"{server.rstrip('/')}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
 
 
 def show_delivery(delivery: Delivery, workspace: Path, *, last: bool = True) -> None:

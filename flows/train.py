@@ -6,26 +6,32 @@ import shutil
 from logging import Logger, LoggerAdapter
 from pathlib import Path
 
-from prefect import State, flow, get_run_logger, task
+from prefect import State, flow, get_run_logger
+from prefect.assets import add_asset_metadata, materialize
 from prefect.cache_policies import NO_CACHE
 
+from flows.assets import asset_key, digests, upstream
 from flows.display import console, stage_progress
 from flows.health import findings
 from flows.lifecycle.cancellation import until_cancelled
+from flows.lifecycle.events import LOST_SKILLS, NO_SIGNAL, stops_are_told, tell
 from flows.lifecycle.secrets import prefect_secret
+from flows.parameters import ArmName, Count, RecipeName, Seed, Settings, run_name
+from flows.progress import RunProgress
 from flows.publishing import Publishers
+from flows.story import iteration_sentence, learnt_nothing, rescue, stage_sentence
 from flows.tracking.parents import check_project
 from flows.tracking.tracker import Tracker
 from flows.versioning.pipeline import PARAMETERS, node, write_pipeline
 from flows.versioning.versions import Versions
-from p2o_core.schemas import BadInput, read_record
-from p2o_core.update_report import IterationUpdate
+from flows.versioning.workspace import open_workspace
+from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.registry import STAGES, ends_iteration, plan
 from tasks.running.datasets import check_layout, check_unchanged
 from tasks.running.layout import Layout
 from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
-from tasks.running.plan import Ledger, Outcome, run_plan
+from tasks.running.plan import Ledger, Outcome, Step, run_plan
 from tasks.running.runner import StageRun, check_parameters, run_stage, write_parameters
 from tasks.running.runtime import Runtime
 from tasks.running.stage import Stage, TrainingStopped
@@ -38,15 +44,23 @@ WORDS = {
 }
 
 
-@task(task_run_name="{name}-{iteration}", cache_policy=NO_CACHE, persist_result=False)
-def stage_task(name: str, iteration: int, experiment: Experiment, layout: Layout, runtime: Runtime) -> StageRun:
+@materialize("p2o://stage", by="p2o", task_run_name="{name}-{iteration}", cache_policy=NO_CACHE, persist_result=False)
+def stage_task(
+    name: str, iteration: int, experiment: Experiment, layout: Layout, runtime: Runtime, page: RunProgress
+) -> StageRun:
     """One stage in this process, with the warm policy."""
-    with stage_progress(f"iteration {iteration} · {name}") as progress:
-        return run_stage(STAGES[name], experiment, layout, iteration, runtime, progress)
+    what = f"iteration {iteration} · {name}"
+    page.begin(what)
+    with stage_progress(what) as bar:
 
+        def show(done: int, total: int) -> None:
+            bar(done, total)
+            page.show(f"{what}, {done:,} of {total:,}", done / max(1, total))
 
-def _as_task(stage: Stage, experiment: Experiment, layout: Layout, iteration: int, runtime: Runtime) -> StageRun:
-    return stage_task(stage.name, iteration, experiment, layout, runtime)
+        took = run_stage(STAGES[name], experiment, layout, iteration, runtime, show)
+    key = asset_key(name, iteration, experiment.experiment)
+    add_asset_metadata(key, {"outputs": digests(STAGES[name], iteration, layout), "seconds": round(took.seconds, 2)})
+    return took
 
 
 class Recorded(Ledger):
@@ -73,27 +87,51 @@ class Recorded(Ledger):
         self.versions.commit(node(stage, iteration))
 
 
-@flow(name="train", log_prints=False)
+@flow(name="train", flow_run_name=run_name(), log_prints=False)
 def train(
-    workspace: str = ".", iterations: int | None = None, run_cache: bool = True, wait: bool = False
+    workspace: str = ".",
+    recipe: RecipeName = "",
+    arm: ArmName = "",
+    seed: Seed = None,
+    iterations: Count = None,
+    settings: Settings = None,
+    run_cache: bool = True,
+    wait: bool = False,
 ) -> State | None:
-    """Run an experiment to iteration ``iterations`` (all of params.yaml by default).
+    """Train, or go on where an earlier run of the same choices stopped.
+
+    Without any choice the workspace's own params.yaml is trained. Another recipe, arm, seed or setting makes, or finds
+    again, a workspace of its own: experiments/<name>, as `p2o run` does.
 
     Args:
-        workspace: folder with params.yaml and dvc.yaml.
-        run_cache: let DVC's run cache restore outputs that were computed before; off to prove reproduction.
-        wait: for another run in this workspace to end, instead of being refused.
+        workspace: Folder with params.yaml; a dot is the clone that the worker was started in.
+        recipe: What to train: a file of recipes/. Blank: the workspace's params.yaml.
+        arm: Set of parameters on top of it (recipes/arms.yaml): p2o, or grpo for training without templates.
+        seed: Seed of all training randomness. None: the recipe's.
+        iterations: Stop after this many. None: all.
+        settings: Further parameters by dotted name, such as {"rollout.samples": 4}; docs/reference.md has them all.
+        run_cache: Let DVC restore what was computed before from the same inputs.
+        wait: For another run in this workspace to end, instead of being refused.
     """
-    root = Path(workspace).resolve()
 
     def work() -> None:
+        root = open_workspace(
+            Path(workspace),
+            recipe=recipe or None,
+            arm=arm or None,
+            seed=seed,
+            iterations=iterations,
+            overrides=settings,
+            wait=wait,
+        )
         with file_lock(root / WORKSPACE_LOCK, command(), wait=wait):
-            _train(root, iterations, run_cache)
+            train_workspace(root, iterations, run_cache)
 
     return until_cancelled(work)
 
 
-def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
+def train_workspace(root: Path, iterations: int | None, run_cache: bool) -> None:
+    """The work of a training flow in an opened workspace. Raises BadInput, TrainingStopped."""
     experiment = load_experiment(root / "params.yaml")
     last = experiment.iterations if iterations is None else iterations
     if not 1 <= last <= experiment.iterations:
@@ -116,33 +154,68 @@ def _train(root: Path, iterations: int | None, run_cache: bool) -> None:
     steps = [step for step in plan(experiment.iterations) if step[1] <= last]
     if last < experiment.iterations:
         steps = [step for step in steps if step[0].name != "summary"]  # it waits for the whole experiment
-    with Runtime(prefect_secret) as runtime:
+    log.info(
+        "%s: arm %s, seed %d, iterations 1 to %d, in %s",
+        experiment.experiment,
+        experiment.arm,
+        experiment.seed,
+        last,
+        root,
+    )
+    page, news = RunProgress(experiment.experiment, len(steps)), False
+
+    def run(stage: Stage, experiment: Experiment, layout: Layout, iteration: int, runtime: Runtime) -> StageRun:
+        name = experiment.experiment
+        as_asset = stage_task.with_options(
+            assets=[asset_key(stage.name, iteration, name)], asset_deps=[*upstream(stage, iteration, name)]
+        )
+        return as_asset(stage.name, iteration, experiment, layout, runtime, page)
+
+    with stops_are_told(experiment.experiment), Runtime(prefect_secret) as runtime:
         ledger = Recorded(versions, experiment, layout, run_cache=run_cache)
-        for step in run_plan(steps, experiment, layout, runtime, ledger=ledger, run=_as_task):
+        for page.done, step in enumerate(run_plan(steps, experiment, layout, runtime, ledger=ledger, run=run), start=1):
             name, iteration = node(step.stage, step.iteration), step.iteration
             console.print(f"{name}: {step.took}" if step.took else f"[dim]{name}: {WORDS[step.outcome]}[/]")
             publishers.stage_done(name)
-            if step.stage.name == "distill" and _learnt_nothing(layout, iteration):
-                log.warning("iteration %d: no group carried a signal, the policy did not change", iteration)
+            if step.outcome is not Outcome.KNOWN:
+                news = True
+                _tell(step, name, layout, log)
             if ends_iteration(step.stage, iteration):
-                publishers.iteration_done(iteration)
-                watch(experiment, layout, iteration, log)
+                publishers.iteration_done(iteration, news=news)
+                watch(experiment, layout, iteration, log, news=news)
+                news = False
     if last == experiment.iterations:
         for left in (layout.all_units, *layout.run.glob("*/.*.tmp")):  # of stages killed between end and tidying up
             shutil.rmtree(left, ignore_errors=True)
     publishers.end()
+    page.end()
+    log.info("done: %s", iteration_sentence(experiment_rows(layout.run, last), None))
 
 
-def watch(experiment: Experiment, layout: Layout, iteration: int, log: Logger | LoggerAdapter) -> None:
-    """Say what is wrong with the run after an iteration. Raises TrainingStopped where the configuration says so."""
-    found = findings(experiment_rows(layout.run, iteration), experiment.health)
+def _tell(step: Step, name: str, layout: Layout, log: Logger | LoggerAdapter) -> None:
+    """What a stage did, in the run's log; an iteration without a signal is told to Prefect's automations too."""
+    said = stage_sentence(step.stage.name, layout, step.iteration)
+    log.info("%s, %s%s", name, step.took or WORDS[step.outcome], f": {said}" if said else "")
+    if step.stage.name == "distill" and learnt_nothing(layout, step.iteration):
+        message = f"iteration {step.iteration}: no group carried a signal, the policy did not change"
+        log.warning("%s", message)
+        tell(NO_SIGNAL, layout.experiment, message, iteration=step.iteration)
+
+
+def watch(
+    experiment: Experiment, layout: Layout, iteration: int, log: Logger | LoggerAdapter, *, news: bool = True
+) -> None:
+    """Say how an iteration went, where that is ``news``, and what is wrong with the run after it. Raises
+    TrainingStopped where the configuration says so."""
+    rows = experiment_rows(layout.run, iteration)
+    if news:
+        log.info("%s", iteration_sentence(rows, rescue(layout, iteration) if iteration else None))
+    found = findings(rows, experiment.health)
     for finding in found:
         console.print(f"[bold yellow]{finding}[/]")
         log.warning("%s", finding)
     lost = [finding for finding in found if finding.kind == "lost_skills"]
+    if lost and news:
+        tell(LOST_SKILLS, layout.experiment, str(lost[0]), iteration=iteration)
     if lost and experiment.health.on_lost_skills != "warn" and iteration < experiment.iterations:
         raise TrainingStopped(f"{layout.params}: {lost[0]}")
-
-
-def _learnt_nothing(layout: Layout, iteration: int) -> bool:
-    return read_record(layout.iteration(iteration) / "update.json", IterationUpdate).status == "no_signal"

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from flows.comparison.arms import Arm, arm_experiment, arm_layout
 from flows.comparison.entries import FILE, load_comparison
-from flows.comparison.tables import calls_to_cover
+from flows.comparison.search_costs import calls_to_cover
 from p2o_core.config import EvolveConfig
 from p2o_core.cover import assign_templates, solvers
 from p2o_core.engines.base import RolloutRequest, Sampling

@@ -37,7 +37,7 @@ def evaluate(
         from flows.evaluate import evaluate as run_evaluation
         from flows.lifecycle.endings import flow_ends
     with flow_ends():
-        run_evaluation(str(workspace), iteration, benchmark, settings)
+        run_evaluation(str(workspace), iteration=iteration, benchmarks=benchmark, settings=settings)
 
 
 @commands.command(rich_help_panel=PANEL)

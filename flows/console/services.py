@@ -1,4 +1,4 @@
-"""The commands that serve on loopback until Ctrl-C: pages, deployments, a policy."""
+"""The commands that serve on loopback: Prefect, its worker and MLflow until `p2o down`, a policy until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,38 +13,50 @@ from flows.lifecycle.environment import MLFLOW_PORT, PREFECT_PORT, prepare_envir
 from p2o_core.schemas import BadInput
 
 commands = typer.Typer()
-PANEL = "On loopback until Ctrl-C"
+PANEL = "On loopback"
 
 
 @commands.command(rich_help_panel=PANEL)
-def ui(
+def up(
     workspace: Workspace = Path("."),
-    mlflow_port: Annotated[int, typer.Option(help="Port of the MLflow pages.")] = MLFLOW_PORT,
-    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect pages.")] = PREFECT_PORT,
+    mlflow_port: Annotated[
+        int | None, typer.Option(help=f"Port of the MLflow pages; {MLFLOW_PORT} by default.")
+    ] = None,
+    prefect_port: Annotated[
+        int | None, typer.Option(help=f"Port of the Prefect pages; {PREFECT_PORT} by default.")
+    ] = None,
 ) -> None:
-    """Serve the Prefect and MLflow pages on loopback until Ctrl-C."""
+    """Start Prefect's server, a worker and MLflow, and register prefect.yaml's deployments. What runs stays."""
     prepare_environment(workspace)
-    from flows.pages import serve
+    from flows.services.control import ServiceFailed
+    from flows.services.control import up as start_all
 
-    serve(workspace, mlflow_port, prefect_port)
+    try:
+        start_all(workspace, prefect_port, mlflow_port)
+    except ServiceFailed as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise SystemExit(1) from None
 
 
 @commands.command(rich_help_panel=PANEL)
-def deploy(
-    workspace: Workspace = Path("."),
-    prefect_port: Annotated[int, typer.Option(help="Port of the Prefect server.")] = PREFECT_PORT,
-) -> None:
-    """Serve the deployments `train` and `nightly` to the Prefect server of `p2o ui`, until Ctrl-C."""
-    os.environ.setdefault("PREFECT_API_URL", f"http://127.0.0.1:{prefect_port}/api")
+def down(workspace: Workspace = Path(".")) -> None:
+    """End what `p2o up` started. A run in progress ends too; the same choices go on where it was."""
     prepare_environment(workspace)
-    from tasks.parameters.experiment import load_experiment
+    from flows.services.control import down as end_all
 
-    load_experiment(workspace / "params.yaml")  # refused before Prefect makes its database
-    from flows.deployments import serve_deployments
-    from flows.lifecycle.endings import flow_ends
+    ended = end_all(workspace)
+    typer.echo(f"Ended: {', '.join(ended)}" if ended else "Nothing was running.")
 
-    with flow_ends():
-        serve_deployments(workspace)
+
+@commands.command(rich_help_panel=PANEL)
+def status(workspace: Workspace = Path(".")) -> None:
+    """Say what runs, and where: services and runs. Exit status 1 when a service of `p2o up` does not run."""
+    prepare_environment(workspace)
+    from flows.services.control import ours
+    from flows.services.state import status as print_status
+
+    if not print_status(ours(workspace)):
+        raise SystemExit(1)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -55,7 +67,7 @@ def serve(
 ) -> None:
     """Serve the workspace's base policy with vLLM for the engine `server`, on loopback until Ctrl-C."""
     prepare_environment(workspace)
-    from flows.pages import check_port
+    from flows.services.commands import check_port
     from p2o_core.engines.serving import server_command
     from tasks.parameters.experiment import load_experiment
     from tasks.running.layout import Layout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,11 +46,11 @@ def run(
         from flows.lifecycle.endings import flow_ends
         from flows.train import train
     with flow_ends():
-        train(str(root), iterations, run_cache, wait)
+        train(str(root), iterations=iterations, run_cache=run_cache, wait=wait)
     print_iterations(Layout(root, experiment.experiment), experiment.iterations)
     console.print(
-        f"Workspace {root}. Pages: `p2o ui` serves MLflow on http://127.0.0.1:{MLFLOW_PORT} (experiment "
-        f"{experiment.tracking.project!r}) and Prefect on http://127.0.0.1:{PREFECT_PORT} until you press Ctrl-C. "
+        f"Workspace {root}. Pages: `p2o up` serves MLflow on http://127.0.0.1:{MLFLOW_PORT} (experiment "
+        f"{experiment.tracking.project!r}) and Prefect on http://127.0.0.1:{PREFECT_PORT} until `p2o down`. "
         "Numbers: `dvc metrics show`, `dvc plots show`. One page of all of it: `p2o report`."
     )
 
@@ -131,13 +131,14 @@ def compare(
     prepare_environment(workspace)
     from flows.comparison.workspace import open_comparison
 
-    root = open_comparison(workspace, recipe, quick=quick, seeds=seeds, iterations=iterations, wait=wait)
+    asked: dict[str, Any] = {"quick": quick, "seeds": seeds, "iterations": iterations, "wait": wait}
+    open_comparison(workspace, recipe, **asked)  # bad input is refused before Prefect makes its database
     start_server()
     with importing():
         from flows.compare import compare as run_comparison
         from flows.lifecycle.endings import flow_ends
     with flow_ends():
-        run_comparison(root, jobs, wait=wait)
+        run_comparison(str(workspace), recipe=recipe, jobs=jobs, **asked)
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -1,4 +1,5 @@
-"""Cancelling from Prefect's page, for runs that a person started: no worker watches over those."""
+"""Runs that a person started, over which no worker watches: cancelled in Prefect's page, or killed and still
+"Running" there."""
 
 from __future__ import annotations
 
@@ -9,10 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
+from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, State, StateType
+
+from flows.lifecycle.lost import end_lost_runs, sign
 
 Result = TypeVar("Result")
 POLL_S = 2.0
@@ -56,10 +60,15 @@ def _cancellable() -> Iterator[Cancellation]:
 
 
 def _watch(run_id: str, cancellation: Cancellation, over: threading.Event) -> None:
+    signed = False
     with get_client(sync_client=True) as client:
         while not over.wait(POLL_S):
             try:
-                state = client.read_flow_run(run_id).state  # type: ignore[arg-type]
+                if not signed:
+                    sign(client, UUID(run_id))
+                    end_lost_runs(client)
+                    signed = True
+                state = client.read_flow_run(UUID(run_id)).state
             except Exception:  # a server that is away cannot ask for anything; the next look may find it
                 continue
             if state is not None and state.type == StateType.CANCELLING and not over.is_set():

@@ -28,6 +28,11 @@ def prepare_environment(workspace: Path) -> None:
         # a request to a server that is gone is tried for 2 + 4 + 8 + 16 = 30 s; one restarted is up after 7 s
         "PREFECT_CLIENT_MAX_RETRIES": "4",
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        # a run's page has its story; the console has it from flows/display.py
+        "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "INFO",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+        # of a run's heartbeats, the least that Prefect allows: a run that was killed is found so much sooner
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         # a server that is away or hangs must not hold training: one short attempt an iteration
         # (flows/tracking/delivery.py). No retries inside a request: "create run" sent twice makes two, while our next

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from flows.services.records import PREFECT, running
 from tasks.running.storage import check_room
 
 SERVER = "prefect.server.api.server:create_app"
@@ -67,12 +68,15 @@ _own: list[OwnServer] = []
 
 
 def start_server() -> None:
-    """Start this process's server, unless the user's settings may name another one or forbid it, and point Prefect,
-    not imported yet, to it. First it ends what killed runs left.
+    """Start this process's server, unless `p2o up` has one for all runs, or the user's settings may name another one or
+    forbid it, and point Prefect, not imported yet, to it. First it ends what killed runs left.
 
     Raises:
         BadInput: the disk has no room for its database.
     """
+    if not os.environ.get("PREFECT_API_URL") and (shared := running(PREFECT)):
+        os.environ["PREFECT_API_URL"] = f"{shared.url}/api"
+        return
     end_orphans()
     if _own or _settled_by_the_user():
         return

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from flows.reporting.funnel import Funnel
 from p2o_core.schemas import read_record
@@ -85,7 +86,7 @@ def cost_bars(rows: Sequence[Row]) -> str:
         panel.bar(places, heights, bottom=below, color=COLOURS[index], label=part)
         below += heights
     panel.set(xlabel="iteration", ylabel="tokens (thousands)")
-    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=len(TOKEN_PARTS))
     return svg(figure)
 

@@ -57,11 +57,16 @@ def open_workspace(
 
 
 def preview(
-    start: Path, *, recipe: str | None = None, arm: str | None = None, overrides: Mapping[str, Any] | None = None
+    start: Path,
+    *,
+    recipe: str | None = None,
+    arm: str | None = None,
+    seed: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> tuple[Experiment, Layout]:
     """The experiment that :func:`open_workspace` would open and where it would lie; writes nothing. Raises BadInput."""
     start = start.resolve()
-    workspace, content = _asked_for(start, recipe, arm, None, None, overrides)
+    workspace, content = _asked_for(start, recipe, arm, seed, None, overrides)
     experiment = check_experiment(
         yaml_text(content), name=f"{recipe or start / PARAMS_FILE} with the overrides asked for"
     )
@@ -94,6 +99,12 @@ def _asked_for(
     return home(start) / "experiments" / content["experiment"], content
 
 
+def recipe_names(start: Path) -> list[str]:
+    """The experiments in recipes/."""
+    paths = sorted((home(start) / "recipes").glob("*.yaml"))
+    return [path.stem for path in paths if path.stem not in NOT_RECIPES]
+
+
 def recipe_file(recipe: str, start: Path) -> Path:
     """``recipes/<name>.yaml`` for a name, or the file itself. Raises BadInput."""
     named = home(start) / "recipes" / f"{recipe}.yaml"
@@ -101,7 +112,7 @@ def recipe_file(recipe: str, start: Path) -> Path:
         return named
     if Path(recipe).exists():
         return Path(recipe)
-    known = [path.stem for path in sorted(named.parent.glob("*.yaml")) if path.stem not in NOT_RECIPES]
+    known = recipe_names(start)
     mend = (
         f"one of {', '.join(known)}, or a path" if known else "a path, or a clone of the repository, which has recipes/"
     )

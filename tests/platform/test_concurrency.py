@@ -143,25 +143,22 @@ def processes_of(workspace: Path) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("door", ["console", "deployment"])
-def test_cancelled_in_prefect_s_page(copy: Workspace, flows: Flows, door: str) -> None:
-    """Everything is gone within 10 s, and what was finished is there: nothing is computed twice."""
+def test_cancelled_in_prefect_s_page(copy: Workspace, flows: Flows) -> None:
+    """Of the console; test_services.py cancels a worker's. Everything is gone within 10 s, and what was finished
+    is there: nothing is computed twice."""
     copy.edit("params.yaml", "max_metric_calls: 150", "max_metric_calls: 1000000")
     copy.sh("rm -r data/runs/tiny/1 data/runs/tiny/2 data/reports")
     url = {"PREFECT_API_URL": flows.url}
     # as a shell script's `p2o run &`: with Ctrl-C ignored
-    command = """sh -c "trap '' INT; exec p2o run\"""" if door == "console" else "p2o deploy"
+    command = """sh -c "trap '' INT; exec p2o run\""""
     process = started(copy, command, "run.log", **url)
     try:
-        if door == "deployment":
-            until(lambda: _start_deployment(flows), "no deployment")
         until(lambda: len(units(copy.root)) >= 3, (copy.root / "run.log").read_text()[-2000:])
         run = flows.running()
         assert run is not None
         flows.cancel(run)
         cancelled = quiet_s()
-        stays = {process.pid} if door == "deployment" else set()
-        until(lambda: {p.pid for p in processes_of(copy.root)} <= stays, f"still there: {processes_of(copy.root)}")
+        until(lambda: not processes_of(copy.root), f"still there: {processes_of(copy.root)}")
         assert quiet_s() - cancelled < 10
         until(lambda: flows.state(run) == StateType.CANCELLED, f"state {flows.state(run)}")
     finally:
@@ -199,12 +196,3 @@ def test_a_comparison_cancelled_in_prefect_s_page(copy: Workspace, flows: Flows)
     said = (copy.root / "run.log").read_text()
     assert "the same run goes on from there" in said
     assert len(list(copy.root.rglob("logs/*.log"))) == 1
-
-
-def _start_deployment(flows: Flows) -> bool:
-    with flows.client() as client:
-        found = client.read_deployments()
-        train = [deployment for deployment in found if deployment.name == "train"]
-        if train:
-            client.create_flow_run_from_deployment(train[0].id)
-    return bool(train)

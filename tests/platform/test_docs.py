@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
-import signal
 import subprocess
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -19,14 +14,13 @@ from flows.comparison.entries import Comparison
 from flows.comparison.statistics import MIN_SEEDS
 from p2o_core.schemas import read_json
 from tasks.parameters.table import markdown_table
-from tests.clock import PATIENCE_S
-from tests.loopback import free_port
 from tests.platform.servers import Server
-from tests.platform.workspace import REPOSITORY, Workspace, environment
+from tests.platform.workspace import REPOSITORY, Workspace
 
 PAGES = sorted([REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!http)([^)#]+)\)")
+SERVICES = ("p2o up", "p2o status", "p2o down")
 OURS = re.compile(r"`((?:docs|flows|microworld|p2o_core|recipes|stress|tasks|tests)/[^`\s<]*)`")
 
 
@@ -54,7 +48,7 @@ def reader(trained: Workspace, prefect: Server, tmp_path_factory: pytest.TempPat
     return workspace
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith(("make", "p2o ui", ". "))])
+@pytest.mark.parametrize("command", [c for c in commands() if not c.startswith(("make", ". ", *SERVICES))])
 def test_command(command: str, reader: Workspace) -> None:
     reader.sh(command)
 
@@ -68,44 +62,9 @@ def test_make_target(command: str) -> None:
     assert ".venv/bin/" in dry.stdout
 
 
-def test_pages_are_served_on_loopback(reader: Workspace) -> None:
-    """On free ports: a developer's pages, or another run of these tests, may be on any fixed ones."""
-    assert "p2o ui" in commands()
-    mlflow, prefect = free_port(), free_port()
-    process = subprocess.Popen(
-        f"exec p2o ui --mlflow-port {mlflow} --prefect-port {prefect}",
-        shell=True,
-        cwd=reader.root,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        for port, title in ((mlflow, "MLflow"), (prefect, "Prefect")):
-            assert title in fetch(f"http://127.0.0.1:{port}/", process)
-        settings = json.loads(fetch(f"http://127.0.0.1:{prefect}/ui-settings", process))
-        assert settings["api_url"] == f"http://127.0.0.1:{prefect}/api", "the page asks the server it came from"
-        listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=False).stdout
-        for port in (mlflow, prefect):
-            assert f"0.0.0.0:{port}" not in listening
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(PATIENCE_S) == 0
-    for port in (mlflow, prefect):
-        with pytest.raises(OSError, match="refused"):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
-
-
-def fetch(url: str, process: subprocess.Popen, patience_s: float = PATIENCE_S) -> str:
-    deadline = time.monotonic() + patience_s
-    while True:
-        assert process.poll() is None, "the servers ended"
-        try:
-            return urllib.request.urlopen(url, timeout=5).read().decode()
-        except OSError:
-            assert time.monotonic() < deadline, f"{url} did not answer in {patience_s} s"
-            time.sleep(0.5)
+def test_the_services_are_documented() -> None:
+    """tests/platform/test_services.py runs them, on free ports."""
+    assert set(SERVICES) <= set(commands())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

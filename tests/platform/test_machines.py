@@ -143,7 +143,7 @@ def test_a_taken_port(tmp_path: Path, option: str) -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        done = Workspace(tmp_path).sh(f"p2o ui {option} {port}", check=False, timeout=PATIENCE_S)
+        done = Workspace(tmp_path).sh(f"p2o up {option} {port}", check=False, timeout=PATIENCE_S)
     assert done.returncode == 2
     assert f"{option} {port}" in done.stderr
     assert "Mend" in done.stderr

@@ -1,0 +1,272 @@
+"""`p2o up`: real servers, a real worker, and runs that are started, killed, cancelled and retried as in the page."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psutil
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.states import Cancelling, Running, Scheduled, StateType
+
+from flows.lifecycle.lost import end_lost_runs
+from flows.services.registration import automations
+from tests.clock import PATIENCE_S
+from tests.loopback import free_port
+from tests.platform.servers import Server
+from tests.platform.workspace import Workspace
+
+ENDLESS = {"evolve.max_metric_calls": 1_000_000}
+
+
+@dataclass
+class Home:
+    """A clone in which `p2o up` has started everything."""
+
+    workspace: Workspace
+    prefect_port: int
+    mlflow_port: int
+
+    @property
+    def api(self) -> str:
+        return f"http://127.0.0.1:{self.prefect_port}/api"
+
+    def client(self) -> SyncPrefectClient:
+        return SyncPrefectClient(self.api)
+
+    def pids(self) -> dict[str, int]:
+        folder = self.workspace.root / ".prefect" / "services"
+        return {path.stem: json.loads(path.read_text())["pid"] for path in folder.glob("*.json")}
+
+    def start(self, **parameters: Any) -> UUID:
+        """As *Custom run* of the deployment `train` does."""
+        with self.client() as client:
+            deployment = client.read_deployment_by_name("train/train")
+            return client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
+
+    def state(self, run: UUID) -> StateType | None:
+        with self.client() as client:
+            return client.read_flow_run(run).state_type
+
+    def process(self, run: UUID) -> psutil.Process | None:
+        """The one that does the run."""
+        for process in psutil.process_iter(["cmdline"]):
+            try:
+                if "prefect.engine" in str(process.info["cmdline"]) and process.environ().get(
+                    "PREFECT__FLOW_RUN_ID"
+                ) == str(run):
+                    return process
+            except psutil.Error:
+                continue
+        return None
+
+    def at_work(self, run: UUID) -> psutil.Process:
+        """Once it searches: a further unit is there."""
+        before = self.units()
+        until(lambda: self.units() > before, f"no search in {run}: {self.log(run)}")
+        process = self.process(run)
+        assert process is not None
+        return process
+
+    def units(self) -> int:
+        return len(list(self.workspace.root.rglob("units/*/1/evolve/*-completions-*")))
+
+    def log(self, run: UUID) -> str:
+        with self.client() as client:
+            wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run]))
+            return "\n".join(entry.message for entry in client.read_logs(wanted, limit=200))
+
+
+def until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
+    deadline = time.monotonic() + patience_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+    return found
+
+
+@pytest.fixture(scope="module")
+def home(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    root = tmp_path_factory.mktemp("services") / "clone"
+    shutil.copytree(trained.root, root, symlinks=True, ignore=shutil.ignore_patterns(".prefect"))
+    home = Home(Workspace(root), free_port(), free_port())
+    home.workspace.sh(f"p2o up --prefect-port {home.prefect_port} --mlflow-port {home.mlflow_port}")
+    yield home
+    home.workspace.sh("p2o down")
+
+
+def page(url: str) -> str:
+    return str(urllib.request.urlopen(url, timeout=PATIENCE_S).read().decode())
+
+
+def test_all_of_it_is_up_on_loopback(home: Home) -> None:
+    assert "MLflow" in page(f"http://127.0.0.1:{home.mlflow_port}/")
+    assert "Prefect" in page(f"http://127.0.0.1:{home.prefect_port}/")
+    settings = json.loads(page(f"http://127.0.0.1:{home.prefect_port}/ui-settings"))
+    assert settings["api_url"] == home.api, "the page asks the server it came from"
+    listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=False).stdout
+    for port in (home.prefect_port, home.mlflow_port):
+        assert f"127.0.0.1:{port}" in listening
+        assert f"0.0.0.0:{port}" not in listening
+    with home.client() as client:
+        names = {deployment.name for deployment in client.read_deployments()}
+        known = {automation.name for automation in automations(client)}
+        assert all(client.read_automations_by_name(name) for name in known)
+    assert names == {"train", "nightly", "compare", "evaluate", "checks"}
+    assert len(known) == 2, "nothing notifies without a block to notify by"
+
+
+def test_each_is_a_session_of_its_own(home: Home) -> None:
+    """A closed terminal ends the session it belongs to, and none of them is in it."""
+    for name, pid in home.pids().items():
+        assert os.getsid(pid) == pid, name
+
+
+def test_a_second_up_changes_nothing(home: Home) -> None:
+    before = home.pids()
+    said = home.workspace.sh("p2o up").stdout
+    assert said.count("running since before") == 3
+    assert home.pids() == before
+    status = home.workspace.sh("p2o status").stdout
+    for pid in before.values():
+        assert str(pid) in status
+    assert str(home.mlflow_port) in status
+
+
+def test_other_ports_are_refused(home: Home, fresh: Callable[[], Workspace]) -> None:
+    moved = home.workspace.sh(f"p2o up --mlflow-port {free_port()}", check=False)
+    assert moved.returncode == 2
+    assert "Mend: `p2o down` first" in moved.stderr
+    other = fresh()
+    taken = other.sh(f"p2o up --prefect-port {home.prefect_port} --mlflow-port {free_port()}", check=False)
+    assert taken.returncode == 2
+    assert f"--prefect-port {home.prefect_port}" in taken.stderr
+    assert "Mend: --prefect-port with another number" in taken.stderr
+    assert other.sh("p2o status", check=False).returncode == 1
+    assert "Nothing was running" in other.sh("p2o down").stdout
+
+
+def test_a_run_started_in_the_page_is_trained(home: Home) -> None:
+    run = home.start(arm="grpo", seed=1, iterations=1)
+    until(lambda: home.state(run) in (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED), "it does not end")
+    said = home.log(run)
+    assert home.state(run) == StateType.COMPLETED, said
+    with home.client() as client:
+        assert client.read_flow_run(run).name == "tiny-grpo-s1 · grpo · seed 1"
+        wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
+        artifacts = {artifact.key: artifact.data for artifact in client.read_artifacts(artifact_filter=wanted)}
+    trained = home.workspace.root / "experiments" / "tiny-grpo-s1" / "data" / "runs" / "tiny-grpo-s1"
+    assert (trained / "1" / "metrics.json").exists()
+    assert set(artifacts) == {"tiny-grpo-s1-progress", "tiny-grpo-s1-iteration-0", "tiny-grpo-s1-iteration-1"}
+    assert artifacts["tiny-grpo-s1-progress"] == 100
+    written = artifacts["tiny-grpo-s1-iteration-1"]
+    assert "## What was hard" in written
+    assert "data:image/svg+xml;base64," in written
+    assert f"http://127.0.0.1:{home.mlflow_port}/#/experiments/" in written
+    for words in ("hard problems", "tiny-grpo-s1: arm grpo, seed 1", "Iteration 1: ", "tokens"):
+        assert words in said
+
+
+def test_what_is_wrong_is_refused_before_work(home: Home) -> None:
+    for wrong in ({"seed": -1}, {"arm": "pso"}, {"iterations": "many"}):
+        with pytest.raises(PrefectHTTPStatusError, match="409"):
+            home.start(**wrong)
+    run = home.start(settings={"rollout.sampels": 4})
+    until(lambda: home.state(run) == StateType.FAILED, "it is not refused")
+    with home.client() as client:
+        message = client.read_flow_run(run).state.message  # type: ignore[union-attr]
+    assert "rollout.sampels" in message
+    assert "Mend" in message
+
+
+def test_killed_cancelled_and_killed_with_its_worker(home: Home) -> None:
+    """It never stays "Running", and Retry in the page goes on with what was finished."""
+    run = home.start(seed=5, settings=ENDLESS, iterations=1)
+    home.at_work(run).kill()
+    until(lambda: home.state(run) == StateType.CRASHED, "the worker does not see that it was killed")
+    units = home.units()
+
+    retry(home, run)
+    process = home.at_work(run)
+    assert home.units() > units, "what was finished stayed"
+    with home.client() as client:
+        client.set_flow_run_state(run, Cancelling())
+    until(lambda: not process.is_running(), "its process stays")
+    until(lambda: home.state(run) == StateType.CANCELLED, f"state {home.state(run)}")
+
+    retry(home, run)
+    process = home.at_work(run)
+    sooner(home, timedelta(seconds=40))
+    time.sleep(1)
+    worker = home.pids()["worker"]
+    for pid in (worker, process.pid):
+        os.kill(pid, signal.SIGKILL)
+    assert "Not running: worker" in home.workspace.sh("p2o status", check=False).stdout
+    until(lambda: home.state(run) == StateType.CRASHED, "its silence is not noticed")
+    home.workspace.sh("p2o up")
+    assert home.pids()["worker"] != worker
+
+
+def retry(home: Home, run: UUID) -> None:
+    """As the button of that name does."""
+    with home.client() as client:
+        client.set_flow_run_state(run, Scheduled(name="AwaitingRetry"), force=True)
+
+
+def sooner(home: Home, silence: timedelta) -> None:
+    """Before the run's first heartbeat that counts."""
+    with home.client() as client:
+        wanted = next(automations(client, silence))
+        client.update_automation(client.read_automations_by_name(wanted.name)[0].id, wanted)
+
+
+def test_down_ends_all_of_it(home: Home) -> None:
+    pids = home.pids()
+    assert set(pids) == {"prefect", "mlflow", "worker"}
+    assert "worker, mlflow, prefect" in home.workspace.sh("p2o down").stdout
+    assert not [pid for pid in pids.values() if psutil.pid_exists(pid)]
+    for port in (home.prefect_port, home.mlflow_port):
+        with pytest.raises(OSError, match="refused"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
+    assert home.workspace.sh("p2o status", check=False).returncode == 1
+
+
+def test_a_console_s_run_whose_process_is_gone_has_crashed(prefect: Server) -> None:
+    mine = psutil.Process()
+    signatures = {
+        "gone": f"p2o:{os.uname().nodename}:{mine.pid}:{mine.create_time() - 3600}",
+        "here": f"p2o:{os.uname().nodename}:{mine.pid}:{mine.create_time()}",
+        "elsewhere": f"p2o:not-{os.uname().nodename}:1:1.0",
+        "unsigned": None,
+    }
+    with SyncPrefectClient(f"{prefect.url}/api") as client:
+        flow = client.create_flow_from_name("killed")
+        runs = {}
+        for name, signature in signatures.items():
+            answer = client.request(
+                "POST", "/flow_runs/", json={"flow_id": str(flow), "name": name, "state": {"type": "PENDING"}}
+            )
+            runs[name] = UUID(answer.json()["id"])
+            client.update_flow_run(runs[name], infrastructure_pid=signature)
+            client.set_flow_run_state(runs[name], Running())
+        assert end_lost_runs(client) == ["gone"]
+        states = {name: client.read_flow_run(run).state_type for name, run in runs.items()}
+    assert states == {name: StateType.CRASHED if name == "gone" else StateType.RUNNING for name in signatures}

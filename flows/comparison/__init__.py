@@ -5,4 +5,6 @@
 ``measurements``  what claims measure            ``claims``     their verdicts
 ``catalogue``  this project's claims             ``tables``     arms, sweep, search cost, funnel
 ``figures``    pictures as SVG text              ``page``       one HTML page and its Markdown twin
+
+``gate``       two policies, problem by problem: what `p2o promote` asks before there is a new champion
 """

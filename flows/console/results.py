@@ -48,8 +48,8 @@ def promote(
     workspace: Workspace = Path("."),
 ) -> None:
     """Compare a trained policy with MLflow's champion on the same held-out problems; only a better one becomes it."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # nothing waits here
     prepare_environment(workspace)
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "60"  # nothing waits here
     from tasks.parameters.experiment import load_experiment
 
     settings = parse_settings(set_ or [])

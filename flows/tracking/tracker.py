@@ -30,7 +30,7 @@ from mlflow.tracing.client import TracingClient
 
 from flows.tracking.children import find_children, made_child, time_of_points
 from flows.tracking.delivery import ATTEMPT_S, STORE_ERRORS, Delivery, DeliveryStatus, OutOfTime, Timed, failure
-from flows.tracking.models import register_candidate
+from flows.tracking.models import policy_digest, register_candidate
 from flows.tracking.notes import write_note
 from flows.tracking.parents import parent_run
 from flows.tracking.points import benchmark_values, curve_points, iteration_points, missing_points, token_points
@@ -50,6 +50,8 @@ LOGGED_TAG = "p2o.logged"
 """On a child: digest of the closing stages' manifests whose points, files and inputs are all delivered."""
 RECORDED_TAG = "p2o.recorded"
 """On a child, in the same way: its templates, policy and traces are delivered."""
+CANDIDATE_TAG = "p2o.candidate"
+"""On an experiment's run: digest of the policy that was made the candidate when the run ended."""
 FAILED_TAG = "p2o.failed_deliveries"
 CURVES_TAG = "p2o.curves_logged"
 DATASETS = {"train.parquet": "training", "heldout.parquet": "evaluation"}
@@ -72,7 +74,6 @@ class Tracker:
         self._logged: dict[int, str] = {}
         self._recorded: dict[int, str] = {}
         self._records: Records | None = None
-        self._registered = False
         self._curves = -1  # last iteration whose curves are logged
         self._attached = False
 
@@ -288,9 +289,11 @@ class Tracker:
 
     def _end(self, iteration: int) -> None:
         """The experiment is finished with this iteration; done before, this asks and changes nothing."""
-        if self.experiment.tracking.registry and not self._registered:
+        policy = policy_digest(self.layout, iteration)
+        if self.experiment.tracking.registry and self.parent.data.tags.get(CANDIDATE_TAG) != policy:
             register_candidate(self.client, self._finished(iteration))
-            self._registered = True
+            self.client.set_tag(self.parent_id, CANDIDATE_TAG, policy)
+            self.parent.data.tags[CANDIDATE_TAG] = policy
         if self.parent.info.status != "FINISHED":
             write_note(self.client, self.parent.info.experiment_id)
             self._end_parent()

@@ -77,10 +77,9 @@ def prompt_name(experiment: str) -> str:
 def register_templates(client: MlflowClient, prompts: Prompts, done: Finished) -> None:
     """Register what the iteration's search kept and the run does not have yet; name the best; link them to the
     iteration's run, and the last iteration's to the experiment's."""
-    path = done.folder / "templates.json"
-    if not path.exists():
+    if not done.iteration:  # the baseline has an empty set
         return
-    search = read_record(path, TemplateSearch)
+    search = read_record(done.folder / "templates.json", TemplateSearch)
     kept = [template for template in search.kept if _fits(template.text)]
     policy = _policy_digest(done)
     for template in kept:

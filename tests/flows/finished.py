@@ -107,7 +107,8 @@ def _write_iteration(layout: Layout, iteration: int, share: float) -> None:
     if iteration:
         _write_training(layout, iteration)
     else:
-        _vouch(layout, folder, "init", 0, ["policy"])
+        write_record(folder / "templates.json", TemplateSearch())
+        _vouch(layout, folder, "init", 0, ["policy", "templates.json"])
     _vouch(layout, folder, "evaluate", iteration, ["predictions.parquet", "judgements.parquet", "metrics.json"])
 
 

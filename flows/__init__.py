@@ -1,6 +1,6 @@
 """The flows, and all that talks to Prefect, DVC, MLflow or a person. The work is in ``tasks``.
 
-``train`` ``compare`` ``evaluate`` ``nightly`` ``checks``   the flows; ``parameters``   what their forms ask for
+``train`` ``compare`` ``evaluate`` ``promote`` ``nightly`` ``checks``   flows; ``parameters``  what their forms ask for
 ``console/``     the command p2o          ``display``        tables and bars of the terminal
 ``services/``    p2o up, down, status     ``progress`` ``story`` ``iteration_page`` ``assets``   seen in Prefect
 ``lifecycle/``   begin and end            ``versioning/``         DVC

@@ -21,6 +21,7 @@ from p2o_core.update_report import (
     RunningMeans,
     UpdateReport,
     engine_metrics,
+    most_masked,
     template_ratio_histogram,
     transfer_metrics,
 )
@@ -85,6 +86,9 @@ def update_policy(
         steps=means.steps,
         metrics=means.means() | engine_metrics(samples) | transfer_metrics(log_ratios),
         template_ratios=template_ratio_histogram(samples),
+        masked=most_masked(samples, config.template_ratio_low, config.template_ratio_high)
+        if config.context == "bare" and config.template_mask != "off"
+        else None,
     )
     return report, log_ratios
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from p2o_core.evaluation import Skills
 from p2o_core.transfer import SampleId
@@ -20,6 +21,18 @@ RATIO_EDGES = np.linspace(-5.0, 2.0, 29)
 """Edges of the template-ratio histogram, log10: quarters of a decade."""
 ENGINE_METRICS = ("engine_log_ratio_mean", "engine_log_ratio_max", "engine_kl")
 """Of updates that compared the engine's log-probs with the trainer's."""
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A templated rollout of whose completion tokens the share ``share`` lies outside the template mask's bounds."""
+
+    problem_id: str
+    sample: int
+    share: float
+
+
+MASKED_FROM, MASKED_KEPT = 0.01, 32
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,10 @@ class UpdateReport:
     metrics: Mapping[str, float]
     template_ratios: Sequence[int]
     """Completion tokens of templated rollouts by log10 of their template ratio, in :data:`RATIO_EDGES`' bins."""
+    masked: Annotated[Sequence[Masked] | None, Field(exclude_if=lambda value: not value)] = field(
+        default=None, kw_only=True
+    )
+    """The templated rollouts that lost most to the template mask, :data:`MASKED_KEPT` at most."""
 
 
 @dataclass(frozen=True)
@@ -127,3 +144,16 @@ def template_ratio_histogram(samples: Iterable[TrainingSample]) -> list[int]:
     ]
     counts, _ = np.histogram(np.clip(log10, RATIO_EDGES[0], RATIO_EDGES[-1]), RATIO_EDGES)
     return counts.tolist()
+
+
+def most_masked(samples: Iterable[TrainingSample], low: float, high: float) -> list[Masked] | None:
+    """The templated samples with more than :data:`MASKED_FROM` of their tokens outside the bounds, the most first; None
+    without any."""
+    found = []
+    for sample in samples:
+        if sample.templated:
+            ratios = np.array(sample.old_logps) - np.array(sample.template_reference)
+            share = float(np.mean((ratios < math.log(low)) | (ratios > math.log(high))))
+            if share > MASKED_FROM:
+                found.append(Masked(sample.problem_id, sample.sample, share))
+    return sorted(found, key=lambda masked: (-masked.share, masked.problem_id, masked.sample))[:MASKED_KEPT] or None

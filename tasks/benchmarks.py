@@ -72,8 +72,22 @@ def evaluate_benchmarks(
     settings: EvaluateConfig,
     runtime: Runtime,
 ) -> BenchmarkScores:
+    """The scores that :func:`evaluated_in` wrote. Raises BadInput."""
+    folder = evaluated_in(experiment, layout, iteration, sources, settings, runtime)
+    return read_record(folder / METRICS, BenchmarkScores)
+
+
+def evaluated_in(
+    experiment: Experiment,
+    layout: Layout,
+    iteration: int,
+    sources: Sequence[ProblemSource],
+    settings: EvaluateConfig,
+    runtime: Runtime,
+) -> Path:
     """Measure an iteration's policy on the benchmarks (on the held-out problems when none is named) and write
-    predictions, verdicts and ``metrics.json`` to ``data/evaluations/<experiment>/<iteration>/<what was asked>/``.
+    predictions, verdicts and ``metrics.json`` to ``data/evaluations/<experiment>/<iteration>/<what was asked>/``, the
+    folder that is returned.
 
     What was measured with the same questions before is not measured again, and what was killed half way goes on.
 
@@ -88,7 +102,7 @@ def evaluate_benchmarks(
     asked = experiment.model_copy(update={"evaluate": settings})
     with file_lock(folder / ".lock", command(), wait=True):
         list(run_plan([(benchmark_stage(problems, folder), iteration)], asked, layout, runtime))
-    return read_record(folder / METRICS, BenchmarkScores)
+    return folder
 
 
 def benchmark_stage(problems: Sequence[Problem], folder: Path) -> Stage:

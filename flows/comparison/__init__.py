@@ -7,4 +7,6 @@
 ``search_costs``  searches, and what transfers   ``winners``    the map: which arm wins where
 ``figures``    pictures as SVG text              ``page``       one HTML page and its Markdown twin
 ``entries``    what recipes/comparisons.yaml says
+
+``gate``       two policies, problem by problem: what `p2o promote` asks before there is a new champion
 """

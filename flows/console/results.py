@@ -41,6 +41,29 @@ def evaluate(
 
 
 @commands.command(rich_help_panel=PANEL)
+def promote(
+    iteration: Annotated[int | None, typer.Option("--iteration", "-i", help="The last by default.")] = None,
+    candidate: Annotated[bool, typer.Option("--candidate", help="Register it as candidate, compare nothing.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Of evaluate: samples=8; repeatable.")] = None,
+    workspace: Workspace = Path("."),
+) -> None:
+    """Compare a trained policy with MLflow's champion on the same held-out problems; only a better one becomes it."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # nothing waits here
+    prepare_environment(workspace)
+    from tasks.parameters.experiment import load_experiment
+
+    settings = parse_settings(set_ or [])
+    load_experiment(workspace / "params.yaml")  # refused before Prefect makes its database
+    start_server()
+    with importing():
+        from flows.lifecycle.endings import flow_ends
+        from flows.promote import promote as run_promotion
+    with flow_ends():
+        if not run_promotion(str(workspace), iteration, candidate, settings):
+            raise SystemExit(1)
+
+
+@commands.command(rich_help_panel=PANEL)
 def table(workspace: Workspace = Path(".")) -> None:
     """Print the table of iterations of a workspace."""
     from flows.display import print_iterations

@@ -14,6 +14,7 @@ from mlflow.entities import LifecycleStage, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from flows.tracking.delivery import STORE_ERRORS
+from flows.tracking.notes import KEY_TAG, run_name
 from flows.tracking.store import SQLITE, tracking_uri
 from p2o_core.schemas import BadInput
 from tasks.running.layout import home
@@ -21,13 +22,12 @@ from tasks.running.layout import home
 if TYPE_CHECKING:
     from tasks.parameters.experiment import Experiment
 
-KEY_TAG = "p2o.key"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """MLflow's pages then open with runs and charts, not with traces of language models."""
 
 
 def experiment_page(workspace: Path, project: str, port: int = 5000) -> str | None:
-    """Where ``p2o ui`` shows an MLflow experiment; None while it has no runs."""
+    """Where ``p2o up`` shows an MLflow experiment; None while it has no runs."""
     uri = tracking_uri(workspace)
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
         return None  # asking would create it
@@ -85,7 +85,7 @@ def _create(client: MlflowClient, experiment: Experiment, workspace: Path, key: 
         "p2o.seed": str(experiment.seed),
         "p2o.params_digest": experiment.digest(),
         "mlflow.source.git.commit": git_commit(workspace),
-        MLFLOW_RUN_NAME: experiment.experiment,
+        MLFLOW_RUN_NAME: run_name(experiment),
     }
     given = os.environ.get("MLFLOW_RUN_ID")
     if not given:

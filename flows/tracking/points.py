@@ -12,7 +12,7 @@ from mlflow.entities import Metric, Run
 from p2o_core.evaluation import Scores
 
 ALIGNED = ("accuracy/", "train/", "best_template")
-"""Metrics that a comparison also logs by generated tokens."""
+"""Metrics that an experiment's run also has by generated tokens."""
 SECONDS = "seconds/"
 """Metrics of time taken: not a function of the manifest, so a second value at a step is no correction."""
 
@@ -27,8 +27,13 @@ def iteration_points(row: dict[str, Any], seconds: dict[str, float], now: int) -
 def curve_points(row: dict[str, Any], now: int) -> list[Metric]:
     """An iteration's row by iteration and, what arms are compared by, by generated tokens."""
     points = iteration_points(row, {}, now)
-    return points + [
-        Metric(f"by_tokens/{point.key}", point.value, now, row["tokens/cumulative"])
+    return points + token_points(row, points)
+
+
+def token_points(row: dict[str, Any], points: Sequence[Metric]) -> list[Metric]:
+    """What arms are compared by once more, with generated tokens as the step."""
+    return [
+        Metric(f"by_tokens/{point.key}", point.value, point.timestamp, row["tokens/cumulative"])
         for point in points
         if point.key.startswith(ALIGNED)
     ]

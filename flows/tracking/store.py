@@ -26,7 +26,7 @@ def make_store(uri: str) -> None:
     lock = path.with_name(f".{path.name}.lock")
     with file_lock(lock, "making MLflow's store", wait=True):
         if not path.exists():  # else another process made it meanwhile
-            from mlflow import MlflowClient  # here: `p2o ui` and `p2o serve` ask for ports and places only
+            from mlflow import MlflowClient  # here: `p2o up` asks for ports and places only
 
             with written_whole(path) as draft:  # SQLite's journal lies beside it there, and must not meet another file
                 MlflowClient(f"{SQLITE}{draft}").search_experiments()

@@ -18,18 +18,23 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.tracing.client import TracingClient
 
+from flows.tracking.children import find_children, made_child, time_of_points
 from flows.tracking.delivery import ATTEMPT_S, STORE_ERRORS, Delivery, DeliveryStatus, OutOfTime, Timed, failure
+from flows.tracking.models import policy_digest, register_candidate
+from flows.tracking.notes import write_note
 from flows.tracking.parents import parent_run
-from flows.tracking.points import benchmark_values, curve_points, iteration_points, missing_points
+from flows.tracking.points import benchmark_values, curve_points, iteration_points, missing_points, token_points
+from flows.tracking.records import Finished, Records
 from flows.tracking.store import make_store, tracking_uri
 from p2o_core.evaluation import Scores
 from tasks.registry import closing_stages
@@ -41,11 +46,12 @@ from tasks.summary import experiment_rows
 if TYPE_CHECKING:
     from tasks.parameters.experiment import Experiment
 
-ITERATION_TAG = "p2o.iteration"
 LOGGED_TAG = "p2o.logged"
 """On a child: digest of the closing stages' manifests whose points, files and inputs are all delivered."""
-POINTS_TAG = "p2o.points"
-"""On a child, set before its points: ``<digest of those manifests>:<time of the points, ms>``."""
+RECORDED_TAG = "p2o.recorded"
+"""On a child, in the same way: its templates, policy and traces are delivered."""
+CANDIDATE_TAG = "p2o.candidate"
+"""On an experiment's run: digest of the policy that was made the candidate when the run ended."""
 FAILED_TAG = "p2o.failed_deliveries"
 CURVES_TAG = "p2o.curves_logged"
 DATASETS = {"train.parquet": "training", "heldout.parquet": "evaluation"}
@@ -66,6 +72,8 @@ class Tracker:
         self._parent: Run | None = None
         self._children: dict[int, Run] = {}
         self._logged: dict[int, str] = {}
+        self._recorded: dict[int, str] = {}
+        self._records: Records | None = None
         self._curves = -1  # last iteration whose curves are logged
         self._attached = False
 
@@ -102,10 +110,15 @@ class Tracker:
         def work() -> None:
             for row in rows:
                 self._log_iteration(row, seconds.get(row["iteration"], {}), inputs)
-            if len(rows) > self.experiment.iterations and self.parent.info.status != "FINISHED":
-                self._end_parent()
+            for iteration in marks:  # after all points: a store that refuses records has the curves
+                self._record(iteration)
+            if len(rows) > self.experiment.iterations:
+                self._end(rows[-1]["iteration"])
 
-        return self._attempt(work, lambda: sum(self._logged.get(i) != mark for i, mark in marks.items()))
+        def waits(iteration: int, mark: str) -> bool:
+            return self._logged.get(iteration) != mark or (self._recording and self._recorded.get(iteration) != mark)
+
+        return self._attempt(work, lambda: sum(waits(*entry) for entry in marks.items()))
 
     def log_curves(self, tags: dict[str, str]) -> Delivery:
         """For a run of a comparison: every iteration not logged yet, on the parent only, since thousands of child
@@ -128,6 +141,7 @@ class Tracker:
                 self._curves = row["iteration"]
             for name, value in tags.items():
                 self.client.set_tag(self.parent_id, name, value)
+            write_note(self.client, self.parent.info.experiment_id)
             self._end_parent()
 
         return self._attempt(work, lambda: sum(row["iteration"] > self._curves for row in everything))
@@ -140,7 +154,7 @@ class Tracker:
 
         def work() -> None:
             nonlocal delivered
-            child = self._children.get(iteration) or self._create_child(iteration, 0.0)
+            child = self._child(iteration, 0.0)
             known = self.client.get_run(child.info.run_id).data.metrics
             for name, value in values.items():
                 if known.get(name) != value:
@@ -148,6 +162,17 @@ class Tracker:
             delivered = True
 
         return self._attempt(work, lambda: int(not delivered))
+
+    def register(self, iteration: int) -> tuple[Delivery, ModelVersion | None]:
+        """Make the policy of an iteration that is complete on disk the registered candidate, delivering it before if
+        need be. None where the store did not take it."""
+        made: list[ModelVersion] = []
+        delivery = self.log_finished()
+        if delivery.ok:
+            delivery = self._attempt(
+                lambda: made.append(register_candidate(self.client, self._finished(iteration))), lambda: 0
+            )
+        return delivery, made[0] if delivery.ok else None
 
     def _attempt(self, work: Callable[[], None], waiting: Callable[[], int]) -> Delivery:
         """Do what can be done within the limit; what a store raises becomes the delivery's status."""
@@ -172,7 +197,7 @@ class Tracker:
         """After a failure nobody knows what the store has. Not so where it was merely slow: an attempt that began by
         asking everything again would get no further than the last one."""
         if status is not DeliveryStatus.SLOW:
-            self._parent, self._children, self._client, self._attached = None, {}, None, False
+            self._parent, self._children, self._client, self._attached, self._records = None, {}, None, False, None
 
     def _attach(self) -> None:
         """Find or create the parent run, find its children and what is logged of them. Each step is kept, for an
@@ -180,19 +205,9 @@ class Tracker:
         if self._parent is None:
             self._parent = parent_run(self.client, self.experiment, self.layout.workspace)
         self._curves = int(self.parent.data.tags.get(CURVES_TAG, -1))
-        condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.parent_id}'"
-        token: str | None = None
-        while token != "":
-            found = self.client.search_runs(
-                [self.parent.info.experiment_id], condition, order_by=["start_time"], page_token=token
-            )
-            for run in found:  # a nested `mlflow run` has no iteration
-                if ITERATION_TAG in run.data.tags:
-                    self._children.setdefault(int(run.data.tags[ITERATION_TAG]), run)
-            token = found.token or ""
-        self._logged = {
-            i: run.data.tags[LOGGED_TAG] for i, run in self._children.items() if LOGGED_TAG in run.data.tags
-        }
+        self._children = find_children(self.client, self.parent)
+        self._logged = _tags(self._children, LOGGED_TAG)
+        self._recorded = _tags(self._children, RECORDED_TAG)
         self._attached = True
 
     def _finished_rows(self) -> list[dict[str, Any]]:
@@ -214,17 +229,48 @@ class Tracker:
         mark = self._mark(iteration)
         if self._logged.get(iteration) == mark:
             return
-        child = self._children.get(iteration) or self._create_child(iteration, sum(seconds.values()))
+        child = self._child(iteration, sum(seconds.values()))
         if child.data.tags.get(LOGGED_TAG) != mark:
-            now = self._time_of_points(child, mark)
+            now = time_of_points(self.client, child, mark, self._manifests(iteration))
             points = iteration_points(row, seconds, now)
-            for run_id in (child.info.run_id, self.parent_id):  # on the parent too: arms are compared as curves
-                self._deliver(run_id, points)
+            self._deliver(child.info.run_id, points)
+            self._deliver(self.parent_id, points + token_points(row, points))  # arms are compared as curves
             self._upload(child.info.run_id, self.layout.iteration(iteration))
-            self.client.log_inputs(child.info.run_id, inputs)
+            for run_id in (child.info.run_id, self.parent_id) if iteration == 0 else (child.info.run_id,):
+                self.client.log_inputs(run_id, inputs)
             self.client.set_terminated(child.info.run_id, "FINISHED", now)
             self.client.set_tag(child.info.run_id, LOGGED_TAG, mark)
         self._logged[iteration] = mark
+
+    def _child(self, iteration: int, seconds: float) -> Run:
+        if iteration not in self._children:
+            mark, manifests = self._mark(iteration), self._manifests(iteration)
+            name = self.experiment.experiment
+            made = made_child(self.client, self.parent, name, iteration, mark, manifests, seconds)
+            self._children[iteration] = made
+        return self._children[iteration]
+
+    @property
+    def _recording(self) -> bool:
+        tracking = self.experiment.tracking
+        return tracking.registry or tracking.traces > 0
+
+    def _record(self, iteration: int) -> None:
+        """Templates, policy and traces, where the configuration wants them."""
+        mark = self._mark(iteration)
+        if not self._recording or self._recorded.get(iteration) == mark:
+            return
+        if self._records is None:
+            tracing = Timed(TracingClient(tracking_uri(self.layout.workspace)), self._check_time)
+            self._records = Records(self.client, cast(TracingClient, tracing), self.experiment, self.parent)
+        self._records.deliver(self._finished(iteration))
+        self.client.set_tag(self._children[iteration].info.run_id, RECORDED_TAG, mark)
+        self._recorded[iteration] = mark
+
+    def _finished(self, iteration: int) -> Finished:
+        mark, child = self._mark(iteration), self._children[iteration]
+        at = time_of_points(self.client, child, mark, self._manifests(iteration))
+        return Finished(self.experiment, self.layout, iteration, self.parent, child, mark, at)
 
     def _deliver(self, run_id: str, points: list[Metric]) -> None:
         missing = missing_points(self.client, self.client.get_run(run_id), points)
@@ -241,37 +287,16 @@ class Tracker:
                 except Exception as error:  # S3, Azure and the like raise the errors of their own libraries
                     raise MlflowException(f"{type(error).__name__}: {error}") from error
 
-    def _time_of_points(self, child: Run, mark: str) -> int:
-        """In ms, of the points of the manifests with this digest; the first to ask writes it down."""
-        known, _, at = child.data.tags.get(POINTS_TAG, "").partition(":")
-        if known == mark:
-            return int(at)
-        now = _written(self._manifests(int(child.data.tags[ITERATION_TAG])))
-        self.client.set_tag(child.info.run_id, POINTS_TAG, f"{mark}:{now}")
-        child.data.tags[POINTS_TAG] = f"{mark}:{now}"
-        return now
-
-    def _create_child(self, iteration: int, seconds: float) -> Run:
-        mark = self._mark(iteration)
-        now = _written(self._manifests(iteration)) if mark else int(time.time() * 1000)
-        condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.parent_id}' and tags.`{ITERATION_TAG}` = '{iteration}'"
-        made = self.client.search_runs([self.parent.info.experiment_id], condition, max_results=1)
-        child = (
-            made[0]
-            if made
-            else self.client.create_run(
-                self.parent.info.experiment_id,
-                start_time=now - int(seconds * 1000),
-                run_name=f"{self.experiment.experiment} · {iteration}",
-                tags={
-                    MLFLOW_PARENT_RUN_ID: self.parent_id,
-                    ITERATION_TAG: str(iteration),
-                    POINTS_TAG: f"{mark}:{now}",
-                },
-            )
-        )
-        self._children[iteration] = child
-        return child
+    def _end(self, iteration: int) -> None:
+        """The experiment is finished with this iteration; done before, this asks and changes nothing."""
+        policy = policy_digest(self.layout, iteration)
+        if self.experiment.tracking.registry and self.parent.data.tags.get(CANDIDATE_TAG) != policy:
+            register_candidate(self.client, self._finished(iteration))
+            self.client.set_tag(self.parent_id, CANDIDATE_TAG, policy)
+            self.parent.data.tags[CANDIDATE_TAG] = policy
+        if self.parent.info.status != "FINISHED":
+            write_note(self.client, self.parent.info.experiment_id)
+            self._end_parent()
 
     def _end_parent(self) -> None:
         self.client.set_terminated(self.parent_id, "FINISHED")
@@ -289,6 +314,5 @@ class Tracker:
         return inputs
 
 
-def _written(manifests: Sequence[Path]) -> int:
-    """When an iteration ended, in ms, as its files say now."""
-    return max(manifest.stat().st_mtime_ns for manifest in manifests) // 1_000_000
+def _tags(runs: Mapping[int, Run], name: str) -> dict[int, str]:
+    return {iteration: run.data.tags[name] for iteration, run in runs.items() if name in run.data.tags}

@@ -92,6 +92,13 @@ class TrackingConfig(Section):
 
     project: str = Field("p2o", description="MLflow experiment that holds the runs")
     push: bool = Field(False, description="push every finished iteration to DVC's default remote")
+    registry: bool = Field(
+        True, description="kept templates and policies in MLflow's registries; off: metrics and files alone"
+    )
+    model: str = Field(
+        "", pattern=r"^[^/:.%\"']*$", description="registered model that `p2o promote` compares within; blank: project"
+    )
+    traces: int = Field(6, ge=0, le=100, description="rollouts an iteration that MLflow shows whole, drawn by seed")
 
 
 class Experiment(Section):

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from flows.tracking.delivery import DeliveryStatus
+from flows.tracking.notes import run_name
 from flows.tracking.tracker import Tracker
 from flows.versioning.versions import PushFailed, Versions
 from p2o_core.schemas import BadInput
@@ -80,9 +81,9 @@ def assert_delivered_once(database: Path, experiment: Experiment, layout: Layout
         iteration = row["iteration"]
         for key, value in row.items():
             if key != "iteration":
-                for run in (experiment.experiment, f"{experiment.experiment} · {iteration}"):
+                for run in (run_name(experiment), f"{experiment.experiment} · {iteration}"):
                     assert found[key, iteration, run] == pytest.approx(value)
-    steps = [step for key, step, run in places if key == "tokens/cumulative" and run == experiment.experiment]
+    steps = [step for key, step, run in places if key == "tokens/cumulative" and run == run_name(experiment)]
     assert steps == sorted(steps)
 
 

@@ -54,6 +54,8 @@ def packages(modules: set[str]) -> set[str]:
         ("compare --recipe nosuch", 2),
         ("evaluate --set samples", 2),
         ("evaluate --workspace recipes", 2),
+        ("promote --set samples", 2),
+        ("promote --workspace recipes", 2),
         ("track --workspace recipes", 2),
         ("serve --workspace recipes", 2),
         ("table --workspace recipes", 2),

@@ -91,7 +91,8 @@ def _hard(layout: Layout, found: Rescue) -> str:
     problems = {problem.id: problem for problem in read_problems(layout.base / "train.parquet")}
     kinds = sorted({problems[s.problem_id].difficulty for s in found.hard if s.problem_id in problems})
     of = f" ({', '.join(kinds)})" if kinds else ""
-    said = f"{len(found.hard)} problems{of}. Under templates {len(found.tried)} were tried, {len(found.solved)} solved."
+    said = f"{len(found.hard)} problems{of}. "
+    said += f"Under templates {len(found.tried)} were tried, {len(found.solved)} solved." if found.tried else ""
     solved, tried = set(found.solved), set(found.tried)
     quoted = [
         f"- {_how(sample.problem_id, solved, tried)}: {code(_asked(problems, sample.problem_id))}"

@@ -87,7 +87,8 @@ def _compare(root: Path, jobs: int) -> None:
     page = RunProgress(root.name, len(bases) + len(arms))
     console.print(f"Problems and base policies: {', '.join(bases)}")
     # processes end first, and the runner's threads, which wait for them, then find nothing more to do
-    with ThreadPoolTaskRunner(max_workers=jobs) as runner, Processes() as processes:
+    side_by_side: ThreadPoolTaskRunner = ThreadPoolTaskRunner(max_workers=jobs)
+    with side_by_side as runner, Processes() as processes:
 
         def submit(work: Task, **parameters: Any) -> PrefectFuture:
             return runner.submit(work, parameters={"root": root, "versions": versions, **parameters})

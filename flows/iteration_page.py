@@ -68,8 +68,8 @@ def curves_svg(rows: Sequence[Row], names: Sequence[str]) -> str:
 
     drawn = []
     for share in (0.0, 0.5, 1.0):
-        (_, y), (end, _) = place(0, share).split(","), place(last, share).split(",")
-        drawn.append(f'<path d="M{EDGE},{y} H{end}" stroke="#d6d3d1"/><text x="4" y="{y}">{share:.1f}</text>')
+        level, end = place(0, share).split(",")[1], place(last, share).split(",")[0]
+        drawn.append(f'<path d="M{EDGE},{level} H{end}" stroke="#d6d3d1"/><text x="4" y="{level}">{share:.1f}</text>')
     heights: list[float] = []
     for name, colour in zip(names, COLOURS * len(names), strict=False):
         points = [place(row["iteration"], row[name]) for row in rows if name in row]

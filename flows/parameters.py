@@ -58,7 +58,7 @@ def experiment_name(parameters: dict[str, Any]) -> str:
     asked = {name: parameters.get(name) or None for name in ("recipe", "arm")} | {"seed": parameters.get("seed")}
     try:
         start = Path(parameters.get("workspace") or ".")
-        experiment, _ = preview(start, overrides=parameters.get("settings"), **asked)  # type: ignore[arg-type]
+        experiment, _ = preview(start, overrides=parameters.get("settings"), **asked)
     except (BadInput, OSError):
         return " · ".join(f"{name} {value}" for name, value in asked.items() if value is not None) or "refused"
     return f"{experiment.experiment} · {experiment.arm} · seed {experiment.seed}"

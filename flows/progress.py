@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from uuid import UUID
 
 import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -29,7 +30,7 @@ class RunProgress:
         self.key = artifact_key(f"{name}-progress")
         self.steps = steps
         self.done = 0
-        self._id = None
+        self._id: UUID | None = None
         self._next = 0.0
 
     def begin(self, what: str) -> None:
@@ -57,7 +58,7 @@ class RunProgress:
                 if self._id is not None:
                     update_progress_artifact(self._id, round(percent, 1), what)
                 elif first:
-                    self._id = create_progress_artifact(round(percent, 1), self.key, what)
+                    self._id = create_progress_artifact(round(percent, 1), self.key, what)  # type: ignore[assignment]  # no loop here
             self._next = now + EVERY_S
         except (httpx.HTTPError, PrefectException, RuntimeError):
             self._next = now + AWAY_S

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -145,7 +145,9 @@ def page_key(layout: Layout, iteration: int) -> str:
 
 def known_pages(layout: Layout) -> set[str]:
     """Keys of the iterations' pages that the server has."""
-    wanted = ArtifactFilter(key=ArtifactFilterKey(like_=artifact_key(f"{layout.experiment}-iteration-") + "%"))
+    wanted = ArtifactCollectionFilter(
+        key=ArtifactCollectionFilterKey(like_=artifact_key(f"{layout.experiment}-iteration-") + "%")
+    )
     found: set[str] = set()
     with get_client(sync_client=True) as client:
         while True:

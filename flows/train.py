@@ -167,7 +167,7 @@ def train_workspace(root: Path, iterations: int | None, run_cache: bool) -> None
     def run(stage: Stage, experiment: Experiment, layout: Layout, iteration: int, runtime: Runtime) -> StageRun:
         name = experiment.experiment
         as_asset = stage_task.with_options(
-            assets=[asset_key(stage.name, iteration, name)], asset_deps=upstream(stage, iteration, name)
+            assets=[asset_key(stage.name, iteration, name)], asset_deps=[*upstream(stage, iteration, name)]
         )
         return as_asset(stage.name, iteration, experiment, layout, runtime, page)
 

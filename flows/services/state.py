@@ -27,8 +27,8 @@ def status(names: Sequence[str] = NAMES) -> bool:
         where = (service.url or "–", str(service.pid), _time(service.started)) if service else ("not running", "–", "–")
         table.add_row(name, WHERE[name], *where, str(log_of(name)))
     console.print(table)
-    if services[PREFECT]:
-        _print_runs(services[PREFECT])
+    if server := services[PREFECT]:
+        _print_runs(server)
     missing = [name for name, service in services.items() if service is None]
     if missing:
         console.print(f"Not running: {', '.join(missing)}. `p2o up` starts what is missing.")

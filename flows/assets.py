@@ -22,7 +22,7 @@ def upstream(stage: Stage, iteration: int, experiment: str) -> list[str]:
 def _maker(artifact: Artifact, iteration: int) -> tuple[str, int] | None:
     """Stage and iteration that wrote a file."""
     at = {"previous": iteration - 1, "current": iteration}.get(artifact.where, 0)
-    stages = ITERATION if at else STAGES.values()
+    stages = ITERATION if at else (STAGES["prepare" if artifact.where == "base" else "init"],)
     return next(((stage.name, at) for stage in stages if artifact.name in stage.outputs.values()), None)
 
 

@@ -76,7 +76,7 @@ def _update(update: IterationUpdate, found: Rescue) -> str:
     if update.status == "off":
         return "the weights stay as they are (distill.enabled: false)"
     rescued = f"templates rescued {len(found.solved)} of {len(found.tried)} hard problems; " if found.tried else ""
-    learnt = f"{update.groups_with_signal} groups with a signal, {update.optimizer_steps} optimiser steps so far"
+    learnt = f"groups with a signal: {update.groups_with_signal}, optimiser steps so far: {update.optimizer_steps}"
     return rescued + (learnt if update.status == "updated" else "no group carried a signal, nothing was learnt")
 
 
@@ -90,7 +90,7 @@ def iteration_sentence(rows: Sequence[Row], rescued: Rescue | None) -> str:
     """The last of the rows (:func:`tasks.summary.experiment_rows`) in the light of the one measured before."""
     row = rows[-1]
     parts = []
-    if rescued is not None and rescued.hard:
+    if rescued is not None and rescued.tried:
         parts.append(f"{len(rescued.hard)} problems were hard, templates rescued {len(rescued.solved)} of them")
     elif "hard_set" in row:
         parts.append(f"{row['hard_set']} problems were hard")

@@ -62,7 +62,7 @@ def test_every_stage_of_an_iteration_has_its_sentence(layout: Layout) -> None:
     assert "tokens" in said["rollout"]
     assert "hard problems" in said["mine"]
     assert "template" in said["evolve"]
-    assert "optimiser steps" in said["distill"]
+    assert "optimiser steps so far" in said["distill"]
     sentence = iteration_sentence(experiment_rows(layout.run, 1), rescue(layout, 1))
     assert re.match(r"Iteration 1: \d+ problems were hard, templates rescued \d+ of them; held-out ", sentence)
     assert " → " in sentence

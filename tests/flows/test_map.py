@@ -32,7 +32,7 @@ def evidence(tmp_path: Path) -> Evidence:
         (tmp_path / name).symlink_to(REPOSITORY / name)
     (tmp_path / "mlproject").touch()
     comparison = Comparison(
-        recipe=Path("params.yaml"),
+        recipe=Path("recipes/reflective.yaml"),
         arms=(),
         budget_tokens=1000,
         max_iterations=9,

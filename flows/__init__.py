@@ -6,7 +6,7 @@
 ``lifecycle/``   begin and end            ``versioning/``         DVC
 ``tracking/``    MLflow                   ``publishing``          who hears of a finished iteration
 ``comparison/``  arms × seeds, report     ``preflight/``          doctor, dry run, planner
-``health``       findings on a run
+``health``       findings on a run        ``reporting/``        what runs did, on a page
 """
 
 import os

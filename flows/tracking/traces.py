@@ -103,20 +103,23 @@ def _assessments(rollout: Rollout, done: Finished, trace_id: str) -> list[Assess
     """The verdict, and the gold answer it is about."""
     read = f"read {rollout.extracted!r}" if rollout.extracted else "read no answer"
     cut = "; cut off at max_new_tokens" if rollout.truncated else ""
-    common = {"trace_id": trace_id, "create_time_ms": done.at, "last_update_time_ms": done.at}
     assessments: list[Assessment] = [
         Feedback(
             name="correct",
             value=rollout.status == "correct",
             source=VERIFIER,
             rationale=f"{rollout.status}: {read}, right is {' or '.join(map(repr, rollout.problem.spellings))}{cut}",
-            **common,
+            trace_id=trace_id,
+            create_time_ms=done.at,
+            last_update_time_ms=done.at,
         ),
         Expectation(
             name="answer",
             value=rollout.problem.answer,
             source=AssessmentSource(source_type="CODE", source_id="problems"),
-            **common,
+            trace_id=trace_id,
+            create_time_ms=done.at,
+            last_update_time_ms=done.at,
         ),
     ]
     for assessment in assessments:  # ids of their own: sent again they are the same rows

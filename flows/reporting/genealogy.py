@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -54,6 +54,15 @@ class Genealogy:
     evaluations: int
     roots: tuple[Node, ...]
     coverage: Coverage
+
+    def lines(self) -> Iterator[tuple[int, Node]]:
+        """(generation, template), each before its children. Without recursion, which ends at some 250 generations: an
+        online search can have one more an iteration."""
+        waiting = [(0, root) for root in reversed(self.roots)]
+        while waiting:
+            generation, node = waiting.pop()
+            yield generation, node
+            waiting += [(generation + 1, child) for child in reversed(node.children)]
 
 
 @dataclass(frozen=True)

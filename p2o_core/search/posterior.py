@@ -90,26 +90,36 @@ class Posterior:
         self.by_kind = by_kind
         known = [evidence for template in templates for evidence in template.evidence.values()]
         self._first = (FIRST_RATE[0] + sum(e.solved for e in known)) / (FIRST_RATE[1] + sum(e.tried for e in known))
+        self._overall: list[tuple[float, float]] = []
+        for template in templates:  # parents come first, and a line of hundreds is too long for a recursion
+            self._overall.append(self._beta_overall(template))
         self.beta = cache(self._beta)
 
     def mean(self, index: int, kind: str | None = None) -> float:
         """The expected solve rate on problems of a kind; None: on all that were tried."""
-        alpha, beta = self.beta(index, kind)
-        return alpha / (alpha + beta)
+        return _mean(self.beta(index, kind))
 
     def sample(self, index: int, kind: str, rng: random.Random) -> float:
         """A draw of the solve rate, for Thompson sampling."""
         return rng.betavariate(*self.beta(index, kind if self.by_kind else None))
 
+    def _beta_overall(self, template: Template) -> tuple[float, float]:
+        prior = _mean(self._overall[template.parents[0]]) if template.parents else self._first
+        solved = sum(evidence.solved for evidence in template.evidence.values())
+        tried = sum(evidence.tried for evidence in template.evidence.values())
+        return _updated(prior, solved, tried)
+
     def _beta(self, index: int, kind: str | None) -> tuple[float, float]:
         """(alpha, beta) of a template's solve rate."""
-        template = self.templates[index]
         if kind is None:
-            prior = self.mean(template.parents[0]) if template.parents else self._first
-            solved = sum(evidence.solved for evidence in template.evidence.values())
-            tried = sum(evidence.tried for evidence in template.evidence.values())
-        else:
-            prior = self.mean(index)
-            evidence = template.evidence.get(kind, Evidence())
-            solved, tried = evidence.solved, evidence.tried
-        return STRENGTH * prior + solved, STRENGTH * (1.0 - prior) + tried - solved
+            return self._overall[index]
+        evidence = self.templates[index].evidence.get(kind, Evidence())
+        return _updated(_mean(self._overall[index]), evidence.solved, evidence.tried)
+
+
+def _updated(prior: float, solved: float, tried: float) -> tuple[float, float]:
+    return STRENGTH * prior + solved, STRENGTH * (1.0 - prior) + tried - solved
+
+
+def _mean(beta: tuple[float, float]) -> float:
+    return beta[0] / sum(beta)

@@ -182,7 +182,7 @@ def test_a_run_started_in_the_page_is_trained(home: Home) -> None:
     assert "data:image/svg+xml;base64," in written
     assert f"http://127.0.0.1:{home.mlflow_port}/#/experiments/" in written
     for words in ("hard problems", "tiny-grpo-s1: arm grpo, seed 1", "Iteration 1: ", "tokens"):
-        assert words in said
+        until(lambda words=words: words in home.log(run), f"{words!r} is not in {said}")  # logs come a little later
 
 
 def test_what_is_wrong_is_refused_before_work(home: Home) -> None:

@@ -11,7 +11,6 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -214,8 +213,6 @@ def test_killed_cancelled_and_killed_with_its_worker(home: Home) -> None:
 
     retry(home, run)
     process = home.at_work(run)
-    sooner(home, timedelta(seconds=40))
-    time.sleep(1)
     worker = home.pids()["worker"]
     for pid in (worker, process.pid):
         os.kill(pid, signal.SIGKILL)
@@ -229,13 +226,6 @@ def retry(home: Home, run: UUID) -> None:
     """As the button of that name does."""
     with home.client() as client:
         client.set_flow_run_state(run, Scheduled(name="AwaitingRetry"), force=True)
-
-
-def sooner(home: Home, silence: timedelta) -> None:
-    """Before the run's first heartbeat that counts."""
-    with home.client() as client:
-        wanted = next(automations(client, silence))
-        client.update_automation(client.read_automations_by_name(wanted.name)[0].id, wanted)
 
 
 def test_down_ends_all_of_it(home: Home) -> None:

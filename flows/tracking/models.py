@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 POLICY_TAG = "p2o.policy"
 """Digest of the policy's folder, on logged models and on versions."""
+WORKSPACE_TAG = "p2o.workspace"
+"""Where that folder was when it was last registered: a workspace may be moved or copied."""
 CANDIDATE, CHAMPION = "candidate", "champion"
 
 
@@ -86,7 +88,7 @@ def model_tags(experiment: Experiment, layout: Layout, iteration: int) -> dict[s
     """By which a policy is found on disk, and known to be the same."""
     return {
         POLICY_TAG: policy_digest(layout, iteration),
-        "p2o.workspace": str(layout.workspace),
+        WORKSPACE_TAG: str(layout.workspace),
         "p2o.experiment": experiment.experiment,
         "p2o.arm": experiment.arm,
         "p2o.seed": str(experiment.seed),
@@ -141,6 +143,9 @@ def register_candidate(client: MlflowClient, done: Finished) -> ModelVersion:
             description=f"{done.experiment.experiment} after iteration {done.iteration}",
             model_id=model.model_id,
         )
+    elif version.tags.get(WORKSPACE_TAG) != (here := str(done.layout.workspace)):  # moved or copied since
+        client.set_model_version_tag(name, version.version, WORKSPACE_TAG, here)
+        version = client.get_model_version(name, version.version)
     candidate = aliased(client, name, CANDIDATE)
     if candidate is None or candidate.version != version.version:
         client.set_registered_model_alias(name, CANDIDATE, version.version)

@@ -8,7 +8,8 @@ Start at ``iteration``: one iteration on one screen. Its steps, in order:
 ``groups``       a problem's completions             ``advantages``  their group-relative advantages
 ``update``       the policy update, step by step     ``update_report``  what it did
 ``microbatch``   the tensors of a step               ``losses``    its mathematics
-``policy``       weights, LoRA adapter, log-probs    ``optimizer`` AdamW, its state kept between iterations
+``policy``       weights, LoRA adapter, log-probs    ``output_layer``  log-probs without the logits
+``optimizer``    AdamW, its state kept between iterations
 ``finite``       stops on NaN and infinity           ``checkpoints``  an update goes on where it was killed
 ``transfer``     what bare training can take over of what a template brings
 

@@ -61,7 +61,7 @@ def served(answer: Callable[[Request], Reply | None], port: int = 0) -> Iterator
 
 def forward(request: Request, target: str) -> Reply:
     """What the real server at ``target`` says to it."""
-    headers = {"Content-Type": kind} if (kind := request.headers["Content-Type"]) else {}
+    headers = {name: value for name, value in request.headers.items() if name.lower().startswith(("content-", "x-"))}
     passed = urllib.request.Request(target + request.path, request.body or None, headers, method=request.method)
     try:
         with urllib.request.urlopen(passed, timeout=60) as answer:

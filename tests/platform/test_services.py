@@ -86,7 +86,10 @@ class Home:
         return process
 
     def units(self) -> int:
-        return len(list(self.workspace.root.rglob(UNITS)))
+        try:
+            return len(list(self.workspace.root.rglob(UNITS)))
+        except FileNotFoundError:  # a stage ended meanwhile
+            return 0
 
     def log(self, run: UUID) -> str:
         with self.client() as client:

@@ -17,8 +17,8 @@ from flows.tracking.parents import check_project
 from flows.tracking.tracker import Tracker
 from flows.versioning.workspace import preview
 from p2o_core.config import EvaluateConfig
-from p2o_core.schemas import BadInput
-from tasks.benchmarks import BenchmarkScores, benchmark_source, evaluate_benchmarks, evaluation_settings
+from p2o_core.schemas import BadInput, read_record
+from tasks.benchmarks import METRICS, BenchmarkScores, benchmark_source, evaluated_in, evaluation_settings
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.layout import Layout
 from tasks.running.runtime import Runtime
@@ -31,7 +31,8 @@ def benchmark_task(
     """All benchmarks with one warm engine."""
     sources = [benchmark_source(text) for text in benchmarks]
     with Runtime(prefect_secret) as runtime:
-        return evaluate_benchmarks(experiment, layout, iteration, sources, settings, runtime)
+        folder = evaluated_in(experiment, layout, iteration, sources, settings, runtime)
+    return read_record(folder / METRICS, BenchmarkScores)
 
 
 @flow(name="evaluate", flow_run_name=run_name(), log_prints=False)

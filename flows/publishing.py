@@ -160,12 +160,12 @@ def known_pages(layout: Layout) -> set[str]:
 
 def run_page(tracker: Tracker) -> str | None:
     """The experiment's run in MLflow's pages; None while MLflow has not taken it."""
-    if tracker._parent is None:
+    if tracker.found is None:
         return None
     uri = tracking_uri(tracker.layout.workspace)
     served = running(MLFLOW)
     server = uri if uri.startswith("http") else served.url if served else f"http://{LOOPBACK}:{MLFLOW_PORT}"
-    info = tracker.parent.info
+    info = tracker.found.info
     return f"{server.rstrip('/')}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from p2o_core.config import EvaluateConfig
 from p2o_core.digests import digest
 from p2o_core.evaluation import Scores, measure
-from p2o_core.schemas import BadInput, check_problems, read_problems, read_record, write_record, write_rows
+from p2o_core.schemas import BadInput, check_problems, read_problems, write_record, write_rows
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion, Judged, Problem
 from tasks.parameters.experiment import Experiment
@@ -62,19 +62,6 @@ class BenchmarkScores(Scores):
     iteration: int
     settings: EvaluateConfig
     problems: Mapping[str, int]
-
-
-def evaluate_benchmarks(
-    experiment: Experiment,
-    layout: Layout,
-    iteration: int,
-    sources: Sequence[ProblemSource],
-    settings: EvaluateConfig,
-    runtime: Runtime,
-) -> BenchmarkScores:
-    """The scores that :func:`evaluated_in` wrote. Raises BadInput."""
-    folder = evaluated_in(experiment, layout, iteration, sources, settings, runtime)
-    return read_record(folder / METRICS, BenchmarkScores)
 
 
 def evaluated_in(

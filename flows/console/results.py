@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,12 +27,7 @@ def evaluate(
     workspace: Workspace = Path("."),
 ) -> None:
     """Measure a trained policy on benchmarks (the held-out problems by default): table, Prefect artefact, MLflow."""
-    prepare_environment(workspace)
-    from tasks.parameters.experiment import load_experiment
-
-    settings = parse_settings(set_ or [])
-    load_experiment(workspace / "params.yaml")  # refused before Prefect makes its database
-    start_server()
+    settings = _settings_once_started(workspace, set_)
     with importing():
         from flows.evaluate import evaluate as run_evaluation
         from flows.lifecycle.endings import flow_ends
@@ -49,18 +44,24 @@ def promote(
 ) -> None:
     """Compare a trained policy with MLflow's champion on the same held-out problems; only a better one becomes it."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # nothing waits here
-    prepare_environment(workspace)
-    from tasks.parameters.experiment import load_experiment
-
-    settings = parse_settings(set_ or [])
-    load_experiment(workspace / "params.yaml")  # refused before Prefect makes its database
-    start_server()
+    settings = _settings_once_started(workspace, set_)
     with importing():
         from flows.lifecycle.endings import flow_ends
         from flows.promote import promote as run_promotion
     with flow_ends():
         if not run_promotion(str(workspace), iteration, candidate, settings):
             raise SystemExit(1)
+
+
+def _settings_once_started(workspace: Path, set_: list[str] | None) -> dict[str, Any]:
+    """The settings; Prefect's server runs then. Raises BadInput before Prefect makes its database."""
+    prepare_environment(workspace)
+    from tasks.parameters.experiment import load_experiment
+
+    settings = parse_settings(set_ or [])
+    load_experiment(workspace / "params.yaml")
+    start_server()
+    return settings
 
 
 @commands.command(rich_help_panel=PANEL)

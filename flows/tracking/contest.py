@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from flows.comparison.gate import WHOLE, Promotion, judge
-from flows.tracking.models import CHAMPION, POLICY_TAG, base_digests, policy_digest
+from flows.tracking.models import CHAMPION, POLICY_TAG, WORKSPACE_TAG, base_digests, policy_digest
 from p2o_core.config import EvaluateConfig
 from p2o_core.digests import digest
 from p2o_core.schemas import BadInput, read_problems, write_record
@@ -57,7 +57,7 @@ def compared(
 
 def _champions(champion: ModelVersion, heldout: str) -> tuple[Experiment, Layout, int]:
     """Where the champion's policy lies. Raises BadInput."""
-    tags, place = champion.tags, Path(champion.tags["p2o.workspace"])
+    tags, place = champion.tags, Path(champion.tags[WORKSPACE_TAG])
     if tags["p2o.heldout"] != heldout:
         raise BadInput(
             f"{champion.name}: its champion, version {champion.version}, was held out other problems than this "

@@ -92,6 +92,11 @@ class Tracker:
             raise OutOfTime
 
     @property
+    def found(self) -> Run | None:
+        """The experiment's run; None while MLflow has not taken it."""
+        return self._parent
+
+    @property
     def parent(self) -> Run:
         assert self._parent is not None, "_attempt finds it"
         return self._parent

@@ -35,7 +35,8 @@ CONFIG = IterationConfig(
 def main() -> Iteration:
     torch.set_num_threads(1)
     tokenizer = build_tokenizer()
-    policy = Policy(pretrain(BASE, tokenizer, CORPUS), Chat(tokenizer))
+    _, model = next(pretrain(BASE, tokenizer, CORPUS))
+    policy = Policy(model, Chat(tokenizer))
     optimizer = PolicyOptimizer(policy, CONFIG.distill)
     train = list(draw_split(random.Random(0), "train", [("easy", 1, 24), ("hard", 4, 48)], taken=set()))
     engine, phrases = EmbeddedEngine(policy, rows_per_batch=256), phrase_pool(seed=0)

@@ -20,6 +20,9 @@ IGNORED = -100
 """Label of tokens that do not count in the loss (torch's cross-entropy convention)."""
 CHECKPOINT_EVERY = 10
 """Steps, about a second."""
+ROUNDS = 3
+"""A base that falls short is trained on at most so often, a quarter of its steps at a time. Processors round
+differently, and the bases they make of the same steps differ by more than a competence check forgives."""
 WEIGHTS, OPTIMIZERS = "weights.safetensors", "optimizers.safetensors"
 
 
@@ -37,6 +40,23 @@ class PretrainSettings:
     muon_lr: float
     feed_forward: int = 4
     """Its width over the hidden size."""
+
+    @property
+    def further_steps(self) -> int:
+        """Steps of a round behind the first."""
+        return -(-self.steps // 4)
+
+    @property
+    def ends(self) -> list[int]:
+        """The last step of each round."""
+        return [self.steps + count * self.further_steps for count in range(ROUNDS + 1)]
+
+    def rate(self, step: int) -> float:
+        """Step ``step``'s share of the peak learning rates: warm-up, full, linear decay to 0; each further round decays
+        from 0.3, which loses little of what is there."""
+        if step < self.steps:
+            return min(1.0, (step + 1) / max(1, self.steps // 20)) * min(1.0, (self.steps - step) / (0.6 * self.steps))
+        return 0.3 * (1 - (step - self.steps) % self.further_steps / self.further_steps)
 
 
 Draw = Callable[[random.Random], Text]
@@ -75,11 +95,10 @@ def encode(tokenizer: PreTrainedTokenizerFast, text: Text) -> tuple[list[int], l
 def batches(
     settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast, draw: Draw
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """``(input_ids, labels)`` of shape [texts_per_step, T], right padded; texts of like length share a batch."""
+    """``(input_ids, labels)`` of shape [texts_per_step, T], right padded; texts of like length share a batch. One
+    a step, for all rounds."""
     rng = random.Random(settings.seed)
-    block = 8
-    for first in range(0, settings.steps, block):
-        count = min(block, settings.steps - first)
+    for count in blocks(settings):
         rows = [encode(tokenizer, draw(rng)) for _ in range(count * settings.texts_per_step)]
         rows.sort(key=lambda row: len(row[0]))
         order = list(range(count))
@@ -94,8 +113,16 @@ def batches(
             )
 
 
+def blocks(settings: PretrainSettings, size: int = 8) -> Iterator[int]:
+    """Steps whose texts are drawn together; a block ends where a round does."""
+    for steps in (settings.steps, *[settings.further_steps] * ROUNDS):
+        yield from [size] * (steps // size)
+        if steps % size:
+            yield steps % size
+
+
 class Pretraining:
-    """Model and optimisers: Muon for the matrices, AdamW for embeddings and norms; warm-up, then linear decay to 0."""
+    """Model and optimisers: Muon for the matrices, AdamW for embeddings and norms."""
 
     def __init__(self, settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> None:
         self.settings = settings
@@ -109,8 +136,8 @@ class Pretraining:
 
     def step(self, step: int, input_ids: Tensor, labels: Tensor) -> float:
         """Step ``step`` (from 0) on a batch of shape [texts_per_step, T]; returns the mean loss a token."""
-        steps = self.settings.steps
-        scale = min(1.0, (step + 1) / max(1, steps // 20)) * min(1.0, (steps - step) / (0.6 * steps))
+        self.model.train()
+        scale = self.settings.rate(step)
         logits = self.model(input_ids=input_ids).logits[:, :-1]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
         loss.backward()
@@ -144,20 +171,21 @@ def pretrain(
     on_step: Callable[[int, float], None] = lambda step, loss: None,
     *,
     checkpoints: Path | None = None,
-) -> LlamaForCausalLM:
-    """The model after all steps on texts that ``draw`` draws. With a folder for ``checkpoints``, one that was killed
-    goes on from its last one, to the same bits."""
+) -> Iterator[tuple[int, LlamaForCausalLM]]:
+    """Yield ``(steps, model)`` after all steps on texts that ``draw`` draws, and after each further round asked for.
+
+    With a folder for ``checkpoints``, one that was killed goes on from its last one, to the same bits. Where a further
+    round had begun, that round's end is the first to be yielded."""
     training = Pretraining(settings, tokenizer)
-    training.model.train()
     last = LastStep(checkpoints) if checkpoints is not None else None
     done, folder = (last and last.get()) or (0, None)
     if folder is not None:
         training.load(folder)
     for step, (input_ids, labels) in enumerate(batches(settings, tokenizer, draw)):
-        if step < done:
-            continue
-        loss = training.step(step, input_ids, labels)
-        on_step(step + 1, loss)
-        if last is not None and (step + 1) % CHECKPOINT_EVERY == 0:
-            last.put(step + 1, training.save)
-    return training.model.eval()
+        if step >= done:
+            loss = training.step(step, input_ids, labels)
+            on_step(step + 1, loss)
+            if last is not None and ((step + 1) % CHECKPOINT_EVERY == 0 or step + 1 in settings.ends):
+                last.put(step + 1, training.save)
+        if step + 1 >= done and step + 1 in settings.ends:
+            yield step + 1, training.model.eval()

@@ -7,7 +7,8 @@ Start at ``iteration``: one iteration on one screen. Its steps, in order:
 ``search``       templates, by GEPA or online        ``cover``     the template set Z, a template for each rollout
 ``groups``       a problem's completions             ``advantages``  their group-relative advantages
 ``update``       the policy update, step by step     ``update_report``  what it did
-``microbatch``   the tensors of a step               ``losses``    its mathematics
+``batch``        rows that share a prompt            ``microbatch``  the tensors of a step
+``losses``       the mathematics of a step
 ``policy``       weights, LoRA adapter, log-probs    ``output_layer``  log-probs without the logits
 ``optimizer``    AdamW, its state kept between iterations
 ``finite``       stops on NaN and infinity           ``checkpoints``  an update goes on where it was killed

@@ -1,4 +1,4 @@
-"""Micro-batches: samples of similar length as padded tensors, built once for everything that the loss reads."""
+"""Micro-batches: samples in rows of similar length as padded tensors, built once for everything that the loss reads."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from p2o_core.batch import Batch, rows_of
 from p2o_core.finite import NotFinite
 from p2o_core.groups import TrainingSample
-from p2o_core.policy import Batch, Policy
+from p2o_core.policy import Policy
 
 
 @dataclass(frozen=True, eq=False)
 class MicroBatch(Batch):
-    """B samples; P prompt and T completion columns. ``input_ids`` and ``attention_mask`` [B, P + T] and
-    ``completion_mask`` [B, T] are :class:`p2o_core.policy.Batch`'s, under the gradient's prompt. Log-probs and log
-    ratios are float32 and 0 behind a row's last token; :class:`p2o_core.groups.TrainingSample` says what each is."""
+    """B samples of at most T tokens, in rows under the gradient's prompt (:class:`p2o_core.batch.Batch`). Log-probs and
+    log ratios are float32 and 0 behind a sample's last token; :class:`p2o_core.groups.TrainingSample` says what each
+    is."""
 
-    samples: tuple[TrainingSample, ...]  # B, the rows
+    samples: tuple[TrainingSample, ...]  # B
     advantages: Tensor  # [B]
     templated: Tensor  # [B] bool, sampled under a template
     old_logp: Tensor  # [B, T] trainer, gradient's prompt
@@ -28,9 +29,10 @@ class MicroBatch(Batch):
     engine_log_ratio: Tensor  # [B, T] log(trainer / engine), one prompt; 0 where not compared
 
     @classmethod
-    def build(cls, samples: Sequence[TrainingSample], pad_id: int, device: torch.device) -> MicroBatch:
-        """Pad and stack ``samples`` on ``device``."""
-        batch = Batch.collate([s.prompt_ids for s in samples], [s.completion_ids for s in samples], pad_id).to(device)
+    def build(cls, rows: Sequence[Sequence[TrainingSample]], pad_id: int, device: torch.device) -> MicroBatch:
+        """Pad and stack on ``device``; the samples of a row have one prompt."""
+        batch = Batch.of_rows([(row[0].prompt_ids, [s.completion_ids for s in row]) for row in rows], pad_id).to(device)
+        samples = [sample for row in rows for sample in row]
         width = batch.completion_mask.shape[1]
 
         def padded(rows: list[tuple[float, ...]]) -> Tensor:
@@ -38,9 +40,7 @@ class MicroBatch(Batch):
             return torch.tensor(filled, dtype=torch.float32, device=device)
 
         return cls(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            completion_mask=batch.completion_mask,
+            **vars(batch),
             samples=tuple(samples),
             advantages=torch.tensor([s.advantage for s in samples], device=device),
             templated=torch.tensor([s.templated for s in samples], device=device),
@@ -54,7 +54,7 @@ class MicroBatch(Batch):
         """Check all inputs of the loss; ``logp`` [B, T] are the new log-probs.
 
         Raises:
-            NotFinite: with the rows that are not finite.
+            NotFinite: with the samples that are not finite.
         """
         for what, values in (
             ("log-probs", logp),
@@ -70,22 +70,6 @@ class MicroBatch(Batch):
 
 def microbatches(policy: Policy, samples: Sequence[TrainingSample], tokens: int) -> Iterator[MicroBatch]:
     """Yield the samples in micro-batches of at most ``tokens`` padded tokens, on the policy's device."""
-    for rows in parts([sample.length for sample in samples], tokens):
-        yield MicroBatch.build([samples[row] for row in rows], policy.chat.pad_id, policy.device)
-
-
-def parts(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """Yield each micro-batch's row numbers: rows of similar length, at most ``tokens`` padded tokens together. A single
-    row longer than that is a part of its own.
-
-    >>> list(parts([5, 1, 2, 9], tokens=6))
-    [[1, 2], [0], [3]]
-    """
-    part: list[int] = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if part and (len(part) + 1) * lengths[row] > tokens:
-            yield part
-            part = []
-        part.append(row)
-    if part:
-        yield part
+    prompts, completions = [s.prompt_ids for s in samples], [s.completion_ids for s in samples]
+    for rows in rows_of(prompts, completions, tokens, share=policy.shares_prompts):
+        yield MicroBatch.build([[samples[number] for number in row] for row in rows], policy.chat.pad_id, policy.device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from p2o_core.batch import Batch, Tokens, rows_of
 from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig
 from p2o_core.output_layer import linear_head, target_logps
 from p2o_core.prompts import Chat
@@ -21,43 +21,6 @@ ADAPTER_CONFIG = "adapter_config.json"
 BASE_NAME = "base-policy"
 """What an adapter's config calls its base. The path peft would write differs from folder to folder, and the same
 adapter has to be the same bytes everywhere."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """B rows of prompt and completion. Column P holds every row's first completion token, so that one slice holds all
-    completions.
-
-    ``input_ids`` [B, P + T] (prompts left padded, completions right padded), ``attention_mask`` [B, P + T],
-    ``completion_mask`` [B, T], 1 on completion tokens.
-
-    >>> Batch.collate([[5, 6], [7]], [[1], [2, 3]], pad=0).input_ids.tolist()
-    [[5, 6, 1, 0], [0, 7, 2, 3]]
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    completion_mask: Tensor
-
-    @classmethod
-    def collate(cls, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad: int) -> Batch:
-        """Pad and stack; ``prompts`` and ``completions`` run in parallel."""
-        prompt_width, completion_width = max(map(len, prompts)), max(map(len, completions))
-        ids, attention, mask = [], [], []
-        for prompt, completion in zip(prompts, completions, strict=True):
-            left, right = prompt_width - len(prompt), completion_width - len(completion)
-            ids.append([pad] * left + [*prompt, *completion] + [pad] * right)
-            attention.append([0] * left + [1] * (len(prompt) + len(completion)) + [0] * right)
-            mask.append([1] * len(completion) + [0] * right)
-        return cls(torch.tensor(ids), torch.tensor(attention), torch.tensor(mask, dtype=torch.float32))
-
-    def to(self, device: torch.device) -> Batch:
-        return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.completion_mask.to(device))
-
-
-def positions(attention_mask: Tensor) -> Tensor:
-    """Return each token's position, counted from its row's first real token: left padding has no positions."""
-    return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
 
 
 class Policy:
@@ -122,6 +85,18 @@ class Policy:
         """Name to parameter, in the model's order."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether completions of one prompt can share a row: only attention may look at other tokens, and at all of
+        them. A recurrent state would run from one completion into the next."""
+        config = self._causal_model.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        return (
+            not self._causal_model._is_stateful
+            and kinds == {"full_attention"}
+            and not getattr(config, "sliding_window", None)
+        )
+
     def completion_logps(self, batch: Batch, temperature: float) -> Tensor:
         """[B, T] log-probs of the completion tokens at ``temperature``, 0 where ``completion_mask`` is 0.
 
@@ -130,26 +105,53 @@ class Policy:
         Raises:
             ValueError: the model does more to its logits than a linear layer does.
         """
-        model: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        head = linear_head(model)
-        width = batch.completion_mask.shape[1]
+        head = linear_head(self._causal_model)
         counts = batch.completion_mask.bool()
         with self._arithmetic():
-            hidden = model.base_model(
+            hidden = self._causal_model.base_model(
                 input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                position_ids=positions(batch.attention_mask),
+                attention_mask=self._attention_mask(batch),
+                position_ids=batch.position_ids,
                 use_cache=False,
-            ).last_hidden_state[:, -width - 1 : -1]
+            ).last_hidden_state.flatten(0, 1)
         logps = target_logps(
-            hidden[counts],
+            hidden.index_select(
+                0, batch.predicted_by[counts]
+            ),  # its gradient adds up in one order, indexing's does not
             head.weight,
             head.bias,
-            batch.input_ids[:, -width:][counts],
+            batch.completion_ids[counts],
             temperature,
             dtype=getattr(torch, self.config.engine_dtype),
         )
         return torch.zeros(counts.shape, dtype=logps.dtype, device=logps.device).masked_scatter(counts, logps)
+
+    @torch.no_grad()
+    def score(
+        self, prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float, *, tokens: int
+    ) -> list[tuple[float, ...]]:
+        """Each completion's log-probs behind its prompt, computed in batches of at most ``tokens`` padded tokens."""
+        scored: list[tuple[float, ...]] = [()] * len(completions)
+        for rows in rows_of(prompts, completions, tokens, share=self.shares_prompts):
+            shared = [(prompts[row[0]], [completions[number] for number in row]) for row in rows]
+            logps = self.completion_logps(Batch.of_rows(shared, self.chat.pad_id).to(self.device), temperature).tolist()
+            for number, own in zip((number for row in rows for number in row), logps, strict=True):
+                scored[number] = tuple(own[: len(completions[number])])
+        return scored
+
+    @property
+    def _causal_model(self) -> Any:
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    def _attention_mask(self, batch: Batch) -> Tensor | None:
+        """[R, 1, S, S] of what transformers takes as a finished mask; None: causal attention (padding comes last)."""
+        if batch.attends is None:
+            return None
+        mask = batch.attends.unsqueeze(1)
+        if self.config.attention == "sdpa":
+            return mask
+        dtype = getattr(torch, self.config.engine_dtype)
+        return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
 
     def _generation_config(self) -> GenerationConfig:
         """Token ids alone. A model's own sampling settings mean nothing here, and transformers does not save all that

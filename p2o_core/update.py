@@ -13,9 +13,9 @@ from p2o_core.config import DistillConfig
 from p2o_core.finite import NotFinite, check_parameters, check_start
 from p2o_core.groups import Group, TrainingSample, right_answers, with_advantages
 from p2o_core.losses import loss_denominator, p2o_loss
-from p2o_core.microbatch import microbatches, parts
+from p2o_core.microbatch import microbatches
 from p2o_core.optimizer import PolicyOptimizer
-from p2o_core.policy import Batch, Policy
+from p2o_core.policy import Policy
 from p2o_core.transfer import SampleId, correct_log_ratios
 from p2o_core.update_report import (
     RunningMeans,
@@ -156,7 +156,6 @@ def with_old_logps(policy: Policy, groups: Sequence[Group], config: DistillConfi
     return [[next(finished) for _ in group] for group in groups]
 
 
-@torch.no_grad()
 def _completion_logps(
     policy: Policy,
     samples: Sequence[TrainingSample],
@@ -165,12 +164,9 @@ def _completion_logps(
     temperature: float,
 ) -> list[tuple[float, ...] | None]:
     """Each sample's log-probs under its prompt; None where the prompt is None."""
-    logps: list[tuple[float, ...] | None] = [None] * len(samples)
-    asked = [(index, prompt) for index, prompt in enumerate(prompts) if prompt is not None]
-    for part in parts([samples[index].length for index, _ in asked], config.tokens_per_microbatch):
-        indices, contexts = zip(*(asked[row] for row in part), strict=True)
-        completions = [samples[index].completion_ids for index in indices]
-        batch = Batch.collate(contexts, completions, policy.chat.pad_id).to(policy.device)
-        for index, row in zip(indices, policy.completion_logps(batch, temperature).tolist(), strict=True):
-            logps[index] = tuple(row[: len(samples[index].completion_ids)])
-    return logps
+    asked = [
+        (sample.completion_ids, prompt) for sample, prompt in zip(samples, prompts, strict=True) if prompt is not None
+    ]
+    completions, contexts = [ids for ids, _ in asked], [prompt for _, prompt in asked]
+    scored = iter(policy.score(contexts, completions, temperature, tokens=config.tokens_per_microbatch))
+    return [None if prompt is None else next(scored) for prompt in prompts]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ ROWS = 256
 """Completions in a batch of the competence check."""
 STRANGERS = 64
 """Failures of other students, by family."""
+log = logging.getLogger(__name__)
 
 
 def prepare_microworld(io: StageIO, settings: MicroworldPrepare) -> None:
@@ -45,16 +47,19 @@ def prepare_microworld(io: StageIO, settings: MicroworldPrepare) -> None:
         bare_share=settings.bare_share,
         distractors=settings.distractors,
     )
-    table = measure(
-        _pretrained(io, settings, build_tokenizer(settings.distractors), draw),
-        tuple(sorted({settings.easy_length, *settings.hard_lengths, *settings.ood_lengths})),
-        max_new_tokens=4 * settings.longest + 8,  # a step takes three tokens, the box three, the end one
-        seed=_seed(settings, "competence"),
-    )
-    write_json(io.outputs["competence"], table)
-    check(
-        table, easy_length=settings.easy_length, hard_lengths=settings.hard_lengths, bare_at_most=settings.bare_at_most
-    )
+
+    def examine(engine: EmbeddedEngine) -> None:
+        table = measure(
+            engine,
+            tuple(sorted({settings.easy_length, *settings.hard_lengths, *settings.ood_lengths})),
+            max_new_tokens=4 * settings.longest + 8,  # a step takes three tokens, the box three, the end one
+            seed=_seed(settings, "competence"),
+        )
+        write_json(io.outputs["competence"], table)
+        easy, hard = settings.easy_length, settings.hard_lengths
+        check(table, easy_length=easy, hard_lengths=hard, bare_at_most=settings.bare_at_most)
+
+    train_base(io, settings, build_tokenizer(settings.distractors), draw, examine)
 
 
 def prepare_reflective(io: StageIO, settings: ReflectivePrepare) -> None:
@@ -84,51 +89,68 @@ def prepare_reflective(io: StageIO, settings: ReflectivePrepare) -> None:
         harm=settings.harm,
         advised=settings.advised,
     )
-    examination = Examination(
-        engine=_pretrained(io, settings, build_tokenizer(), corpus.draw),
-        known=known,
-        easy_length=settings.easy_length,
-        hard_lengths=settings.hard_lengths,
-        rate=settings.flaw_rate,
-        max_new_tokens=4 * settings.longest + 4,  # a step takes four tokens at most, the box three, the end one
-        seed=_seed(settings, "competence"),
-    )
-    table = examination.measure()
-    write_json(io.outputs["competence"], table)
-    check(table, bare_at_most=settings.bare_at_most, reviewer_quality=settings.reviewer_quality)
+
+    def examine(engine: EmbeddedEngine) -> None:
+        table = Examination(
+            engine=engine,
+            known=known,
+            easy_length=settings.easy_length,
+            hard_lengths=settings.hard_lengths,
+            rate=settings.flaw_rate,
+            max_new_tokens=4 * settings.longest + 4,  # a step takes four tokens at most, the box three, the end one
+            seed=_seed(settings, "competence"),
+        ).measure()
+        write_json(io.outputs["competence"], table)
+        check(table, bare_at_most=settings.bare_at_most, reviewer_quality=settings.reviewer_quality)
+
+    train_base(io, settings, build_tokenizer(), corpus.draw, examine)
 
 
 def _seed(settings: WorldPrepare, purpose: str) -> int:
     return derive_seed(settings.seed, 0, purpose)
 
 
-def _pretrained(io: StageIO, settings: WorldPrepare, tokenizer: PreTrainedTokenizerFast, draw: Draw) -> EmbeddedEngine:
-    """An engine with the base policy, which it writes."""
+def train_base(
+    io: StageIO,
+    settings: WorldPrepare,
+    tokenizer: PreTrainedTokenizerFast,
+    draw: Draw,
+    examine: Callable[[EmbeddedEngine], None],
+) -> None:
+    """Train the base policy and write it, in further rounds while ``examine`` raises IncompetentBase. Raises the last
+    round's."""
+    from microworld.competence import IncompetentBase
     from microworld.pretrain import PretrainSettings, pretrain
     from p2o_core.engines.embedded import EmbeddedEngine
     from p2o_core.policy import Policy
     from p2o_core.prompts import Chat
 
-    model = pretrain(
-        PretrainSettings(
-            seed=_seed(settings, "pretrain"),
-            hidden_size=settings.hidden_size,
-            layers=settings.layers,
-            heads=settings.heads,
-            steps=settings.pretrain_steps,
-            texts_per_step=settings.texts_per_step,
-            adamw_lr=settings.adamw_lr,
-            muon_lr=settings.muon_lr,
-            feed_forward=settings.feed_forward,
-        ),
-        tokenizer,
-        draw,
-        on_step=lambda step, loss: io.progress(step, settings.pretrain_steps),
-        checkpoints=io.journal.folder / "pretrain",
+    base = PretrainSettings(
+        seed=_seed(settings, "pretrain"),
+        hidden_size=settings.hidden_size,
+        layers=settings.layers,
+        heads=settings.heads,
+        steps=settings.pretrain_steps,
+        texts_per_step=settings.texts_per_step,
+        adamw_lr=settings.adamw_lr,
+        muon_lr=settings.muon_lr,
+        feed_forward=settings.feed_forward,
     )
-    policy = Policy(model, Chat(tokenizer))
-    policy.save(io.outputs["policy"])
-    return EmbeddedEngine(policy, rows_per_batch=ROWS)
+
+    def progress(step: int, loss: float) -> None:
+        io.progress(step, next(end for end in base.ends if step <= end))
+
+    for steps, model in pretrain(base, tokenizer, draw, progress, checkpoints=io.journal.folder / "pretrain"):
+        policy = Policy(model, Chat(tokenizer))
+        policy.save(io.outputs["policy"])
+        io.counts["pretrain_steps"] = steps
+        try:
+            examine(EmbeddedEngine(policy, rows_per_batch=ROWS))
+            return
+        except IncompetentBase as short:
+            if steps == base.ends[-1]:
+                raise
+            log.warning("After %d steps %s Training on, by %d steps.", steps, short, base.further_steps)
 
 
 def _write_words(io: StageIO, phrases: Sequence[str], strangers: Sequence[dict[str, Any]]) -> None:

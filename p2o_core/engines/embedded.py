@@ -12,8 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutRequest, Sampling, check_scored
-from p2o_core.microbatch import parts
-from p2o_core.policy import Batch, Policy, positions
+from p2o_core.policy import Policy
 from p2o_core.seeding import uniforms
 from p2o_core.types import Completion
 
@@ -65,13 +64,8 @@ class EmbeddedEngine:
         """See :class:`p2o_core.engines.base.RolloutEngine`. Completions of like length share a forward pass."""
         chat = self.policy.chat
         prompts = [chat.encode_prompt(r.question, r.template, r.style) for r in requests]
-        lengths = [len(prompt) + len(r.token_ids) for prompt, r in zip(prompts, requests, strict=True)]
-        scored: list[tuple[float, ...]] = [()] * len(requests)
-        for rows in parts(lengths, TOKENS_PER_PASS):
-            completions = [requests[row].token_ids for row in rows]
-            batch = Batch.collate([prompts[row] for row in rows], completions, chat.pad_id).to(self.policy.device)
-            for row, logps in zip(rows, self.policy.completion_logps(batch, 1.0).tolist(), strict=True):
-                scored[row] = tuple(logps[: len(requests[row].token_ids)])
+        completions = [request.token_ids for request in requests]
+        scored = self.policy.score(prompts, completions, 1.0, tokens=TOKENS_PER_PASS)
         return check_scored(requests, scored, chat.decode)
 
     def _chunks(self, requests: Sequence[RolloutRequest]) -> Iterator[list[int]]:
@@ -174,3 +168,8 @@ def _sample(logits: Tensor, draws: np.ndarray, temperature: float) -> tuple[Tens
     thresholds = torch.from_numpy(draws).to(logits.device).unsqueeze(1) * cumulative[:, -1:]
     tokens = torch.searchsorted(cumulative, thresholds, right=True).clamp(max=logits.shape[-1] - 1).squeeze(1)
     return tokens, logps.gather(1, tokens.unsqueeze(1)).squeeze(1)
+
+
+def positions(attention_mask: Tensor) -> Tensor:
+    """Return each token's position, counted from its row's first real token: left padding has no positions."""
+    return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)

@@ -5,9 +5,10 @@ import random
 import pytest
 import torch
 
+from p2o_core.batch import Batch
 from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutRequest, Sampling
 from p2o_core.engines.embedded import EmbeddedEngine
-from p2o_core.policy import Batch, Policy
+from p2o_core.policy import Policy
 
 TEMPLATE = "Work through every step.\nBe polite."
 

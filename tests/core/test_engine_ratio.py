@@ -105,7 +105,7 @@ def test_extra_forward_passes(policy: Policy, changes: dict, passes: dict[str, i
 
     def counted(batch, temperature):
         nonlocal rows
-        rows += len(batch.input_ids)
+        rows += len(batch.completion_ids)
         return forward(batch, temperature)
 
     policy.completion_logps = counted  # type: ignore[method-assign]

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trl import GRPOConfig, GRPOTrainer
 
+from p2o_core.batch import Batch
 from p2o_core.config import Aggregation
 from p2o_core.losses import loss_denominator, policy_loss, template_ratio_mask
-from p2o_core.policy import Batch, Policy
+from p2o_core.policy import Policy
 
 TRL_LOSS_TYPE: dict[Aggregation, str] = {
     "token-mean": "bnpo",
@@ -67,14 +68,15 @@ def test_agrees_with_trl(full_policy: Policy, tmp_path: Path, aggregation: Aggre
     logp = full_policy.completion_logps(batch, 0.7)
     old_logp = (logp.detach() + 0.7 * torch.randn(logp.shape, generator=generator)) * batch.completion_mask
     advantages = torch.randn(4, generator=generator) * 2
-    width = batch.completion_mask.shape[1]
+    pad = full_policy.chat.tokenizer.pad_token_id
+    padded = [[pad] * (6 - len(prompt)) + prompt for prompt in prompts]
     trainer.model.eval()
     expected = trainer._compute_loss(
         trainer.model,
         {
-            "prompt_ids": batch.input_ids[:, :-width],
-            "prompt_mask": batch.attention_mask[:, :-width],
-            "completion_ids": batch.input_ids[:, -width:],
+            "prompt_ids": torch.tensor(padded),
+            "prompt_mask": torch.tensor([[0] * (6 - len(prompt)) + [1] * len(prompt) for prompt in prompts]),
+            "completion_ids": batch.completion_ids,
             "completion_mask": batch.completion_mask.long(),
             "old_per_token_logps": old_logp,
             "advantages": advantages,

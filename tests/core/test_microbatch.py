@@ -8,11 +8,12 @@ from typing import get_args
 import pytest
 import torch
 
+from p2o_core.batch import parts
 from p2o_core.config import Aggregation, DistillConfig
 from p2o_core.finite import NotFinite
 from p2o_core.groups import TrainingSample
 from p2o_core.losses import engine_ratio_weights, loss_denominator, p2o_loss, policy_loss, template_ratio_mask
-from p2o_core.microbatch import MicroBatch, microbatches, parts
+from p2o_core.microbatch import MicroBatch, microbatches
 from p2o_core.policy import Policy
 
 BARE = TrainingSample(
@@ -41,13 +42,14 @@ MEASURED = replace(TEMPLATED, templated_logps=(-0.2, -8.0, -0.4), engine_log_rat
 
 
 def build(*samples: TrainingSample) -> MicroBatch:
-    return MicroBatch.build(samples, pad_id=0, device=torch.device("cpu"))
+    return MicroBatch.build([[sample] for sample in samples], pad_id=0, device=torch.device("cpu"))
 
 
 def test_everything_is_padded_once_and_aligned() -> None:
     batch = build(BARE, TEMPLATED)
-    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9, 0], [0, 0, 5, 8, 9, 10]]
-    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1, 0], [0, 0, 1, 1, 1, 1]]
+    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9], [5, 8, 9, 10, 0]]
+    assert batch.attends is None
+    assert batch.completion_ids.tolist() == [[8, 9, 0], [8, 9, 10]]
     assert batch.completion_mask.tolist() == [[1, 1, 0], [1, 1, 1]]
     assert batch.advantages.tolist() == [-0.5, 1.5]
     assert batch.templated.tolist() == [False, True]
@@ -106,13 +108,24 @@ def test_a_gradient_under_the_template_has_no_mask() -> None:
 
 def test_microbatches_hold_every_sample_once_under_the_budget(full_policy: Policy) -> None:
     samples = [
-        replace(BARE, problem_id=str(n), completion_ids=(8,) * n, sampling_logps=(-1.0,) * n) for n in (9, 1, 4, 2)
+        replace(BARE, problem_id=str(n), prompt_ids=(n, 6, 7), completion_ids=(8,) * n, sampling_logps=(-1.0,) * n)
+        for n in (9, 1, 4, 2)
     ]
     samples = [replace(s, old_logps=s.sampling_logps, engine_log_ratios=()) for s in samples]
     batches = list(microbatches(full_policy, samples, tokens=15))
     assert [[s.problem_id for s in batch.samples] for batch in batches] == [["1", "2"], ["4"], ["9"]]
     assert [batch.input_ids.numel() for batch in batches] == [10, 7, 12]
     assert list(parts([], 5)) == []
+
+
+def test_samples_of_one_prompt_share_a_row(full_policy: Policy) -> None:
+    batch, *rest = microbatches(full_policy, [BARE, replace(BARE, completion_ids=(10, 11)), TEMPLATED], tokens=100)
+    assert not rest
+    assert batch.input_ids.tolist() == [[5, 8, 9, 10, 0, 0, 0], [5, 6, 7, 8, 9, 10, 11]]
+    assert batch.position_ids.tolist()[1] == [0, 1, 2, 3, 4, 3, 4]
+    assert [s.completion_ids for s in batch.samples] == [(8, 9, 10), (8, 9), (10, 11)]
+    assert batch.attends is not None
+    assert batch.attends[1, 5].tolist() == [True, True, True, False, False, True, False]
 
 
 @pytest.mark.parametrize("field", ["old_logps", "sampling_logps", "templated_logps", "engine_log_ratios"])

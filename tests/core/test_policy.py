@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from p2o_core.batch import Batch
 from p2o_core.config import FullPolicy, LoraPolicy
 from p2o_core.digests import digest
-from p2o_core.policy import Batch, Policy
+from p2o_core.policy import Policy
 
 
 @pytest.mark.parametrize("config", [FullPolicy(), LoraPolicy(rank=4)], ids=["full", "lora"])

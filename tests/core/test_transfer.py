@@ -12,11 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2o_core.batch import Batch
 from p2o_core.config import EvolveConfig, FullPolicy
 from p2o_core.cover import assign_templates
 from p2o_core.engines.base import Sampling
 from p2o_core.optimizer import PolicyOptimizer
-from p2o_core.policy import Batch, Policy
+from p2o_core.policy import Policy
 from p2o_core.schemas import BadInput, read_json, read_rows, write_record, write_rows
 from p2o_core.search.adapter import TemplateAdapter
 from p2o_core.search.evolve import Evolution, evolve_templates, scored_on_fresh, split_hard

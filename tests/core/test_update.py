@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from p2o_core.batch import Batch
 from p2o_core.config import DistillConfig, FullPolicy, LoraPolicy
 from p2o_core.groups import Group, TrainingSample
 from p2o_core.optimizer import PolicyOptimizer
-from p2o_core.policy import Batch, Policy
+from p2o_core.policy import Policy
 from p2o_core.update import update_policy
 
 CONFIG = DistillConfig(learning_rate=1e-3, groups_per_minibatch=2, tokens_per_microbatch=64)
@@ -217,11 +218,9 @@ def test_supervised_fine_tuning_is_cross_entropy_on_right_answers(policy: Policy
     groups = [*mixed_groups(policy, 2, temperature=0.7), flat_group(policy, 1.0), flat_group(policy, 0.0)]
     right = [sample for group in groups for sample in group if sample.reward]
     batch = Batch.collate([s.prompt_ids for s in right], [s.completion_ids for s in right], policy.chat.pad_id)
-    logits = policy.model(batch.input_ids, attention_mask=batch.attention_mask).logits
-    width, targets = batch.completion_mask.shape[1], batch.input_ids.clone()
-    targets[:, :-width] = -100
-    targets[:, -width:][batch.completion_mask == 0] = -100
-    expected = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten())
+    counts = batch.completion_mask.bool()
+    logits = policy.model(batch.input_ids).logits.flatten(0, 1)[batch.predicted_by[counts]]
+    expected = torch.nn.functional.cross_entropy(logits, batch.completion_ids[counts])
     gradient = torch.autograd.grad(expected, list(policy.trainable_parameters().values()))
     norm = torch.stack([part.norm() for part in gradient]).norm()
 

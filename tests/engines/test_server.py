@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from p2o_core.batch import Batch
 from p2o_core.config import ServerEngineConfig
 from p2o_core.engines.base import LogprobRequest, RolloutRequest, Sampling
 from p2o_core.engines.connection import EngineUnavailable
 from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.engines.server import ServerEngine
-from p2o_core.policy import Batch, Policy
+from p2o_core.policy import Policy
 from p2o_core.types import Completion
 from tests.clock import quiet_s
 from tests.engines.conftest import LORA, Served, moved_adapter

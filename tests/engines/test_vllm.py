@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from p2o_core.batch import Batch
 from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig, VllmEngineConfig
 from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutEngine, RolloutRequest, Sampling
 from p2o_core.engines.embedded import EmbeddedEngine
-from p2o_core.policy import Batch, Policy
+from p2o_core.policy import Policy
 from p2o_core.types import Completion
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.runtime import Runtime

@@ -41,7 +41,10 @@ def test_an_incompetent_base_is_refused(part: str, cell: str, value: float, word
         check(table, bare_at_most=0.02, reviewer_quality=0.6)
 
 
-def test_prepare_measures_the_base_and_refuses_one_that_learnt_nothing(tmp_path: Path) -> None:
+def test_prepare_measures_the_base_and_refuses_one_that_learnt_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("microworld.pretrain.ROUNDS", 0)  # an examination takes seconds
     layout = Layout(tmp_path, "tiny")
     layout.sources.mkdir(parents=True)
     params = yaml.safe_load((Path(__file__).parents[2] / "recipes/reflective.yaml").read_text())

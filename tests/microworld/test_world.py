@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -99,7 +100,17 @@ def test_an_incompetent_base_is_refused(easy: float, bare: float, told: float, w
     check({"sum": good, "product": good}, easy_length=1, hard_lengths=(6,))
 
 
-@pytest.mark.parametrize("dies_after", [3, 4, 7])
+def test_the_rate_falls_to_nothing_in_every_round() -> None:
+    settings = replace(TINY, steps=40)
+    assert settings.ends == [40, 50, 60, 70]
+    rates = [settings.rate(step) for step in range(70)]
+    assert rates[2] == 1.0
+    for end in settings.ends:
+        assert 0 < rates[end - 1] < 0.05
+    assert rates[40] == rates[50] == rates[60] == 0.3
+
+
+@pytest.mark.parametrize("dies_after", [3, 4, 7, 10, 12])
 def test_pretraining_killed_equals_undisturbed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_after: int
 ) -> None:
@@ -115,9 +126,13 @@ def test_pretraining_killed_equals_undisturbed(
         if step == dies_after:
             raise KeyboardInterrupt
 
+    def second_round(rounds: Iterator[tuple[int, LlamaForCausalLM]]) -> LlamaForCausalLM:
+        return next(model for done, model in rounds if done == 12)
+
     with pytest.raises(KeyboardInterrupt):
-        pretrain(settings, tokenizer, draw, killed, checkpoints=tmp_path)
+        second_round(pretrain(settings, tokenizer, draw, killed, checkpoints=tmp_path))
     resumed = pretrain(settings, tokenizer, draw, lambda step, loss: steps.append(step), checkpoints=tmp_path)
-    assert torch.equal(weights(resumed), weights(pretrain(settings, tokenizer, draw)))
-    kept = (dies_after - 1) // 2 * 2  # on_step comes before the checkpoint of its step
-    assert steps == list(range(kept + 1, 10))
+    assert torch.equal(weights(second_round(resumed)), weights(second_round(pretrain(settings, tokenizer, draw))))
+    # every second step and each round's end; on_step comes before the checkpoint of its step
+    kept = max(step for step in (0, 2, 4, 6, 8, 9, 10) if step < dies_after)
+    assert steps == list(range(kept + 1, 13))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, Cache, GenerationConfig, PreTrainedModel
 
 from p2o_core.batch import Batch, Tokens, rows_of
 from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig
@@ -89,10 +89,10 @@ class Policy:
     def shares_prompts(self) -> bool:
         """Whether completions of one prompt can share a row: only attention may look at other tokens, and at all of
         them. A recurrent state would run from one completion into the next."""
-        config = self._causal_model.config.get_text_config()
+        config = self.causal_model.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
         return (
-            not self._causal_model._is_stateful
+            not self.causal_model._is_stateful
             and kinds == {"full_attention"}
             and not getattr(config, "sliding_window", None)
         )
@@ -105,15 +105,10 @@ class Policy:
         Raises:
             ValueError: the model does more to its logits than a linear layer does.
         """
-        head = linear_head(self._causal_model)
+        head = linear_head(self.causal_model)
         counts = batch.completion_mask.bool()
         with self._arithmetic():
-            hidden = self._causal_model.base_model(
-                input_ids=batch.input_ids,
-                attention_mask=self._attention_mask(batch),
-                position_ids=batch.position_ids,
-                use_cache=False,
-            ).last_hidden_state.flatten(0, 1)
+            hidden = self.hidden_states(batch)
         logps = target_logps(
             hidden.index_select(
                 0, batch.predicted_by[counts]
@@ -125,6 +120,17 @@ class Policy:
             dtype=getattr(torch, self.config.engine_dtype),
         )
         return torch.zeros(counts.shape, dtype=logps.dtype, device=logps.device).masked_scatter(counts, logps)
+
+    def hidden_states(self, batch: Batch, cache: Cache | None = None) -> Tensor:
+        """[R * S, H] of the last layer; a ``cache`` takes up keys and values."""
+        states: Tensor = self.causal_model.base_model(
+            input_ids=batch.input_ids,
+            attention_mask=self._attention_mask(batch),
+            position_ids=batch.position_ids,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+        return states.flatten(0, 1)
 
     @torch.no_grad()
     def score(
@@ -140,7 +146,8 @@ class Policy:
         return scored
 
     @property
-    def _causal_model(self) -> Any:
+    def causal_model(self) -> Any:
+        """The model without peft's wrapper; an adapter's layers are in it."""
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
 
     def _attention_mask(self, batch: Batch) -> Tensor | None:

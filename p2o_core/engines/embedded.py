@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutRequest, Sampling, check_scored
+from p2o_core.engines.prefill import prefill
 from p2o_core.policy import Policy
 from p2o_core.seeding import uniforms
 from p2o_core.types import Completion
@@ -83,35 +83,14 @@ class EmbeddedEngine:
         if chunk:
             yield chunk
 
-    def _prefill(self, rows: Sequence[_Row]) -> tuple[DynamicCache, Tensor, Tensor]:
-        """Cache, last logits [rows, V] and attention mask [rows, P]; each distinct prompt is computed once."""
-        encode = self.policy.chat.encode_prompt
-        prompts = [encode(row.request.question, row.request.template, row.request.style) for row in rows]
-        for row, prompt in zip(rows, prompts, strict=True):
-            row.prompt_tokens = len(prompt)
-        distinct = list(dict.fromkeys(prompts))
-        width = max(map(len, distinct))
-        pad = self.policy.chat.pad_id
-        input_ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in distinct], device=self.policy.device)
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in distinct], device=self.policy.device)
-        cache = DynamicCache(config=self.policy.model.config)
-        logits = self.policy.model(
-            input_ids=input_ids,
-            attention_mask=mask,
-            position_ids=positions(mask),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        where = {prompt: index for index, prompt in enumerate(distinct)}
-        spread = torch.tensor([where[prompt] for prompt in prompts], device=self.policy.device)
-        cache.batch_select_indices(spread)
-        return cache, logits[spread], mask[spread]
-
     def _write(self, rows: list[_Row], sampling: Sampling) -> None:
         """Decode until every row has ended or reached ``max_new_tokens``."""
         draws = np.stack([uniforms(row.request.seed(row.sample), sampling.max_new_tokens) for row in rows])
-        cache, logits, mask = self._prefill(rows)
+        encode = self.policy.chat.encode_prompt
+        prompts = [encode(row.request.question, row.request.template, row.request.style) for row in rows]
+        for begun, prompt in zip(rows, prompts, strict=True):
+            begun.prompt_tokens = len(prompt)
+        cache, logits, mask = prefill(self.policy, prompts, sampling.max_new_tokens)
         position = mask.sum(dim=1, keepdim=True)
         active = list(range(len(rows)))  # rows of the batch tensors, as indices into ``rows``
         writing = [True] * len(rows)
@@ -168,8 +147,3 @@ def _sample(logits: Tensor, draws: np.ndarray, temperature: float) -> tuple[Tens
     thresholds = torch.from_numpy(draws).to(logits.device).unsqueeze(1) * cumulative[:, -1:]
     tokens = torch.searchsorted(cumulative, thresholds, right=True).clamp(max=logits.shape[-1] - 1).squeeze(1)
     return tokens, logps.gather(1, tokens.unsqueeze(1)).squeeze(1)
-
-
-def positions(attention_mask: Tensor) -> Tensor:
-    """Return each token's position, counted from its row's first real token: left padding has no positions."""
-    return (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)

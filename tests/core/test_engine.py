@@ -4,10 +4,13 @@ import random
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2o_core.batch import Batch
 from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutRequest, Sampling
 from p2o_core.engines.embedded import EmbeddedEngine
+from p2o_core.engines.prefill import prefill, shared_beginnings
 from p2o_core.policy import Policy
 
 TEMPLATE = "Work through every step.\nBe polite."
@@ -115,3 +118,28 @@ def test_a_policy_of_nan_scores_nothing(full_policy: Policy) -> None:
     engine = EmbeddedEngine(full_policy, rows_per_batch=64)
     with pytest.raises(PolicyNotFinite, match="p7"):
         engine.completion_logps([LogprobRequest("p7", "sum 4 a+5 ?", "", (5, 6))])
+
+
+def test_what_prompts_begin_with_is_computed_once(policy: Policy) -> None:
+    """Templates in front of many questions: the next token's logits are those of each prompt alone."""
+    chains = [f"sum {n} a+{n % 7} b+2 ?" for n in range(8)]
+    prompts = [policy.chat.encode_prompt(chain, template) for template in ("", TEMPLATE * 3) for chain in chains]
+    prompts += prompts[3:5]
+    rows = shared_beginnings(prompts)
+    assert sum(len(first) + sum(map(len, rest)) for first, rest in rows) < sum(map(len, set(prompts))) / 2
+    with torch.inference_mode():
+        cache, logits, mask = prefill(policy, prompts, new_tokens=2)
+        assert mask.sum(dim=1).tolist() == [len(prompt) for prompt in prompts]
+        for row, prompt in zip(logits, prompts, strict=True):
+            torch.testing.assert_close(row, policy.model(torch.tensor([prompt])).logits[0, -1], atol=1e-4, rtol=0)
+        keys = cache.layers[0].room[0].data_ptr()
+        cache.update(torch.zeros(18, 2, 1, 16), torch.ones(18, 2, 1, 16), 0)
+        assert (keys, cache.get_seq_length()) == (cache.layers[0].keys.data_ptr(), mask.shape[1] + 1)
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple), min_size=1, max_size=20))
+def test_beginnings_and_what_follows_are_the_prompts(prompts: list[tuple[int, ...]]) -> None:
+    rows = shared_beginnings(prompts)
+    assert sorted((*first, *rest) for first, rests in rows for rest in rests) == sorted(set(prompts))
+    assert all(rest for _, rests in rows for rest in rests)
+    assert sum(len(first) + sum(map(len, rests)) for first, rests in rows) <= sum(map(len, set(prompts)))

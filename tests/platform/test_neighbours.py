@@ -122,6 +122,7 @@ def test_what_a_server_can_do_is_a_status(trained: Workspace, monkeypatch: pytes
             assert tracker.failures == {status: 1}
 
 
+@pytest.mark.slow
 def test_cut_anywhere_and_delivered_once(trained: Workspace, mlflow: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line is cut at one request, and another process (or the same one) delivers the rest."""
     base, layout = opened(trained)

@@ -199,6 +199,7 @@ def test_what_is_wrong_is_refused_before_work(home: Home) -> None:
     assert "Mend" in message
 
 
+@pytest.mark.slow
 def test_killed_cancelled_and_killed_with_its_worker(home: Home) -> None:
     """It never stays "Running", and Retry in the page goes on with what was finished."""
     run = home.start(seed=5, settings=ENDLESS, iterations=1)

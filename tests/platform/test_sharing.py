@@ -52,10 +52,8 @@ def test_pushed_here_pulled_there_and_nothing_computed(
     else:
         url = request.getfixturevalue("s3").url
         add = f"dvc remote add --default store s3://store/p2o && dvc remote modify store endpointurl {url}"
-        secrets = (
-            "dvc remote modify --local store access_key_id {0} && dvc remote modify --local store secret_access_key {0}"
-        )
-        secrets = secrets.format(SECRET)
+        keys = ("access_key_id", "secret_access_key")
+        secrets = " && ".join(f"dvc remote modify --local store {key} {SECRET}" for key in keys)
     copy.sh(f"{add} && {secrets} && dvc push -q")
     committed(copy)
     assert copy.sh(f"git grep {SECRET}", check=False).returncode == 1, "no secret in what git has"
@@ -80,9 +78,9 @@ def test_policy_and_templates_by_name(copy: Workspace) -> None:
     assert digest(copy.root.parent / "got") == digest(copy.run / "2" / "policy")
 
 
-def test_what_the_registry_names_stays(copy: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A workspace under experiments/ and the clone's own run are deleted: of the first nothing stays, of the second what
-    its registered policy needs, and that comes back out of the cache."""
+def test_what_the_registry_names_stays(copy: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workspace under experiments/ and the clone's own run are deleted: of the first nothing stays, of the second
+    what its registered policy needs, and that comes back out of the cache."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store := f"sqlite:///{copy.root / 'mlflow.db'}")
     committed(copy)
     (version,) = registered_versions(MlflowClient(store))

@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+import pytest
 from dvc.api import exp_show
 from mlflow import MlflowClient
 
@@ -27,11 +28,45 @@ def test_a_temporary_workspace_is_at_home_in_its_clone(tmp_path: Path) -> None:
     assert temporary_of(clone) is None
 
 
+def committed(workspace: Workspace) -> Workspace:
+    """As a clone of the repository ignores files, dvc.lock in git."""
+    for name in (".gitignore", ".dvcignore"):
+        shutil.copyfile(REPOSITORY / name, workspace.root / name)
+    workspace.sh("git add -A && git -c user.email=t@t -c user.name=t commit -qm run")
+    return workspace
+
+
+def shown(workspace: Workspace, name: str) -> dict[str, object]:
+    (found,) = [row for row in exp_show(str(workspace.root)) if row.get("Experiment") == name]
+    return found
+
+
+def test_an_experiment_that_changes_nothing_computes_nothing(copy: Workspace) -> None:
+    committed(copy)
+    said = copy.sh("dvc exp run --temp --name traces -S tracking.traces=3").stdout
+    assert "p2o resolve" in said
+    assert "p2o stage" not in said
+    assert copy.sh("git status --porcelain").stdout == "", "the clone is as it was"
+    assert shown(copy, "traces")["tracking.traces"] == 3
+
+
+def test_another_number_of_iterations_in_a_queue(copy: Workspace) -> None:
+    """DVC has read dvc.yaml by then: refused with what to do."""
+    temporary = copy.root / ".dvc" / "tmp" / "exps" / "tmpabc"
+    temporary.mkdir(parents=True)
+    for name in ("params.yaml", "dvc.yaml", "mlproject"):
+        shutil.copyfile(copy.root / name, temporary / name)
+    there = Workspace(temporary)
+    there.edit("params.yaml", "iterations: 2", "iterations: 3")
+    said = there.sh("DVC_STAGE=parameters p2o resolve", check=False)
+    assert said.returncode == 2
+    assert f"Mend: write iterations: 3 into params.yaml, `p2o resolve` in {copy.root}, then" in said.stderr
+
+
+@pytest.mark.slow
 def test_a_queued_experiment(copy: Workspace) -> None:
     """Only what its setting touches is run, its iterations are in the clone's MLflow, and tables and plots have it."""
-    for name in (".gitignore", ".dvcignore"):
-        shutil.copyfile(REPOSITORY / name, copy.root / name)
-    copy.sh("git add -A && git -c user.email=t@t -c user.name=t commit -qm run")
+    committed(copy)
     copy.sh("dvc exp run -q --queue --name once -S evaluate.samples=3")
     copy.sh("dvc queue start -q --jobs 1")
     deadline = time.monotonic() + PATIENCE_S
@@ -43,8 +78,7 @@ def test_a_queued_experiment(copy: Workspace) -> None:
     assert "evaluate of iteration 2:" in log
     assert "distill of iteration" not in log, "the policies come from the cache"
     assert copy.sh("git status --porcelain").stdout == "", "the clone is as it was"
-    (found,) = [row for row in exp_show(str(copy.root)) if row.get("Experiment") == "once"]
-    assert found["evaluate.samples"] == 3
+    assert shown(copy, "once")["evaluate.samples"] == 3
     changed = json.loads(copy.sh("dvc metrics diff HEAD once --json").stdout)
     assert any(path.endswith("summary.json") for path in changed["diff"])
     page = Path(copy.sh("dvc plots diff HEAD once").stdout.strip().removeprefix("file://"))

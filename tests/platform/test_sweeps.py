@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from flows.tracking.models import registered_versions
 from tasks.running.layout import home, temporary_of
 from tests.clock import PATIENCE_S
-from tests.platform.workspace import REPOSITORY, Workspace
+from tests.platform.workspace import Workspace
 
 
 def test_a_temporary_workspace_is_at_home_in_its_clone(tmp_path: Path) -> None:
@@ -28,12 +28,7 @@ def test_a_temporary_workspace_is_at_home_in_its_clone(tmp_path: Path) -> None:
     assert temporary_of(clone) is None
 
 
-def committed(workspace: Workspace) -> Workspace:
-    """As a clone of the repository ignores files, dvc.lock in git."""
-    for name in (".gitignore", ".dvcignore"):
-        shutil.copyfile(REPOSITORY / name, workspace.root / name)
-    workspace.sh("git add -A && git -c user.email=t@t -c user.name=t commit -qm run")
-    return workspace
+COMMIT = "git add -A && git -c user.email=t@t -c user.name=t commit -qm run"
 
 
 def shown(workspace: Workspace, name: str) -> dict[str, object]:
@@ -42,7 +37,7 @@ def shown(workspace: Workspace, name: str) -> dict[str, object]:
 
 
 def test_an_experiment_that_changes_nothing_computes_nothing(copy: Workspace) -> None:
-    committed(copy)
+    copy.sh(COMMIT)
     said = copy.sh("dvc exp run --temp --name traces -S tracking.traces=3").stdout
     assert "p2o resolve" in said
     assert "p2o stage" not in said
@@ -66,7 +61,7 @@ def test_another_number_of_iterations_in_a_queue(copy: Workspace) -> None:
 @pytest.mark.slow
 def test_a_queued_experiment(copy: Workspace) -> None:
     """Only what its setting touches is run, its iterations are in the clone's MLflow, and tables and plots have it."""
-    committed(copy)
+    copy.sh(COMMIT)
     copy.sh("dvc exp run -q --queue --name once -S evaluate.samples=3")
     copy.sh("dvc queue start -q --jobs 1")
     deadline = time.monotonic() + PATIENCE_S

@@ -140,7 +140,7 @@ def _named_by(repo: Repo, *, history: bool) -> set[HashInfo]:
 
 def _inside(cache: HashFileDB, named: Iterable[HashInfo]) -> Iterator[HashInfo]:
     """The files of the folders among them; a folder that the cache does not have has none there."""
-    for folder in [name for name in named if name.isdir and cache.exists(name.value)]:
+    for folder in [name for name in named if name.isdir and cache.exists(name.value or "")]:
         try:
             listed = list(Tree.load(cache, folder))
         except ObjectFormatError as error:

@@ -38,11 +38,11 @@ def shown(workspace: Workspace, name: str) -> dict[str, object]:
 
 def test_an_experiment_that_changes_nothing_computes_nothing(copy: Workspace) -> None:
     copy.sh(COMMIT)
-    said = copy.sh("dvc exp run --temp --name traces -S tracking.traces=3").stdout
+    said = copy.sh("dvc exp run --temp --name traces -S +tracking.traces=3").stdout
     assert "p2o resolve" in said
     assert "p2o stage" not in said
     assert copy.sh("git status --porcelain").stdout == "", "the clone is as it was"
-    assert shown(copy, "traces")["tracking.traces"] == 3
+    assert shown(copy, "traces")["params.yaml:tracking.traces"] == 3
 
 
 def test_another_number_of_iterations_in_a_queue(copy: Workspace) -> None:
@@ -73,7 +73,7 @@ def test_a_queued_experiment(copy: Workspace) -> None:
     assert "evaluate of iteration 2:" in log
     assert "distill of iteration" not in log, "the policies come from the cache"
     assert copy.sh("git status --porcelain").stdout == "", "the clone is as it was"
-    assert shown(copy, "once")["evaluate.samples"] == 3
+    assert shown(copy, "once")["params.yaml:evaluate.samples"] == 3
     changed = json.loads(copy.sh("dvc metrics diff HEAD once --json").stdout)
     assert any(path.endswith("summary.json") for path in changed["diff"])
     page = Path(copy.sh("dvc plots diff HEAD once").stdout.strip().removeprefix("file://"))

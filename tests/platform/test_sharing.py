@@ -64,7 +64,6 @@ def test_pushed_here_pulled_there_and_nothing_computed(
     if kind == "s3":
         shown = other.sh("p2o run").stdout.splitlines()
         steps = [line for line in shown if line.startswith(("prepare", "rollout@", "distill@", "summary"))]
-        assert len(steps) == 6
         assert all(line.endswith(": up to date") for line in steps)
 
 

@@ -42,7 +42,7 @@ def test_an_experiment_that_changes_nothing_computes_nothing(copy: Workspace) ->
     assert "p2o resolve" in said
     assert "p2o stage" not in said
     assert copy.sh("git status --porcelain").stdout == "", "the clone is as it was"
-    assert shown(copy, "traces")["params.yaml:tracking.traces"] == 3
+    assert shown(copy, "traces")["tracking.traces"] == 3
 
 
 def test_another_number_of_iterations_in_a_queue(copy: Workspace) -> None:

@@ -6,7 +6,8 @@
 ``lifecycle/``   begin and end            ``versioning/``         DVC
 ``tracking/``    MLflow                   ``publishing``          who hears of a finished iteration
 ``comparison/``  arms × seeds, report     ``preflight/``          doctor, dry run, planner
-``health``       findings on a run        ``reporting/``        what runs did, on a page
+``health``       findings on a run        ``reporting/``          what runs did, on a page
+``garbage``      p2o gc
 """
 
 import os

@@ -29,7 +29,7 @@ from flows.tracking.store import tracking_uri
 from flows.tracking.tracker import Tracker
 from flows.versioning.versions import PushFailed, Versions
 from tasks.parameters.experiment import load_experiment
-from tasks.running.layout import Layout, home
+from tasks.running.layout import Layout, home, temporary_of
 from tasks.summary import experiment_rows
 
 AWAY = (httpx.HTTPError, PrefectException, RuntimeError)
@@ -172,7 +172,10 @@ def run_page(tracker: Tracker) -> str | None:
 def show_delivery(delivery: Delivery, workspace: Path, *, last: bool = True) -> None:
     """Show a delivery that failed; the last one with the command that delivers what is waiting."""
     if not delivery.ok:
-        mend = f"Mend: `p2o track --workspace {workspace}` delivers when it is back." if last else "Training goes on."
+        clone = temporary_of(workspace)  # which DVC deletes when its experiment ends
+        first = "`dvc exp apply` of this experiment, then " if clone else ""
+        mend = f"Mend: {first}`p2o track --workspace {clone or workspace}` delivers when it is back."
+        mend = mend if last else "Training goes on."
         console.print(f"[yellow]{delivery}. {mend}[/]", highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""The commands that look at what was trained: measured again, shown, reported, delivered."""
+"""The commands for what was trained: measured again, shown, reported, delivered, and cleared away."""
 
 from __future__ import annotations
 
@@ -106,3 +106,20 @@ def track(workspace: Workspace = Path(".")) -> None:
 
     if not deliver(workspace.resolve()):
         raise SystemExit(1)
+
+
+@commands.command(rich_help_panel=PANEL)
+def gc(
+    delete: Annotated[bool, typer.Option("--delete", help="Do it. Otherwise it is counted only.")] = False,
+    workspace: Workspace = Path("."),
+) -> None:
+    """Count, or delete, what DVC's cache has and no workspace, branch, tag, experiment or registered policy names."""
+    prepare_environment(workspace)
+    from rich.filesize import decimal
+
+    from flows.garbage import collect_garbage
+
+    found = collect_garbage(workspace, delete=delete)
+    typer.echo(f"{found.kept} objects, {decimal(found.kept_bytes)}, are named and stay.")
+    what = "deleted" if delete else "would be deleted by `p2o gc --delete`"
+    typer.echo(f"{found.unnamed} objects, {decimal(found.unnamed_bytes)}, are named by nothing: {what}.")

@@ -95,16 +95,18 @@ def resolve(workspace: Workspace = Path(".")) -> None:
     stages for its number of iterations. Exit status 2 within `dvc repro` when that has read another dvc.yaml."""
     from flows.versioning.pipeline import write_pipeline
     from tasks.parameters.experiment import load_experiment
-    from tasks.running.layout import Layout
+    from tasks.running.layout import Layout, temporary_of
     from tasks.running.runner import write_parameters
 
     root = workspace.resolve()
     experiment = load_experiment(root / "params.yaml")
     write_parameters(experiment, Layout(root, experiment.experiment))
     if write_pipeline(root, experiment.iterations) and "DVC_STAGE" in os.environ:
+        clone = temporary_of(root)
+        first = f"write iterations: {experiment.iterations} into params.yaml, `p2o resolve` in {clone}, then "
         raise BadInput(
             f"{root / 'dvc.yaml'}: it was not that of {experiment.iterations} iterations, as params.yaml wants them, "
-            "and is written anew; nothing was run. Mend: the same command again."
+            f"and is written anew; nothing was run. Mend: {first if clone else ''}the same command again."
         )
 
 

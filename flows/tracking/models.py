@@ -6,6 +6,7 @@ from there). MLflow gives models and versions ids of its own, so the store is as
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from pathlib import Path
@@ -17,7 +18,10 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from flows.tracking.served import write_model
+from flows.versioning.dvc_lock import recorded_outputs
+from flows.versioning.pipeline import node
 from p2o_core.schemas import read_json
+from tasks.registry import STAGES
 from tasks.running.manifests import manifest_path, read_manifest
 
 if TYPE_CHECKING:
@@ -29,14 +33,34 @@ POLICY_TAG = "p2o.policy"
 """Digest of the policy's folder, on logged models and on versions."""
 WORKSPACE_TAG = "p2o.workspace"
 """Where that folder was when it was last registered: a workspace may be moved or copied."""
+DVC_TAG = "p2o.dvc"
+"""On versions: JSON, the policy's files, its base and its problems by path, as DVC's cache calls them: `p2o gc` keeps
+them, whatever becomes of the workspace."""
 CANDIDATE, CHAMPION = "candidate", "champion"
 
 
 def policy_digest(layout: Layout, iteration: int) -> str:
     """As the manifest of the stage that wrote it says."""
     folder = layout.iteration(iteration)
-    made = read_manifest(manifest_path(folder, "distill" if iteration else "init"))
+    made = read_manifest(manifest_path(folder, _maker(iteration)))
     return made.outputs[layout.relative(folder / "policy")]
+
+
+def _maker(iteration: int) -> str:
+    """The stage that writes an iteration's policy."""
+    return "distill" if iteration else "init"
+
+
+def cached_as(layout: Layout, iteration: int) -> dict[str, str]:
+    """What the cache calls a policy, its base and its problems, by path, manifests included; not the optimiser's state,
+    which is twice the weights. Empty where DVC has no record of them."""
+    maker, folder = _maker(iteration), layout.iteration(iteration)
+    manifest, base = manifest_path(folder, maker), manifest_path(layout.base, "prepare")
+    made = recorded_outputs(layout.workspace, node(STAGES[maker], iteration), manifest)
+    shared = recorded_outputs(layout.workspace, "prepare", base)
+    if not (made and shared):
+        return {}
+    return {path: made[path] for path in map(layout.relative, (folder / "policy", manifest))} | shared
 
 
 def base_digests(layout: Layout) -> dict[str, str]:
@@ -115,6 +139,16 @@ def find_version(client: MlflowClient, name: str, digest: str) -> ModelVersion |
     return min(found, key=lambda version: int(version.version), default=None)
 
 
+def registered_versions(client: MlflowClient) -> list[ModelVersion]:
+    """Those of all names that are policies of ours."""
+    found, token = [], None
+    while True:
+        page = client.search_model_versions(page_token=token)
+        found += [version for version in page if POLICY_TAG in version.tags]
+        if not (token := page.token):
+            return found
+
+
 def aliased(client: MlflowClient, name: str, alias: str) -> ModelVersion | None:
     """The version with this alias, if any."""
     try:
@@ -129,6 +163,9 @@ def register_candidate(client: MlflowClient, done: Finished) -> ModelVersion:
     """The iteration's policy as a version, made if need be, with the alias ``candidate``."""
     name = model_name(done.experiment)
     version = find_version(client, name, policy_digest(done.layout, done.iteration))
+    tags = model_tags(done.experiment, done.layout, done.iteration)
+    if cached := cached_as(done.layout, done.iteration):
+        tags[DVC_TAG] = json.dumps(cached, sort_keys=True)
     if version is None:
         model = find_model(client, done) or log_policy(client, done)
         with tempfile.TemporaryDirectory() as folder:  # the same files if a kill comes before the version
@@ -139,12 +176,14 @@ def register_candidate(client: MlflowClient, done: Finished) -> ModelVersion:
             name,
             source=model.artifact_location,  # "models:/m-…" would be looked for in MLflow's default store
             run_id=done.child.info.run_id,
-            tags=model_tags(done.experiment, done.layout, done.iteration),
+            tags=tags,
             description=f"{done.experiment.experiment} after iteration {done.iteration}",
             model_id=model.model_id,
         )
-    elif version.tags.get(WORKSPACE_TAG) != (here := str(done.layout.workspace)):  # moved or copied since
-        client.set_model_version_tag(name, version.version, WORKSPACE_TAG, here)
+    else:
+        for tag in {WORKSPACE_TAG, DVC_TAG} & tags.keys():
+            if version.tags.get(tag) != tags[tag]:  # moved or copied since, or registered before DVC had it
+                client.set_model_version_tag(name, version.version, tag, tags[tag])
         version = client.get_model_version(name, version.version)
     candidate = aliased(client, name, CANDIDATE)
     if candidate is None or candidate.version != version.version:

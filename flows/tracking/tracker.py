@@ -38,7 +38,7 @@ from flows.tracking.records import Finished, Records
 from flows.tracking.store import make_store, tracking_uri
 from p2o_core.evaluation import Scores
 from tasks.registry import closing_stages
-from tasks.running.layout import Layout
+from tasks.running.layout import Layout, temporary_of
 from tasks.running.manifests import manifest_path, read_manifest
 from tasks.running.runner import read_timings
 from tasks.summary import experiment_rows
@@ -295,7 +295,8 @@ class Tracker:
     def _end(self, iteration: int) -> None:
         """The experiment is finished with this iteration; done before, this asks and changes nothing."""
         policy = policy_digest(self.layout, iteration)
-        if self.experiment.tracking.registry and self.parent.data.tags.get(CANDIDATE_TAG) != policy:
+        lasts = temporary_of(self.layout.workspace) is None  # DVC deletes the folder: it has no policy to register
+        if self.experiment.tracking.registry and lasts and self.parent.data.tags.get(CANDIDATE_TAG) != policy:
             register_candidate(self.client, self._finished(iteration))
             self.client.set_tag(self.parent_id, CANDIDATE_TAG, policy)
             self.parent.data.tags[CANDIDATE_TAG] = policy

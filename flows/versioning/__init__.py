@@ -1,5 +1,5 @@
 """DVC.
 
 ``pipeline``   dvc.yaml, written from the stages         ``versions``  what is up to date; records what was made
-``dvc_lock``   mends a dvc.lock that a kill cut          ``workspace`` a folder of its own for other settings
+``dvc_lock``   writes and mends dvc.lock                 ``workspace`` a folder of its own for other settings
 """

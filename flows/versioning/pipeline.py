@@ -31,7 +31,7 @@ PLOTS = {
 }
 HEADER = """\
 # The same stages as flows/train.py runs, one command each. Written by `p2o run` and `dvc repro` (`p2o resolve`) from
-# the stages in tasks/ and the number of iterations in params.yaml; stages of your own stay, at the end.
+# the stages in tasks/ and the number of iterations in params.yaml; stages and artifacts of your own stay, at the end.
 # previous: the iteration that each one starts from. DVC can walk through a mapping, but not count.
 """
 LAYOUT = Layout(Path(), "${experiment}")
@@ -56,7 +56,20 @@ def pipeline(iterations: int) -> dict[str, Any]:
             stages[stage.name] = {"foreach": "${previous}", "do": _entry(stage, "${key}")}
         if stage.name == "init":
             stages[BASELINE] = _entry(STAGES["evaluate"], "0")
-    return {"vars": [{"previous": {str(i): i - 1 for i in range(1, iterations + 1)}}], "stages": stages}
+    previous = {str(i): i - 1 for i in range(1, iterations + 1)}
+    return {"vars": [{"previous": previous}], "stages": stages, "artifacts": _artifacts(LAYOUT.iteration(iterations))}
+
+
+def _artifacts(last: Path) -> dict[str, Any]:
+    """What others take from the last iteration, by name: `dvc artifacts get`."""
+    return {
+        "policy": {"path": (last / "policy").as_posix(), "type": "model", "desc": "The trained policy, or its adapter"},
+        "templates": {
+            "path": (last / "templates.json").as_posix(),
+            "type": "prompts",
+            "desc": "The last search's templates with scores and parents",
+        },
+    }
 
 
 def _entry(stage: Stage, iteration: str) -> dict[str, Any]:
@@ -91,8 +104,9 @@ def pipeline_text(workspace: Path, iterations: int) -> str:
     made, path = pipeline(iterations), workspace / PIPELINE_FILE
     present = read_yaml(path.read_text(), path) if path.exists() else None
     if isinstance(present, dict):
-        stages = present.get("stages") or {}
-        made["stages"] |= {name: entry for name, entry in stages.items() if name not in made["stages"]}
+        for section in ("stages", "artifacts"):
+            entries = present.get(section) or {}
+            made[section] |= {name: entry for name, entry in entries.items() if name not in made[section]}
         others = present.get("vars") or []
         made["vars"] += [entry for entry in others if not isinstance(entry, dict) or "previous" not in entry]
         made |= {name: entry for name, entry in present.items() if name not in made}

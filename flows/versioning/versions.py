@@ -6,15 +6,20 @@ import logging
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
+from typing import Any
 
 from dvc.config import Config
+from dvc.dvcfile import load_file
 from dvc.exceptions import ConfirmRemoveError, DvcException
 from dvc.fs import localfs
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
+from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
+from dvc.stage.loader import StageLoader
 from dvc_objects.fs.generic import test_links
 
-from flows.versioning.dvc_lock import keep_lock, mend_lock
+from flows.versioning.dvc_lock import DvcLock, mend_lock
+from flows.versioning.pipeline import PIPELINE_FILE
 from p2o_core.schemas import BadInput
 from tasks.running.storage import storage_errors
 
@@ -46,7 +51,8 @@ class PushFailed(Exception):
 
 class Versions:
     """The DVC side of a workspace. Every call opens the repository anew, since dvc.yaml, params.yaml and the
-    outputs change between calls; a lock held by another process is waited for."""
+    outputs change between calls; only what dvc.lock says is kept, since that file has all stages of all iterations. A
+    lock held by another process is waited for."""
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
@@ -55,6 +61,7 @@ class Versions:
         if not (workspace / ".dvc").exists():
             raise BadInput(f"{workspace}: no DVC repository. Mend: `dvc init` there, or name another --workspace.")
         self._links: bool | None = None
+        self.lock = DvcLock(workspace)
         try:
             stale = self._status()
         except DvcException:  # a dvc.lock that a kill cut short, for example
@@ -65,14 +72,21 @@ class Versions:
 
     @contextmanager
     def _open(self) -> Iterator[Repo]:
-        """The repository, with the workspace as current folder: DVC reads stage names relative to that."""
-        with storage_errors(self.workspace), chdir(self.workspace), Repo(_wait_for_lock=True) as repo:
+        """The locked repository, with the workspace as current folder: DVC reads paths relative to that."""
+        with storage_errors(self.workspace), chdir(self.workspace), Repo(_wait_for_lock=True) as repo, lock_repo(repo):
             yield repo
+
+    def _stages(self, repo: Repo) -> StageLoader:
+        """dvc.yaml's stages by name, with what dvc.lock says of each. DVC's own way there, by a target, parses all of
+        dvc.lock for every stage, and by none walks through the whole workspace."""
+        file = load_file(repo, str(self.workspace / PIPELINE_FILE))
+        return StageLoader(file, file.contents, {"stages": self.lock.entries(repo)})
 
     def _status(self) -> set[str]:
         """The stages that are not up to date."""
         with self._open() as repo:
-            return set(repo.status())
+            stages = self._stages(repo)
+            return {name for name in stages if stages[name].status()}
 
     def is_up_to_date(self, name: str) -> bool:
         """Outputs exist and match dvc.lock, and neither dependencies nor parameters changed since.
@@ -81,22 +95,21 @@ class Versions:
         """
         if self._stale is None:
             with self._open() as repo:
-                return not repo.status(targets=[name])
+                return not self._stages(repo)[name].status()
         return name not in self._stale
 
     def restore(self, name: str) -> bool:
         """Fetch the outputs from DVC's run cache, where this very command ran on these very inputs before."""
         with storage_errors(self.workspace), _first_error(), self._open() as repo:
-            (stage,) = repo.stage.collect(name)
-            with repo.lock:
-                try:
-                    repo.stage_cache.restore(stage)
-                except RunCacheNotFoundError:
-                    return False
-                except ConfirmRemoveError:  # damaged files lie in the way, and all of the outputs are in the cache
-                    for output in stage.outs:
-                        output.remove()
-                    repo.stage_cache.restore(stage)
+            stage = self._stages(repo)[name]
+            try:
+                repo.stage_cache.restore(stage)
+            except RunCacheNotFoundError:
+                return False
+            except ConfirmRemoveError:  # damaged files lie in the way, and all of the outputs are in the cache
+                for output in stage.outs:
+                    output.remove()
+                repo.stage_cache.restore(stage)
         self.commit(name)
         return True
 
@@ -104,10 +117,12 @@ class Versions:
         """Record dependencies, parameters and outputs as they are on disk."""
         self._stale = None
         with storage_errors(self.workspace), _first_error(), self._open() as repo:  # one message, the exception's
-            keep_lock(self.workspace)
             if self._links is None:
                 self._links = _links(repo)
-            repo.commit(name, force=True, relink=self._links)
+            stage = self._stages(repo)[name]
+            stage.save()
+            stage.commit(relink=self._links)
+            self.lock.put(stage)
 
     def keep_current(self, name: str) -> None:
         """Record a stage whose outputs this process has just written, unless they are those of the record."""
@@ -132,9 +147,24 @@ class Versions:
         with _first_error() as said:
             try:
                 with self._open() as repo:
-                    repo.push(targets=names)
+                    remote = repo.cloud.get_remote()
+                    if remote.worktree or remote.fs.version_aware:  # a bucket's own versions: DVC's index has their ids
+                        repo.push(targets=names)
+                    else:
+                        _push(repo, [self._stages(repo)[name] for name in names])
             except Exception as error:  # each kind of remote raises the errors of its own library
                 raise PushFailed(f"{type(error).__name__}: {'; '.join([str(error), *said])}") from error
+
+
+def _push(repo: Repo, stages: list[Stage]) -> None:
+    """DVC's own push of a few stages collects those of all iterations before. Raises DvcException."""
+    wanted: dict[Any, set[Any]] = {}
+    for stage in stages:
+        for store, objects in stage.get_used_objs(push=True).items():
+            wanted.setdefault(store, set()).update(objects)
+    failed = sum(len(repo.cloud.push(objects, odb=store).failed) for store, objects in wanted.items())
+    if failed:
+        raise DvcException(f"{failed} files were not taken")
 
 
 def _links(repo: Repo) -> bool:

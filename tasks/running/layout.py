@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+TEMPORARY = (".dvc", "tmp", "exps")
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -73,6 +75,13 @@ class Layout:
 
 
 def home(start: Path) -> Path:
-    """The nearest folder upwards with an ``mlproject``: there the MLflow and Prefect databases live."""
-    start = start.resolve()
+    """The nearest folder upwards with an ``mlproject``: there the MLflow and Prefect databases live. For a temporary
+    workspace that is the clone's, since DVC deletes the temporary one."""
+    start = (temporary_of(start) or start).resolve()
     return next((folder for folder in (start, *start.parents) if (folder / "mlproject").exists()), start)
+
+
+def temporary_of(workspace: Path) -> Path | None:
+    """The clone that this is a temporary workspace of, as `dvc exp run --queue` and `--temp` make them; else None."""
+    inside = [f for f in workspace.resolve().parents if f.parts[-3:] == TEMPORARY]
+    return inside[0].parents[2] if inside else None

@@ -69,13 +69,15 @@ def test_stages_of_ones_own_stay(tmp_path: Path) -> None:
     assert write_pipeline(tmp_path, 2)
     content = yaml.safe_load((tmp_path / "dvc.yaml").read_text())
     content["stages"] |= OWN | {"mine": {"cmd": "false"}}
-    content |= {"artifacts": {"policy": {"path": "data"}}, "vars": [*content["vars"], {"colour": "red"}, "more.yaml"]}
+    content["artifacts"] = {"policy": {"path": "other"}, "mine": {"path": "data"}}
+    content |= {"vars": [*content["vars"], {"colour": "red"}, "more.yaml"]}
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(content))
     assert write_pipeline(tmp_path, 5)
     made = yaml.safe_load((tmp_path / "dvc.yaml").read_text())
     assert made["stages"] == pipeline(5)["stages"] | OWN
     assert made["vars"] == [*pipeline(5)["vars"], {"colour": "red"}, "more.yaml"]
-    assert made["artifacts"] == content["artifacts"]
+    assert made["artifacts"] == pipeline(5)["artifacts"] | {"mine": {"path": "data"}}
+    assert made["artifacts"]["policy"]["path"] == "data/runs/${experiment}/5/policy"
     assert not write_pipeline(tmp_path, 5)
 
 

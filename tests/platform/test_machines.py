@@ -168,7 +168,7 @@ def test_a_deleted_mlflow_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 COMMANDS = ["run", "run --arm grpo", "stage prepare", "compare", "evaluate", "report", "doctor", "resolve", "track"]
-COMMANDS += ["table", "plan", "arm p2o", "promote", "serve"]
+COMMANDS += ["table", "plan", "arm p2o", "promote", "serve", "gc"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

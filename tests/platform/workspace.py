@@ -62,7 +62,7 @@ def environment() -> dict[str, str]:
 
 def new_workspace(folder: Path) -> Workspace:
     folder.mkdir(parents=True)
-    for name in ("mlproject", "prefect.yaml", "recipes"):
+    for name in (".gitignore", ".dvcignore", "mlproject", "prefect.yaml", "recipes"):
         source = REPOSITORY / name
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, folder / name)
     shutil.copyfile(Path(__file__).with_name("params.yaml"), folder / "params.yaml")

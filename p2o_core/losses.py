@@ -199,7 +199,8 @@ def policy_loss(
         old_logp: [B, T] the same at the start of the update.
         advantages: [B], one a sequence.
         completion_mask: [B, T], 1 where a completion token counts.
-        clip_low, clip_high: the policy ratio is clipped to [1 - clip_low, 1 + clip_high].
+        clip_low: the policy ratio is clipped to [1 - clip_low, 1 + clip_high].
+        clip_high: likewise.
         dual_clip: for negative advantages the per-token loss is at most ``dual_clip * |A|``; None for no bound.
         template_mask: [B, T] from :func:`template_ratio_mask`, or None. It multiplies the per-token loss;
             the denominator still counts every completion token.

@@ -32,7 +32,8 @@ class Masked:
     share: float
 
 
-MASKED_FROM, MASKED_KEPT = 0.01, 32
+MASKED_FROM = 0.01
+MASKED_KEPT = 32
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ def search_templates(
         phrases: the pool of the offline reflector and of the random draw.
         rollout: how the policy is sampled.
         seed: gives the seed of what is named: ``search`` or ``draw``.
-        bare, templated: this iteration's bare rollouts and the last one's templated ones, for a search online.
+        bare: this iteration's bare rollouts, for a search online.
+        templated: the last one's under templates, likewise.
         strangers: what another policy answered, for the control ``reads: stranger``.
         model: gives who reflects, None for the phrases; called when a search begins.
         demonstrations: the pool of the reflector ``demonstrations``, with this iteration's; a search adds to it.

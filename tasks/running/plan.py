@@ -68,7 +68,7 @@ def run_plan(
     """Have every (stage, iteration) done, in order, and yield it then. A caller that stops asking ends the plan there.
 
     Raises:
-        whatever a stage raises.
+        Exception: whatever a stage raises.
     """
     ledger = ledger or Ledger()
     for stage, iteration in steps:

@@ -33,7 +33,8 @@ def test_a_package_names_its_modules_and_no_others(package: Path) -> None:
 
 
 def test_the_readme_has_every_folder() -> None:
-    tree = (REPOSITORY / "README.md").read_text().split("```\n")[1]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```\n", (REPOSITORY / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    tree = next(text for language, text in blocks if not language)
     folders = set(re.findall(r"(\w+)/", tree))
     packages = {path.name for path in PACKAGES}
     assert packages <= folders, packages - folders

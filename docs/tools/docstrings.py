@@ -21,5 +21,10 @@ class Docstrings(griffe.Extension):
         text = ROLE.sub(r"[`\1`][\1]", obj.docstring.value)
         text = DOCTEST.sub(lambda found: f"```pycon\n{found[0]}\n```", text)
         if isinstance(obj, griffe.Module) and obj.is_init_module:
-            text = MAP.sub(lambda found: f"```text\n{found[0].replace('``', '').rstrip()}\n```\n", text)
+            text = MAP.sub(lambda found: f"```text\n{_one_a_line(found[0])}\n```\n", text)
         obj.docstring.value = text
+
+
+def _one_a_line(modules: str) -> str:
+    """Two entries beside each other would be wider than a page."""
+    return re.sub(r"  +(?=``)", "\n", modules).replace("``", "").rstrip()

@@ -1,8 +1,8 @@
 """MkDocs hooks: the site's sources are the repository, so that every relative link leads to the same place in both.
 
-MkDocs resolves links among the files it knows, by their path below ``docs/``. Here each file is known by its path in the
-repository: README.md is the first page, ``../recipes/arms.yaml`` in a page of docs/ is the page of that file. MkDocs's own
-check of links and anchors then checks links into the code too.
+MkDocs resolves links among the files it knows, by their path below ``docs/``. Here each file is known by its path in
+the repository: README.md is the first page, ``../recipes/arms.yaml`` in a page of docs/ is the page of that file.
+MkDocs's own check of links and anchors then checks links into the code too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typer.main import get_command
 from flows.console.__main__ import app
 
 REPOSITORY = Path(__file__).parents[2]
-FOLDERS = ("p2o_core", "microworld", "tasks", "flows", "recipes", "examples", "stress", "tests")
+FOLDERS = ("p2o_core", "microworld", "tasks", "flows", "recipes", "examples", "stress", "tests", "docs/tools")
 DOCUMENTED = (
     "p2o_core/**/*.py",
     "tasks/*.py",
@@ -110,6 +110,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             known.append(file)
             continue
         source = f"{docs.name}/{file.src_uri}"
+        if source.startswith(FOLDERS):  # code, below
+            continue
         known.append(File(source, str(REPOSITORY), config.site_dir, False, dest_uri=file.dest_uri))
     known.append(File("README.md", str(REPOSITORY), config.site_dir, False, dest_uri="index.html"))
     console = File.generated(config, CONSOLE, content=console_page())
@@ -150,7 +152,7 @@ def code_page(path: Path, documented: bool) -> str:
     if not documented:
         return f"---\nsearch: {{exclude: true}}\n---\n\n# {path.as_posix()}\n\n{block}\n"
     module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-    return f'::: {module}\n\n??? quote "All of {path.as_posix()}"\n\n{indent(block, "    ")}\n'
+    return f'::: {module}\n\n??? quote "The whole file"\n\n{indent(block, "    ")}\n'
 
 
 def console_page() -> str:

@@ -44,20 +44,32 @@ COMPARISON = {
 }
 
 
-def make(root: Path) -> Workspace:
-    """A workspace of the tests' size with a finished run of `p2o` and of `grpo`, their reports, and a comparison."""
-    workspace = Workspace(root) if (root / "params.yaml").exists() else new_workspace(root)
+def place(root: Path) -> Workspace:
+    """A workspace of the tests' size."""
+    if not (root / "params.yaml").exists():
+        new_workspace(root)
     parameters = yaml.safe_load((REPOSITORY / "tests/platform/params.yaml").read_text()) | EXPERIMENT
     (root / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
     (root / "recipes/comparisons.yaml").write_text(yaml.safe_dump({"microworld": COMPARISON}))
-    compared = root / "experiments/compare-microworld"
+    # the jobs of MLflow's server, which nothing here asks for, are eight processes more
+    return Workspace(root, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+
+
+def train(workspace: Workspace) -> None:
+    """A finished run of `p2o` and of `grpo`, and the report of the first."""
     for command in ("p2o run", "p2o run --arm grpo", "p2o report"):
         workspace.sh(command, timeout=3600)
+
+
+def compare(workspace: Workspace) -> Path:
+    """A finished comparison. Returns its folder."""
+    root = workspace.root
+    compared = root / "experiments/compare-microworld"
     if not (compared / "data/base").exists():
         shutil.copytree(root / "data/base", compared / "data/base")
     if not (compared / "report/report.html").exists():
         workspace.sh("p2o compare --recipe microworld", timeout=3600)
-    return workspace
+    return compared
 
 
 @contextmanager
@@ -121,10 +133,10 @@ class Camera:
         print(f"{name}.png: {written.tell() // 1024} KiB, {colours} colours", flush=True)
 
 
-def shoot_reports(camera: Camera, root: Path) -> None:
+def shoot_reports(camera: Camera, root: Path, compared: Path) -> None:
     camera.open((root / "data/reports/microworld/report.html").as_uri(), "rescued")
     camera.shoot("report-run")
-    camera.open((root / "experiments/compare-microworld/report/report.html").as_uri(), "Accuracy over tokens")
+    camera.open((compared / "report/report.html").as_uri(), "Accuracy over tokens")
     camera.scroll_to("//h2[contains(., 'Accuracy over tokens')]")
     camera.shoot("report-comparison")
 
@@ -177,26 +189,30 @@ def main(
     workspace: Annotated[Path, typer.Option(help="Where the run is made, or was.")] = Path("/tmp/p2o-screenshots"),
     prefect_port: int = 4317,
     mlflow_port: int = 5317,
+    comparison: Annotated[
+        Path | None, typer.Option(help="Folder of a finished one, for its report; a small one is made by default.")
+    ] = None,
     only: Annotated[str, typer.Option(help="reports, prefect or mlflow; all by default.")] = "",
 ) -> None:
     """Make docs/images anew."""
-    made = make(workspace)
+    placed = place(workspace)
     prefect, mlflow = f"http://127.0.0.1:{prefect_port}", f"http://127.0.0.1:{mlflow_port}"
     os.environ |= {"PREFECT_API_URL": f"{prefect}/api", "MLFLOW_TRACKING_URI": mlflow}
     steps: dict[str, Callable[[Camera], None]] = {
-        "reports": lambda camera: shoot_reports(camera, workspace),
+        "reports": lambda camera: shoot_reports(camera, workspace, comparison or compare(placed)),
         "prefect": lambda camera: shoot_prefect(camera, prefect),
         "mlflow": lambda camera: shoot_mlflow(camera, mlflow),
     }
     IMAGES.mkdir(exist_ok=True)
-    made.sh(f"p2o up --prefect-port {prefect_port} --mlflow-port {mlflow_port}")
+    placed.sh(f"p2o up --prefect-port {prefect_port} --mlflow-port {mlflow_port}")
     try:
+        train(placed)
         with browser() as driver:
             for name, step in steps.items():
                 if only in ("", name):
                     step(Camera(driver, IMAGES))
     finally:
-        made.sh("p2o down")
+        placed.sh("p2o down")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def test_the_search_knows_pages_and_docstrings(site: Path) -> None:
     found = {entry["location"] for entry in json.loads((site / "search/search_index.json").read_text())["docs"]}
     assert "how-to.html#stop-and-resume" in found
     assert "code/p2o_core/losses.py.html#p2o_core.losses.policy_loss" in found
-    assert not [place for place in found if place.startswith("code/tests/")], "sources without docstrings drown the rest"
+    assert not [place for place in found if place.startswith("code/tests/")], "sources drown the rest"
 
 
 def test_pictures_are_small_and_shown(site: Path) -> None:

@@ -29,7 +29,7 @@ from tests.platform.workspace import REPOSITORY, Workspace, new_workspace
 IMAGES = REPOSITORY / "docs" / "images"
 LARGEST = 250 * 1024
 """Bytes of a picture."""
-SIZE = (1360, 860)
+WIDTH, HEIGHT, TALL = 1360, 860, 1260
 PATIENCE_S = 300.0
 SETTLE_S = 3.0
 """Seconds for a page's last animation, after all that is waited for is there."""
@@ -78,7 +78,7 @@ def browser() -> Iterator[Chrome]:
     options = ChromeOptions()
     options.binary_location = shutil.which("chromium") or "chromium"
     switches = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update"
-    for switch in [*switches.split(), "hide-scrollbars", "window-size={},{}".format(*SIZE)]:
+    for switch in [*switches.split(), "hide-scrollbars", f"window-size={WIDTH},{HEIGHT}"]:
         options.add_argument(f"--{switch}")
     driver = Chrome(options=options, service=Service(shutil.which("chromedriver") or "chromedriver"))
     driver.set_page_load_timeout(PATIENCE_S)
@@ -96,8 +96,9 @@ class Camera:
         self.driver = driver
         self.folder = folder
 
-    def open(self, url: str, *texts: str) -> None:
+    def open(self, url: str, *texts: str, height: int = HEIGHT) -> None:
         """Raises TimeoutException where a text does not come. ``about:blank`` between makes a new hash a new page."""
+        self.driver.set_window_size(WIDTH, height)
         self.driver.get("about:blank")
         self.driver.get(url)
         self.until(*texts)
@@ -150,14 +151,14 @@ def shoot_prefect(camera: Camera, url: str) -> None:
         runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_ASC)
         run = next(r for r in runs if r.name == "microworld · p2o · seed 0" and r.state and r.state.is_completed())
         artifacts = client.request(
-            "POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": ["microworld-iteration-3"]}}}
+            "POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": ["microworld-iteration-5"]}}}
         ).json()
-    camera.open(f"{url}/runs/flow-run/{run.id}", run.name, "Completed")
+    camera.open(f"{url}/runs/flow-run/{run.id}", run.name, "Completed", height=TALL)
     camera.shoot("prefect-run")
     camera.open(f"{url}/deployments/deployment/{deployment.id}/run", "arm", "Submit")
     camera.scroll_to("//*[normalize-space(text())='Parameters']")
     camera.shoot("prefect-custom-run")
-    camera.open(f"{url}/artifacts/artifact/{artifacts[-1]['id']}", "What was hard")
+    camera.open(f"{url}/artifacts/artifact/{artifacts[-1]['id']}", "What was hard", height=TALL)
     camera.shoot("prefect-iteration")
 
 

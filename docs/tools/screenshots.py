@@ -6,7 +6,6 @@ Makes a workspace with a small run of two arms and a small comparison (what is t
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -117,6 +116,11 @@ class Camera:
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", found[0])
         time.sleep(SETTLE_S)
 
+    def type(self, xpath: str, words: str) -> None:
+        found = WebDriverWait(self.driver, PATIENCE_S).until(lambda d: d.find_elements(By.XPATH, xpath), xpath)
+        found[0].send_keys(words)
+        time.sleep(SETTLE_S)
+
     def scroll_to(self, xpath: str) -> None:
         found = WebDriverWait(self.driver, PATIENCE_S).until(lambda d: d.find_elements(By.XPATH, xpath), xpath)
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", found[0])
@@ -170,19 +174,20 @@ def shoot_mlflow(camera: Camera, url: str) -> None:
     assert experiment is not None
     number = experiment.experiment_id
     parents = client.search_runs([number], "tags.`p2o.key` LIKE '%'")
+    camera.open(f"{url}/health")  # the assistant opens by itself, once, over a third of the page
+    camera.driver.execute_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
     camera.open(f"{url}/#/experiments/{number}/runs", *(str(run.info.run_name) for run in parents))
     camera.shoot("mlflow-runs")
-    asked = f"runs={json.dumps([run.info.run_id for run in parents])}&experiments={json.dumps([number])}"
-    camera.open(f"{url}/#/compare-runs?{asked}", "Comparing")
-    camera.shoot("mlflow-compare")
     camera.open(f"{url}/#/experiments/{number}/runs?compareRunsMode=CHART", "by_tokens")
+    camera.type("//input[@placeholder='Search metric charts']", "by_tokens/accuracy")
     camera.shoot("mlflow-charts")
     camera.open(f"{url}/#/experiments/{number}/prompts/microworld-templates", "Version")
     camera.shoot("mlflow-prompts")
-    traces: Any = client.search_traces(
-        locations=[number], filter_string="tags.`p2o.kind` = 'rescued'", max_results=1, include_spans=False
-    )
-    camera.open(f"{url}/#/experiments/{number}/traces?selectedEvaluationId={traces[0].info.trace_id}", "correct")
+    traces: Any = client.search_traces(locations=[number], filter_string="tags.`p2o.kind` = 'rescued'", max_results=50)
+    # a search may keep the empty template too
+    trace = next(t for t in traces if t.data.spans[0].inputs["template"])
+    camera.open(f"{url}/#/experiments/{number}/traces?selectedEvaluationId={trace.info.trace_id}", "Outputs")
+    camera.click("//button[contains(., 'Assess')]")
     camera.shoot("mlflow-trace")
 
 

@@ -116,11 +116,6 @@ class Camera:
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", found[0])
         time.sleep(SETTLE_S)
 
-    def type(self, xpath: str, words: str) -> None:
-        found = WebDriverWait(self.driver, PATIENCE_S).until(lambda d: d.find_elements(By.XPATH, xpath), xpath)
-        found[0].send_keys(words)
-        time.sleep(SETTLE_S)
-
     def scroll_to(self, xpath: str) -> None:
         found = WebDriverWait(self.driver, PATIENCE_S).until(lambda d: d.find_elements(By.XPATH, xpath), xpath)
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", found[0])
@@ -178,11 +173,15 @@ def shoot_mlflow(camera: Camera, url: str) -> None:
     camera.driver.execute_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
     camera.open(f"{url}/#/experiments/{number}/runs", *(str(run.info.run_name) for run in parents))
     camera.shoot("mlflow-runs")
-    camera.open(f"{url}/#/experiments/{number}/runs?compareRunsMode=CHART", "by_tokens")
-    camera.type("//input[@placeholder='Search metric charts']", "by_tokens/accuracy")
+    camera.open(f"{url}/#/experiments/{number}/runs?compareRunsMode=CHART", "accuracy/hard")
     camera.shoot("mlflow-charts")
     camera.open(f"{url}/#/experiments/{number}/prompts/microworld-templates", "Version")
     camera.shoot("mlflow-prompts")
+    shoot_trace(camera, url, client, number)
+
+
+def shoot_trace(camera: Camera, url: str, client: Any, number: str) -> None:
+    """A rescued problem's."""
     traces: Any = client.search_traces(locations=[number], filter_string="tags.`p2o.kind` = 'rescued'", max_results=50)
     # a search may keep the empty template too
     trace = next(t for t in traces if t.data.spans[0].inputs["template"])

@@ -39,7 +39,9 @@ def environment(name: str, workspace: Path, prefect_port: int) -> dict[str, str]
     url = f"http://{LOOPBACK}:{prefect_port}/api"
     if name == MLFLOW:
         # not on the command line, which everyone on this machine may read: the address may hold a password
-        return os.environ | {"MLFLOW_BACKEND_STORE_URI": tracking_uri(workspace)}
+        # no workers for jobs of GenAI judges: eight processes of 230 MB each that nothing here asks for
+        jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        return os.environ | jobs | {"MLFLOW_BACKEND_STORE_URI": tracking_uri(workspace)}
     if name == WORKER:
         # found every few seconds by the page's Custom run; the pool itself says how many runs go side by side
         return os.environ | {"PREFECT_API_URL": url, "PREFECT_WORKER_QUERY_SECONDS": "5"}

@@ -48,9 +48,9 @@ def draw(layout: Layout, iteration: int, number: int, seed: int) -> list[Rollout
     """At most ``number`` rollouts of an iteration that is complete on disk: one of each kind in turn, each kind in a
     random order of its own. The same files and seed give the same rollouts."""
     folder = layout.iteration(iteration)
-    masked = _masked(folder)
+    masked, told = _masked(folder), _told(folder)
     kinds: dict[str, tuple[tuple[str, str], list[SampleId]]] = {
-        "rescued": (TEMPLATED, _among(folder, TEMPLATED, _hard(folder), reward=1.0)),
+        "rescued": (TEMPLATED, [id_ for id_ in _among(folder, TEMPLATED, _hard(folder), reward=1.0) if id_ in told]),
         "hard": (BARE, _among(folder, BARE, _hard(folder), reward=0.0)),
         "lost": (HELDOUT, _lost(layout, iteration)),
         "masked": (TEMPLATED, sorted(masked)),
@@ -113,6 +113,15 @@ def _verdicts(path: Path) -> dict[SampleId, float]:
 def _hard(folder: Path) -> set[str]:
     path = folder / "hard.parquet"
     return set(pq.read_table(path, columns=["problem_id"]).column(0).to_pylist()) if path.exists() else set()
+
+
+def _told(folder: Path) -> set[SampleId]:
+    """The samples whose template says something: the empty one is in a search's set as well, as a template's parent."""
+    path = folder / TEMPLATED[0]
+    if not path.exists():
+        return set()
+    table = pq.read_table(path, columns=["problem_id", "sample"], filters=pc.field("template") != "")
+    return set(zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True))
 
 
 def _among(folder: Path, names: tuple[str, str], problems: set[str], *, reward: float) -> list[SampleId]:

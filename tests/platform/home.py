@@ -73,13 +73,6 @@ class Home:
         assert process is not None
         return process
 
-    def at_work_now(self) -> bool:
-        """Whether any run's process is there."""
-        return any(
-            "prefect.engine" in str(process.info["cmdline"]) and process.info["cwd"] == str(self.workspace.root)
-            for process in psutil.process_iter(["cmdline", "cwd"])
-        )
-
     def units(self) -> int:
         try:
             return len(list(self.workspace.root.rglob(UNITS)))

@@ -1,11 +1,10 @@
-"""Everything by mouse and keyboard in a real browser, on what `p2o up` started: Prefect's pages and MLflow's."""
+"""By mouse and keyboard in a real browser, on what `p2o up` started: Prefect's pages and MLflow's."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from prefect.states import StateType
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -13,10 +12,9 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from tests.platform.chromium import Page
-from tests.platform.home import ENDLESS, Home, until
+from tests.platform.home import Home
 
 BADGE = "//*[contains(@class,'state-badge')]"
-CONFIRM = "//*[contains(@class,'p-modal')]//button[normalize-space()='{}']"
 SEED_1 = "tiny-grpo-s1 · grpo · seed 1"
 
 
@@ -31,7 +29,7 @@ def field(page: Page, name: str) -> WebElement:
     return page.find(f"//div[contains(concat(' ',@class,' '),' schema-form-property ')][{label}]")
 
 
-def custom_run(page: Page, home: Home, *, arm: str = "", settings: dict[str, int] | None = None, **numbers: int) -> str:
+def custom_run(page: Page, home: Home, *, arm: str = "", **numbers: int) -> str:
     """*Deployments*, `train`, *Run*, *Custom run*, the form, *Submit*, and the run's page. Returns its id."""
     page.open(f"http://127.0.0.1:{home.prefect_port}/deployments")
     page.follow("train")
@@ -43,9 +41,6 @@ def custom_run(page: Page, home: Home, *, arm: str = "", settings: dict[str, int
     for name, number in numbers.items():
         field(page, name).find_element(By.XPATH, ".//button[normalize-space()='int']").click()
         write(page, name, "input", str(number))
-    if settings:
-        field(page, "settings").find_element(By.XPATH, ".//button[normalize-space()='dict']").click()
-        write(page, "settings", "textarea", json.dumps(settings))
     page.press("Submit")
     page.click("//a[contains(@href,'/runs/flow-run/')]")
     page.until(lambda: "/flow-run/" in page.browser.current_url, "the run's page does not open")
@@ -62,12 +57,6 @@ def write(page: Page, name: str, kind: str, text: str) -> None:
 def state(page: Page, wanted: str) -> None:
     """Until the run's page says so."""
     page.until(lambda: wanted in [e.text for e in page.browser.find_elements(By.XPATH, BADGE)], f"is not {wanted}")
-
-
-def answer(page: Page, button: str, *confirm: str) -> None:
-    """Press a button of the run's page and say yes."""
-    page.press(button)
-    page.click(" | ".join(CONFIRM.format(word) for word in (confirm or ("Confirm", button))))
 
 
 def test_a_custom_run_is_watched_until_it_is_completed(home: Home, page: Page) -> None:
@@ -118,48 +107,3 @@ def test_a_rescued_problem_has_a_trace_with_its_verdict(home: Home, page: Page) 
     mlflow(page, home, "Traces")
     page.click("//div[@role='row'][.//*[normalize-space()='True']]//a[starts-with(@aria-label,'Open trace')]")
     page.shows("rescued", "template", "1 linked prompt", "\\boxed{")
-
-
-@pytest.mark.slow
-def test_cancelled_retried_suspended_and_resumed(home: Home, page: Page) -> None:
-    """*Cancel* ends a search without end, *Retry* goes on with it. *Suspend* ends a run after its present stage,
-    *Resume* goes on to the same end."""
-    run = custom_run(page, home, seed=5, iterations=1, settings=ENDLESS)
-    state(page, "Running")
-    until(lambda: home.units() >= 3, "it does not search")
-    answer(page, "Cancel")
-    state(page, "Cancelled")
-    answer(page, "Retry")
-    state(page, "Running")
-    answer(page, "Cancel")
-    state(page, "Cancelled")
-    assert run
-
-    custom_run(page, home, arm="grpo", seed=2)
-    state(page, "Running")
-    answer(page, "Suspend")
-    state(page, "Suspended")
-    until(lambda: not home.at_work_now(), "its process stays")
-    answer(page, "Resume")
-    state(page, "Completed")
-    assert (home.workspace.root / "experiments/tiny-grpo-s2/data/runs/tiny-grpo-s2/2/metrics.json").exists()
-
-
-@pytest.mark.slow
-def test_a_cron_schedule_fires_a_training_run(home: Home, page: Page) -> None:
-    """Written into prefect.yaml, read by `p2o up`, and seen in the page."""
-    home.workspace.edit(
-        "prefect.yaml",
-        "    parameters: {wait: true}\n    work_pool: *pool\n\n  - name: nightly",
-        "    parameters: {wait: true}\n    schedules:\n      - {cron: '* * * * *', timezone: UTC, slug: minutely, "
-        "parameters: {arm: grpo, seed: 3, iterations: 1}}\n    work_pool: *pool\n\n  - name: nightly",
-    )
-    home.workspace.sh("p2o up")
-    page.open(f"http://127.0.0.1:{home.prefect_port}/runs")
-    page.follow("tiny-grpo-s3 · grpo · seed 3")
-    state(page, "Completed")
-    with home.client() as client:
-        first = client.read_flow_run(page.browser.current_url.rpartition("/")[2].partition("?")[0])
-        assert first.auto_scheduled
-        assert first.state_type == StateType.COMPLETED
-    assert (home.workspace.root / "experiments/tiny-grpo-s3/data/runs/tiny-grpo-s3/1/metrics.json").exists()

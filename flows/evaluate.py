@@ -58,13 +58,13 @@ def evaluate(
     """
 
     def work() -> BenchmarkScores:
-        root = trained_workspace(Path(workspace), recipe or None, arm or None, seed)
+        root = trained_workspace(Path(workspace), recipe, arm, seed)
         return _evaluate(root, iteration, benchmarks or [], settings or {})
 
     return until_cancelled(work)
 
 
-def trained_workspace(start: Path, recipe: str | None, arm: str | None, seed: int | None) -> Path:
+def trained_workspace(start: Path, recipe: str, arm: str, seed: int | None) -> Path:
     """The workspace that `p2o run` with these choices trains in. Raises BadInput where it has not."""
     experiment, layout = preview(start, recipe=recipe, arm=arm, seed=seed)
     if not layout.params.exists():

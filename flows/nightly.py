@@ -41,8 +41,8 @@ def nightly(
     def work() -> None:
         root = open_workspace(
             Path(workspace),
-            recipe=recipe or None,
-            arm=arm or None,
+            recipe=recipe,
+            arm=arm,
             seed=date.today().toordinal() if seed is None else seed,
             iterations=iterations,
             overrides=settings,

@@ -55,12 +55,12 @@ Settings = dict[str, Any] | None
 def experiment_name(parameters: dict[str, Any]) -> str:
     """What a run of these parameters is about: experiment, arm and seed. Parameters that are refused when the run
     begins name it as they stand."""
-    asked = {name: parameters.get(name) or None for name in ("recipe", "arm")} | {"seed": parameters.get("seed")}
+    asked = {name: parameters.get(name) for name in ("recipe", "arm", "seed")}
     try:
         start = Path(parameters.get("workspace") or ".")
         experiment, _ = preview(start, overrides=parameters.get("settings"), **asked)
     except (BadInput, OSError):
-        return " · ".join(f"{name} {value}" for name, value in asked.items() if value is not None) or "refused"
+        return " · ".join(f"{name} {value}" for name, value in asked.items() if value not in (None, "")) or "refused"
     return f"{experiment.experiment} · {experiment.arm} · seed {experiment.seed}"
 
 

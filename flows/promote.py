@@ -25,7 +25,7 @@ from p2o_core.schemas import BadInput
 from tasks.benchmarks import evaluated_in, evaluation_settings
 from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.layout import Layout, home
-from tasks.running.lock import command, file_lock
+from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
 from tasks.running.runtime import Runtime
 from tasks.running.stage import TrainingStopped
 
@@ -85,7 +85,8 @@ def _promote(root: Path, iteration: int | None, candidate_only: bool, settings: 
     at = experiment.iterations if iteration is None else iteration
     if not (layout.iteration(at) / "evaluate.manifest.json").exists():
         raise BadInput(f"{layout.iteration(at)}: iteration {at} is not finished. Mend: `p2o run`, or --iteration.")
-    delivery, version = Tracker(experiment, layout, patient=True).register(at)
+    with file_lock(root / WORKSPACE_LOCK, command(), wait=True):  # a run at work delivers too
+        delivery, version = Tracker(experiment, layout, patient=True).register(at)
     if version is None:
         return _away(f"{delivery}")
     name, client = model_name(experiment), MlflowClient(tracking_uri(root))

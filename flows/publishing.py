@@ -5,7 +5,7 @@ delivers to MLflow what is still missing."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -30,7 +30,8 @@ from flows.tracking.tracker import Tracker
 from flows.versioning.versions import PushFailed, Versions
 from tasks.parameters.experiment import load_experiment
 from tasks.running.layout import Layout, home, temporary_of
-from tasks.summary import experiment_rows
+from tasks.running.lock import WORKSPACE_LOCK, command, file_lock
+from tasks.summary import Row
 
 AWAY = (httpx.HTTPError, PrefectException, RuntimeError)
 """What Prefect's client raises where its server is away or does not take something."""
@@ -51,6 +52,7 @@ class Publishers:
         self.push = push
         self.warn = warn
         self.failed: Counter[str] = Counter()
+        self._rows: Sequence[Row] = ()
         self._unpublished: list[int] = []
         self._pages: set[str] | None = None
         self._unpushed: list[str] = []
@@ -59,8 +61,10 @@ class Publishers:
         """A stage of dvc.yaml is on disk and in DVC's cache, now or since an earlier run."""
         self._unpushed.append(name)
 
-    def iteration_done(self, iteration: int, *, news: bool) -> None:
-        """An iteration is whole. One in which nothing was made now has its page, unless Prefect was away then."""
+    def iteration_done(self, rows: Sequence[Row], *, news: bool) -> None:
+        """The iteration of the last of all rows so far (:func:`tasks.summary.experiment_rows`) is whole. One in which
+        nothing was made now has its page, unless Prefect was away then."""
+        self._rows, iteration = rows, rows[-1]["iteration"]
         if news or not self._has_page(iteration):
             self._unpublished.append(iteration)
         self._tell(last=False)
@@ -83,7 +87,7 @@ class Publishers:
             console.print(f"[yellow]Attempts that failed: {counts}[/]", highlight=False)
 
     def _tell(self, *, last: bool) -> None:
-        delivery = self.tracker.log_finished()
+        delivery = self.tracker.log_finished(self._rows)
         if not delivery.ok:
             self._failed(f"mlflow/{delivery.status}", str(delivery))
             show_delivery(delivery, self.layout.workspace, last=last)
@@ -96,7 +100,7 @@ class Publishers:
             try:
                 # no retries within an attempt, they would hold training; the end of the flow has them
                 with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-                    publish_iteration(self.layout, self._unpublished[0], self._links())
+                    publish_iteration(self.layout, self._rows[: self._unpublished[0] + 1], self._links())
             except AWAY as error:
                 said = f"Prefect: artefact not taken ({type(error).__name__}: {error})"
                 self._failed("prefect", said)
@@ -130,9 +134,9 @@ class Publishers:
         self.warn(said)
 
 
-def publish_iteration(layout: Layout, iteration: int, links: Mapping[str, str]) -> None:
-    """The iteration's page as a Prefect artefact."""
-    rows = experiment_rows(layout.run, iteration)
+def publish_iteration(layout: Layout, rows: Sequence[Row], links: Mapping[str, str]) -> None:
+    """The page of the last of the rows as a Prefect artefact."""
+    iteration = rows[-1]["iteration"]
     create_markdown_artifact(
         iteration_page(layout, rows, links),
         key=page_key(layout, iteration),
@@ -188,11 +192,13 @@ def log_arm(root: Path, comparison: Comparison, arm: Arm, *, patient: bool = Fal
 
 def track(root: Path) -> bool:
     """Deliver what the workspace's experiment or comparison has on disk and MLflow lacks. Returns whether MLflow took
-    all of it. Raises BadInput where there is neither."""
+    all of it. Raises BadInput where there is neither, and where a run is at work in the workspace: it delivers by
+    itself, and what both sent at the same moment would be there twice."""
     if not (root / COMPARISON_FILE).exists():
         experiment = load_experiment(root / "params.yaml")
         check_project(experiment.tracking.project, root)
-        deliveries = [Tracker(experiment, Layout(root, experiment.experiment), patient=True).log_finished()]
+        with file_lock(root / WORKSPACE_LOCK, command()):
+            deliveries = [Tracker(experiment, Layout(root, experiment.experiment), patient=True).log_finished()]
     else:
         deliveries = _track_comparison(root)
     for delivery in deliveries:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from logging import Logger, LoggerAdapter
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from tasks.running.plan import Ledger, Outcome, Step, run_plan
 from tasks.running.runner import StageRun, check_parameters, run_stage, write_parameters
 from tasks.running.runtime import Runtime
 from tasks.running.stage import Stage, TrainingStopped
-from tasks.summary import experiment_rows
+from tasks.summary import Row, experiment_rows
 
 WORDS = {
     Outcome.KNOWN: "up to date",
@@ -117,8 +118,8 @@ def train(
     def work() -> None:
         root = open_workspace(
             Path(workspace),
-            recipe=recipe or None,
-            arm=arm or None,
+            recipe=recipe,
+            arm=arm,
             seed=seed,
             iterations=iterations,
             overrides=settings,
@@ -163,6 +164,7 @@ def train_workspace(root: Path, iterations: int | None, run_cache: bool) -> None
         root,
     )
     page, news = RunProgress(experiment.experiment, len(steps)), False
+    rows: list[Row] = []
 
     def run(stage: Stage, experiment: Experiment, layout: Layout, iteration: int, runtime: Runtime) -> StageRun:
         name = experiment.experiment
@@ -181,15 +183,16 @@ def train_workspace(root: Path, iterations: int | None, run_cache: bool) -> None
                 news = True
                 _tell(step, name, layout, log)
             if ends_iteration(step.stage, iteration):
-                publishers.iteration_done(iteration, news=news)
-                watch(experiment, layout, iteration, log, news=news)
+                rows = experiment_rows(layout.run, iteration, rows)
+                publishers.iteration_done(rows, news=news)
+                watch(experiment, layout, rows, log, news=news)
                 news = False
     if last == experiment.iterations:
         for left in (layout.all_units, *layout.run.glob("*/.*.tmp")):  # of stages killed between end and tidying up
             shutil.rmtree(left, ignore_errors=True)
     publishers.end()
     page.end()
-    log.info("done: %s", iteration_sentence(experiment_rows(layout.run, last), None))
+    log.info("done: %s", iteration_sentence(rows, None))
 
 
 def _tell(step: Step, name: str, layout: Layout, log: Logger | LoggerAdapter) -> None:
@@ -203,11 +206,11 @@ def _tell(step: Step, name: str, layout: Layout, log: Logger | LoggerAdapter) ->
 
 
 def watch(
-    experiment: Experiment, layout: Layout, iteration: int, log: Logger | LoggerAdapter, *, news: bool = True
+    experiment: Experiment, layout: Layout, rows: Sequence[Row], log: Logger | LoggerAdapter, *, news: bool = True
 ) -> None:
-    """Say how an iteration went, where that is ``news``, and what is wrong with the run after it. Raises
-    TrainingStopped where the configuration says so."""
-    rows = experiment_rows(layout.run, iteration)
+    """Say how the iteration of the last of ``rows`` went, where that is ``news``, and what is wrong with the run after
+    it. Raises TrainingStopped where the configuration says so."""
+    iteration = rows[-1]["iteration"]
     if news:
         log.info("%s", iteration_sentence(rows, rescue(layout, iteration) if iteration else None))
     found = findings(rows, experiment.health)

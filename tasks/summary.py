@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -143,11 +143,13 @@ def _transfer_row(search: TemplateSearch) -> Row:
     return row
 
 
-def experiment_rows(run_folder: Path, last_iteration: int) -> list[Row]:
+def experiment_rows(run_folder: Path, last_iteration: int, known: Sequence[Row] = ()) -> list[Row]:
     """Rows of iterations 0 to the last one that has anything, with ``tokens/cumulative`` and, prompts included,
-    ``tokens/with_prompts``."""
-    rows, spent, read = [], 0, 0
-    for iteration in range(last_iteration + 1):
+    ``tokens/with_prompts``. The first of them may be ``known``: those of finished iterations, not read again."""
+    rows = list(known)
+    spent = rows[-1]["tokens/cumulative"] if rows else 0
+    read = rows[-1]["tokens/with_prompts"] - spent if rows else 0
+    for iteration in range(len(rows), last_iteration + 1):
         row = iteration_row(run_folder / str(iteration))
         if not row:
             break

@@ -81,11 +81,11 @@ def stage(
     layout = Layout(root, experiment.experiment)
     with file_lock(root / WORKSPACE_LOCK, command(), wait=wait), Runtime(prefect_secret) as runtime:
         took = run_stage(STAGES[name], experiment, layout, iteration, runtime)
-    if name == "summary" or ends_iteration(STAGES[name], iteration):
-        from flows.publishing import show_delivery
-        from flows.tracking.tracker import Tracker
+        if name == "summary" or ends_iteration(STAGES[name], iteration):
+            from flows.publishing import show_delivery
+            from flows.tracking.tracker import Tracker
 
-        show_delivery(Tracker(experiment, layout).log_finished(), root)
+            show_delivery(Tracker(experiment, layout).log_finished(), root)
     typer.echo(f"{name} of iteration {iteration}: {took}")
 
 

@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from flows.reporting.funnel import Funnel
 from p2o_core.schemas import read_record
@@ -36,6 +36,7 @@ mpl.rcParams.update(
     {
         "svg.hashsalt": "p2o",  # ids inside the SVG are random otherwise
         "svg.fonttype": "none",
+        "text.parse_math": False,  # names of arms and difficulties are other people's: a dollar is a dollar
         "font.family": "sans-serif",
         "font.size": 10,
         "axes.spines.top": False,
@@ -123,6 +124,8 @@ def ratio_picture(folders: dict[str, list[Path]], bounds: tuple[float, float]) -
             panel.axvline(math.log10(bound), color=COLOURS[1], linestyle="--")
         outside = counts[(edges[1:] <= math.log10(bounds[0])) | (edges[:-1] >= math.log10(bounds[1]))].sum() / total
         panel.set(title=f"{arm}: {outside:.1%} outside", xlabel="log10 template ratio (bare / templated)", yscale="log")
+        panel.yaxis.set_major_formatter("{x:g}")  # a logarithmic axis writes its powers as formulas otherwise
+        panel.yaxis.set_minor_formatter(NullFormatter())
     return svg(figure)
 
 

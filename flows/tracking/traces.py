@@ -43,6 +43,9 @@ SCHEMA = {"mlflow.trace_schema.version": "3"}
 def log_traces(client: TracingClient, prompts: Prompts | None, done: Finished) -> None:
     """Send a seeded sample of the iteration's rollouts, linked to its run and to the prompt versions they were under.
 
+    Linked twice over, since MLflow reads both: its pages show a trace's prompts from the tag (``_info``), and the
+    search ``prompt = "name/1"``, which a prompt's own page asks, looks in the table of associations alone.
+
     Raises what the store does.
     """
     drawn = draw(done.layout, done.iteration, done.experiment.tracking.traces, done.experiment.seed)

@@ -14,48 +14,38 @@ cache: all three make a new one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, Run
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.tracing.client import TracingClient
 
-from flows.tracking.children import find_children, made_child, time_of_points
 from flows.tracking.delivery import ATTEMPT_S, STORE_ERRORS, Delivery, DeliveryStatus, OutOfTime, Timed, failure
+from flows.tracking.iterations import Iterations, deliver_points, mark_of
 from flows.tracking.models import policy_digest, register_candidate
 from flows.tracking.notes import write_note
 from flows.tracking.parents import parent_run
-from flows.tracking.points import benchmark_values, curve_points, iteration_points, missing_points, token_points
-from flows.tracking.records import Finished, Records
+from flows.tracking.points import benchmark_values, curve_points
 from flows.tracking.store import make_store, tracking_uri
 from p2o_core.evaluation import Scores
-from tasks.registry import closing_stages
 from tasks.running.layout import Layout, temporary_of
 from tasks.running.manifests import manifest_path, read_manifest
 from tasks.running.runner import read_timings
-from tasks.summary import experiment_rows
+from tasks.summary import Row, experiment_rows
 
 if TYPE_CHECKING:
     from tasks.parameters.experiment import Experiment
 
-LOGGED_TAG = "p2o.logged"
-"""On a child: digest of the closing stages' manifests whose points, files and inputs are all delivered."""
-RECORDED_TAG = "p2o.recorded"
-"""On a child, in the same way: its templates, policy and traces are delivered."""
 CANDIDATE_TAG = "p2o.candidate"
 """On an experiment's run: digest of the policy that was made the candidate when the run ended."""
 FAILED_TAG = "p2o.failed_deliveries"
 CURVES_TAG = "p2o.curves_logged"
 DATASETS = {"train.parquet": "training", "heldout.parquet": "evaluation"}
-ARTIFACTS = ("templates.json", "mining.json", "update.json", "metrics.json")
 
 
 class Tracker:
@@ -70,12 +60,8 @@ class Tracker:
         self._client: Timed | None = None
         self._deadline = float("inf")
         self._parent: Run | None = None
-        self._children: dict[int, Run] = {}
-        self._logged: dict[int, str] = {}
-        self._recorded: dict[int, str] = {}
-        self._records: Records | None = None
+        self._iterations: Iterations | None = None
         self._curves = -1  # last iteration whose curves are logged
-        self._attached = False
 
     @property
     def client(self) -> MlflowClient:
@@ -105,32 +91,38 @@ class Tracker:
     def parent_id(self) -> str:
         return self.parent.info.run_id
 
-    def log_finished(self) -> Delivery:
-        """Log every iteration that is complete on disk and not logged yet."""
-        rows = self._finished_rows()
-        inputs = self._datasets() if rows else []
+    @property
+    def iterations(self) -> Iterations:
+        assert self._iterations is not None, "_attempt finds them"
+        return self._iterations
+
+    def log_finished(self, rows: Sequence[Row] | None = None) -> Delivery:
+        """Log every iteration that is complete on disk and not logged yet; of ``rows``, where the caller has read them
+        (:func:`tasks.summary.experiment_rows`)."""
+        marks = self._marks(self._rows() if rows is None else rows)
+        inputs = self._datasets() if marks else []
         seconds = read_timings(self.layout)
-        marks = {row["iteration"]: self._mark(row["iteration"]) for row in rows}
 
         def work() -> None:
-            for row in rows:
-                self._log_iteration(row, seconds.get(row["iteration"], {}), inputs)
-            for iteration in marks:  # after all points: a store that refuses records has the curves
-                self._record(iteration)
-            if len(rows) > self.experiment.iterations:
-                self._end(rows[-1]["iteration"])
+            for row, mark in marks:
+                self.iterations.log(row, mark, seconds.get(row["iteration"], {}), inputs)
+            for row, mark in marks:  # after all points: a store that refuses records has the curves
+                self.iterations.record(row["iteration"], mark)
+            if len(marks) > self.experiment.iterations:
+                self._end(*marks[-1])
 
-        def waits(iteration: int, mark: str) -> bool:
-            return self._logged.get(iteration) != mark or (self._recording and self._recorded.get(iteration) != mark)
+        def waiting() -> int:
+            known = self._iterations
+            return sum(known is None or known.lacks(row["iteration"], mark) for row, mark in marks)
 
-        return self._attempt(work, lambda: sum(waits(*entry) for entry in marks.items()))
+        return self._attempt(work, waiting)
 
     def log_curves(self, tags: dict[str, str]) -> Delivery:
         """For a run of a comparison: every iteration not logged yet, on the parent only, since thousands of child
         runs would bury the compare page. Metrics stand there by iteration and, as ``by_tokens/…``, by generated
         tokens, so that arms are compared at equal cost. Without a child to hold it, a point's time is the parent's
         start plus its iteration in ms."""
-        everything = self._finished_rows()
+        everything = [row for row, _ in self._marks(self._rows())]
         inputs = self._datasets() if everything else []
 
         def work() -> None:
@@ -141,7 +133,7 @@ class Tracker:
                 self.client.log_inputs(self.parent_id, inputs)
             for row in rows:
                 points = curve_points(row, self.parent.info.start_time + row["iteration"])
-                self._deliver(self.parent_id, points)
+                deliver_points(self.client, self.parent_id, points)
                 self.client.set_tag(self.parent_id, CURVES_TAG, str(row["iteration"]))
                 self._curves = row["iteration"]
             for name, value in tags.items():
@@ -159,11 +151,11 @@ class Tracker:
 
         def work() -> None:
             nonlocal delivered
-            child = self._child(iteration, 0.0)
-            known = self.client.get_run(child.info.run_id).data.metrics
+            run_id = self.iterations.run(iteration).info.run_id
+            known = self.client.get_run(run_id).data.metrics
             for name, value in values.items():
                 if known.get(name) != value:
-                    self.client.log_metric(child.info.run_id, name, value, step=iteration)
+                    self.client.log_metric(run_id, name, value, step=iteration)
             delivered = True
 
         return self._attempt(work, lambda: int(not delivered))
@@ -174,8 +166,10 @@ class Tracker:
         made: list[ModelVersion] = []
         delivery = self.log_finished()
         if delivery.ok:
+            found = mark_of(self.layout, iteration)
             delivery = self._attempt(
-                lambda: made.append(register_candidate(self.client, self._finished(iteration))), lambda: 0
+                lambda: made.append(register_candidate(self.client, self.iterations.finished(iteration, found))),
+                lambda: 0,
             )
         return delivery, made[0] if delivery.ok else None
 
@@ -184,14 +178,14 @@ class Tracker:
         self._deadline = float("inf") if self.patient else time.monotonic() + ATTEMPT_S
         before = waiting()
         try:
-            if not self._attached:
+            if self._iterations is None:
                 self._attach()
                 before = min(before, waiting())
             work()
             if self.failures:
                 self.client.set_tag(self.parent_id, FAILED_TAG, json.dumps(self.failures, sort_keys=True))
         except STORE_ERRORS as error:
-            asked = self._attached
+            asked = self._iterations is not None
             status, reason = failure(error, tracking_uri(self.layout.workspace))
             self.failures[status] += 1
             self._forget(status)
@@ -202,102 +196,34 @@ class Tracker:
         """After a failure nobody knows what the store has. Not so where it was merely slow: an attempt that began by
         asking everything again would get no further than the last one."""
         if status is not DeliveryStatus.SLOW:
-            self._parent, self._children, self._client, self._attached, self._records = None, {}, None, False, None
+            self._parent, self._client, self._iterations = None, None, None
 
     def _attach(self) -> None:
-        """Find or create the parent run, find its children and what is logged of them. Each step is kept, for an
+        """Find or create the parent run, find its children and what is logged of them. The parent is kept, for an
         attempt that runs out of time in between."""
         if self._parent is None:
             self._parent = parent_run(self.client, self.experiment, self.layout.workspace)
         self._curves = int(self.parent.data.tags.get(CURVES_TAG, -1))
-        self._children = find_children(self.client, self.parent)
-        self._logged = _tags(self._children, LOGGED_TAG)
-        self._recorded = _tags(self._children, RECORDED_TAG)
-        self._attached = True
+        self._iterations = Iterations(self.client, self._tracing, self.experiment, self.layout, self.parent)
 
-    def _finished_rows(self) -> list[dict[str, Any]]:
-        rows = experiment_rows(self.layout.run, self.experiment.iterations)
-        return [row for row in rows if self._mark(row["iteration"])]
+    def _tracing(self) -> TracingClient:
+        timed = Timed(TracingClient(tracking_uri(self.layout.workspace)), self._check_time)
+        return cast(TracingClient, timed)
 
-    def _manifests(self, iteration: int) -> list[Path]:
-        return [manifest_path(self.layout.iteration(iteration), stage.name) for stage in closing_stages(iteration)]
+    def _rows(self) -> list[Row]:
+        return experiment_rows(self.layout.run, self.experiment.iterations)
 
-    def _mark(self, iteration: int) -> str:
-        """By the manifests of the stages that close the iteration; blank until all of them are there."""
-        manifests = self._manifests(iteration)
-        if not all(manifest.exists() for manifest in manifests):
-            return ""
-        return hashlib.sha256(b"".join(manifest.read_bytes() for manifest in manifests)).hexdigest()
+    def _marks(self, rows: Sequence[Row]) -> list[tuple[Row, str]]:
+        """The rows of iterations whose last stage is done, each with its mark."""
+        marked = [(row, mark_of(self.layout, row["iteration"])) for row in rows]
+        return [(row, made) for row, made in marked if made]
 
-    def _log_iteration(self, row: dict[str, Any], seconds: dict[str, float], inputs: list[DatasetInput]) -> None:
-        iteration = row["iteration"]
-        mark = self._mark(iteration)
-        if self._logged.get(iteration) == mark:
-            return
-        child = self._child(iteration, sum(seconds.values()))
-        if child.data.tags.get(LOGGED_TAG) != mark:
-            now = time_of_points(self.client, child, mark, self._manifests(iteration))
-            points = iteration_points(row, seconds, now)
-            self._deliver(child.info.run_id, points)
-            self._deliver(self.parent_id, points + token_points(row, points))  # arms are compared as curves
-            self._upload(child.info.run_id, self.layout.iteration(iteration))
-            for run_id in (child.info.run_id, self.parent_id) if iteration == 0 else (child.info.run_id,):
-                self.client.log_inputs(run_id, inputs)
-            self.client.set_terminated(child.info.run_id, "FINISHED", now)
-            self.client.set_tag(child.info.run_id, LOGGED_TAG, mark)
-        self._logged[iteration] = mark
-
-    def _child(self, iteration: int, seconds: float) -> Run:
-        if iteration not in self._children:
-            mark, manifests = self._mark(iteration), self._manifests(iteration)
-            name = self.experiment.experiment
-            made = made_child(self.client, self.parent, name, iteration, mark, manifests, seconds)
-            self._children[iteration] = made
-        return self._children[iteration]
-
-    @property
-    def _recording(self) -> bool:
-        tracking = self.experiment.tracking
-        return tracking.registry or tracking.traces > 0
-
-    def _record(self, iteration: int) -> None:
-        """Templates, policy and traces, where the configuration wants them."""
-        mark = self._mark(iteration)
-        if not self._recording or self._recorded.get(iteration) == mark:
-            return
-        if self._records is None:
-            tracing = Timed(TracingClient(tracking_uri(self.layout.workspace)), self._check_time)
-            self._records = Records(self.client, cast(TracingClient, tracing), self.experiment, self.parent)
-        self._records.deliver(self._finished(iteration))
-        self.client.set_tag(self._children[iteration].info.run_id, RECORDED_TAG, mark)
-        self._recorded[iteration] = mark
-
-    def _finished(self, iteration: int) -> Finished:
-        mark, child = self._mark(iteration), self._children[iteration]
-        at = time_of_points(self.client, child, mark, self._manifests(iteration))
-        return Finished(self.experiment, self.layout, iteration, self.parent, child, mark, at)
-
-    def _deliver(self, run_id: str, points: list[Metric]) -> None:
-        missing = missing_points(self.client, self.client.get_run(run_id), points)
-        if missing:
-            self.client.log_batch(run_id, metrics=missing)
-
-    def _upload(self, run_id: str, folder: Path) -> None:
-        for path in (folder / name for name in ARTIFACTS):
-            if path.exists():
-                try:
-                    self.client.log_artifact(run_id, str(path))
-                except STORE_ERRORS:
-                    raise
-                except Exception as error:  # S3, Azure and the like raise the errors of their own libraries
-                    raise MlflowException(f"{type(error).__name__}: {error}") from error
-
-    def _end(self, iteration: int) -> None:
+    def _end(self, row: Row, mark: str) -> None:
         """The experiment is finished with this iteration; done before, this asks and changes nothing."""
-        policy = policy_digest(self.layout, iteration)
+        policy = policy_digest(self.layout, row["iteration"])
         lasts = temporary_of(self.layout.workspace) is None  # DVC deletes the folder: it has no policy to register
         if self.experiment.tracking.registry and lasts and self.parent.data.tags.get(CANDIDATE_TAG) != policy:
-            register_candidate(self.client, self._finished(iteration))
+            register_candidate(self.client, self.iterations.finished(row["iteration"], mark))
             self.client.set_tag(self.parent_id, CANDIDATE_TAG, policy)
             self.parent.data.tags[CANDIDATE_TAG] = policy
         if self.parent.info.status != "FINISHED":
@@ -318,7 +244,3 @@ class Tracker:
             dataset = Dataset(name, manifest.outputs[path][:32], "local", f'{{"uri": "{path}"}}')
             inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", context)]))
         return inputs
-
-
-def _tags(runs: Mapping[int, Run], name: str) -> dict[int, str]:
-    return {iteration: run.data.tags[name] for iteration, run in runs.items() if name in run.data.tags}

@@ -37,7 +37,7 @@ def open_workspace(
     wait: bool = False,
 ) -> Path:
     """The workspace for these settings: ``start`` itself when nothing differs from its params.yaml, otherwise
-    ``experiments/<name>`` under the repository, created or found again.
+    ``experiments/<name>`` under the repository, created or found again. A blank recipe or arm is none.
 
     Raises:
         BadInput: an unknown arm or parameter, more iterations than the root's params.yaml says, or a run in a
@@ -82,16 +82,16 @@ def _asked_for(
     overrides: Mapping[str, Any] | None,
 ) -> tuple[Path, dict[str, Any]]:
     """The workspace that settings belong to, ``start`` when nothing differs, and its params.yaml's content."""
-    source = recipe_file(recipe, start) if recipe else start / PARAMS_FILE
+    source = recipe_file(recipe, start) if recipe else start / PARAMS_FILE  # a form's blank is none
     base = load_experiment(source)
     content = read_yaml(source.read_text(encoding="utf-8-sig"), source)
     changes: dict[str, Any] = {}
-    if arm is not None and arm != base.arm:
+    if arm and arm != base.arm:
         changes |= {"arm": arm, **arm_settings(arm, home(start))}
     if seed is not None and seed != base.seed:
         changes["seed"] = seed
     changes |= overrides or {}
-    if not changes and recipe is None:
+    if not changes and not recipe:
         return start, content
     apply_settings(content, changes)
     content["iterations"] = iterations or changes.get("iterations", base.iterations)

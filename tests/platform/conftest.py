@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from selenium.webdriver import Chrome
 
 from tasks.parameters.experiment import load_experiment
 from tasks.registry import plan
 from tasks.running.layout import Layout
 from tasks.running.plan import run_plan
 from tasks.running.runtime import Runtime
+from tests.platform.chromium import chromium
+from tests.platform.home import Home, started
 from tests.platform.servers import Server, prefect_server
 from tests.platform.workspace import Workspace, new_workspace
 
@@ -93,3 +96,16 @@ def copy(trained: Workspace, prefect: Server, tmp_path: Path) -> Workspace:
 @pytest.fixture
 def fresh(tmp_path: Path) -> Callable[[], Workspace]:
     return lambda: new_workspace(tmp_path / "fresh")
+
+
+@pytest.fixture(scope="module")
+def home(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A clone in which `p2o up` has started everything."""
+    with started(trained, tmp_path_factory.mktemp("services") / "clone") as home:
+        yield home
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chrome]:
+    with chromium() as driver:
+        yield driver

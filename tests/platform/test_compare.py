@@ -8,13 +8,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from tests.clock import PATIENCE_S
@@ -155,20 +153,6 @@ def test_searches_are_measured_again(compared: Workspace) -> None:
     rows = [line.split("│") for line in shown.splitlines() if line.startswith("│ k = ")]
     assert [row[1].strip() for row in rows] == [f"k = {k}{race}" for k in (1, 2, 4) for race in ("", ", racing")]
     assert all(int(row[2]) >= 60 for row in rows), "metric calls"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Chrome]:
-    """Debian's Chromium, headless; `make browser` installs it."""
-    options = ChromeOptions()
-    options.binary_location = shutil.which("chromium") or "chromium"
-    switches = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update"
-    for switch in switches.split():
-        options.add_argument(f"--{switch}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = Chrome(options=options, service=Service(shutil.which("chromedriver") or "chromedriver"))
-    yield driver
-    driver.quit()
 
 
 def test_the_page_opens_without_errors_or_network(compared: Workspace, browser: Chrome) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.tracking.tracker import Tracker
+from flows.tracking.iterations import mark_of
 from p2o_core.schemas import write_json
 from tasks import registry
 from tasks.parameters.experiment import Experiment, load_experiment
@@ -73,17 +73,17 @@ def test_what_ends_after_evaluate_is_logged_when_it_is_there(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow's mark of an iteration: blank until its last stage is done, and another one when either is made anew."""
-    tracker, folder = Tracker(experiment, Layout(tmp_path, "tiny")), tmp_path / "data/runs/tiny/1"
+    layout, folder = Layout(tmp_path, "tiny"), tmp_path / "data/runs/tiny/1"
     evaluated, summed = (manifest_path(folder, name) for name in ("evaluate", "total"))
     write_json(evaluated, 1)
-    alone = tracker._mark(1)
+    alone = mark_of(layout, 1)
     assert alone == hashlib.sha256(evaluated.read_bytes()).hexdigest()
     monkeypatch.setattr(registry, "ITERATION", (*registry.ITERATION, TOTAL))
-    assert tracker._mark(1) == ""
+    assert mark_of(layout, 1) == ""
     write_json(summed, 1)
-    both = tracker._mark(1)
+    both = mark_of(layout, 1)
     write_json(evaluated, 2)
-    assert len({"", alone, both, tracker._mark(1)}) == 4
+    assert len({"", alone, both, mark_of(layout, 1)}) == 4
 
 
 class Kept(Ledger):

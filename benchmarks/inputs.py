@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.row import REPOSITORY
 from microworld.corpus import draw_text
@@ -36,7 +36,7 @@ MICRO = PretrainSettings(
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a Llama-like policy with tied embeddings."""
+    """Of a policy with tied embeddings."""
 
     vocabulary: int
     hidden: int
@@ -45,6 +45,7 @@ class Shape:
     feed_forward: int
     key_value_heads: int | None = None
     head_size: int | None = None
+    architecture: Literal["llama", "qwen3"] = "llama"
 
     @property
     def body(self) -> int:
@@ -69,19 +70,22 @@ class Shape:
 
 
 def random_policy(shape: Shape, folder: Path, *, lora: bool, dtype: str = "float32", device: str = "cpu") -> Policy:
-    """A random Llama with the micro-world's tokenizer; with ``lora`` its adapter is moved off its start, where B is
+    """Random weights with the micro-world's tokenizer; with ``lora`` its adapter is moved off its start, where B is
     zero and half of the gradient with it."""
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
+    kind, model_of = (
+        (Qwen3Config, Qwen3ForCausalLM) if shape.architecture == "qwen3" else (LlamaConfig, LlamaForCausalLM)
+    )
+    model = model_of(
+        kind(
             vocab_size=shape.vocabulary,
             hidden_size=shape.hidden,
             intermediate_size=shape.feed_forward,
             num_hidden_layers=shape.layers,
             num_attention_heads=shape.heads,
-            num_key_value_heads=shape.key_value_heads,
-            head_dim=shape.head_size,
+            num_key_value_heads=shape.key_value_heads or shape.heads,
+            head_dim=shape.head_size or shape.hidden // shape.heads,
             max_position_embeddings=32_768,
             tie_word_embeddings=True,
             bos_token_id=tokenizer.bos_token_id,

@@ -7,7 +7,7 @@ every completion, padded to the longest of the generation, shuffled and split by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,6 @@ def trl(settings: Settings, meter: Meter, folder: Path) -> Mapping[str, Any]:
     from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 
     from p2o_core.groups import TrainingSample
-    from p2o_core.policy import Batch
 
     policy, groups, _ = _inputs(settings, folder)
     samples: list[TrainingSample] = [sample for group in groups for sample in group]
@@ -114,21 +113,27 @@ def trl(settings: Settings, meter: Meter, folder: Path) -> Mapping[str, Any]:
     )
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = steps
-    batch = Batch.collate([s.prompt_ids for s in samples], [s.completion_ids for s in samples], policy.chat.pad_id)
-    width = batch.completion_mask.shape[1]
-    old = [[*s.sampling_logps] + [0.0] * (width - len(s.sampling_logps)) for s in samples]
+    asked, width = max(len(s.prompt_ids) for s in samples), max(len(s.completion_ids) for s in samples)
+
+    def left(row: Sequence[int], fill: int) -> list[int]:
+        return [fill] * (asked - len(row)) + [*row]
+
+    def right(row: Sequence[Any], fill: float) -> list[Any]:
+        return [*row] + [fill] * (width - len(row))
+
+    completion_mask = torch.tensor([right([1] * len(s.completion_ids), 0) for s in samples])
     rewards = torch.tensor([[s.reward for s in group] for group in groups])
     advantages = (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-6)
     torch.manual_seed(0)
     with meter:
         whole = {
-            "prompt_ids": batch.input_ids[:, :-width],
-            "prompt_mask": batch.attention_mask[:, :-width],
-            "completion_ids": batch.input_ids[:, -width:],
-            "completion_mask": batch.completion_mask.long(),
-            "old_per_token_logps": torch.tensor(old),
+            "prompt_ids": torch.tensor([left(s.prompt_ids, policy.chat.pad_id) for s in samples]),
+            "prompt_mask": torch.tensor([left([1] * len(s.prompt_ids), 0) for s in samples]),
+            "completion_ids": torch.tensor([right(s.completion_ids, policy.chat.pad_id) for s in samples]),
+            "completion_mask": completion_mask,
+            "old_per_token_logps": torch.tensor([right(s.sampling_logps, 0.0) for s in samples]),
             "advantages": advantages.flatten(),
-            "num_items_in_batch": batch.completion_mask.sum(),
+            "num_items_in_batch": completion_mask.sum(),
         }
         for part in split_tensor_dict(shuffle_sequence_dict(whole), steps):
             trainer._compute_loss(trainer.model, part).backward()
@@ -151,9 +156,7 @@ def _judge(cases: Mapping[str, CaseRuns], goal: float, memory: float | None) -> 
     speed = {name: case.ratios("cpu_s") for name, case in cases.items()}
     worst = min(speed, key=lambda name: pooled(speed[name])[0])
     ratio, spread = pooled(speed[worst])
-    shares = {
-        name: case.median(OURS, "peak_bytes") / case.median(THEIRS, "peak_bytes") for name, case in cases.items()
-    }
+    shares = {name: case.median(OURS, "peak_bytes") / case.median(THEIRS, "peak_bytes") for name, case in cases.items()}
     limits = {name: case.median(OURS, "limit_share") for name, case in cases.items()}
     tokens = {
         name: {

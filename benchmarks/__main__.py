@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.row import ROWS, Disagreement, run_row
-from benchmarks.table import read_results, table
+from benchmarks.table import markdown, read_results, table
 
 
 def main(
@@ -16,6 +16,7 @@ def main(
     small: Annotated[bool, typer.Option(help="Small sizes, once; writes no result.")] = False,
     repetitions: Annotated[int | None, typer.Option(help="Of every side; the row's own by default.")] = None,
     show: Annotated[bool, typer.Option(help="Only print the table of what is there.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="The table of what is there for the docs.")] = False,
 ) -> None:
     console, status = Console(width=150), 0
     unknown = [name for name in rows or () if name not in ROWS]
@@ -23,6 +24,9 @@ def main(
         console.print(f"no row {', '.join(unknown)}. Mend: {', '.join(ROWS)}.")
         raise SystemExit(2)
     results = {} if small else read_results()
+    if as_markdown:
+        print(markdown(results))
+        return
     for name in [] if show else rows or ROWS:
         try:
             results[name] = run_row(name, small=small, repetitions=repetitions, console=console)
@@ -33,4 +37,5 @@ def main(
     raise SystemExit(status)
 
 
-typer.run(main)
+if __name__ == "__main__":
+    typer.run(main)

@@ -17,25 +17,38 @@ def read_results() -> dict[str, dict[str, Any]]:
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
-def table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+HEADINGS = ("row", "what", "ratio", "range", "goal", "reached", "of the limit", "commit")
+
+
+def lines(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """A line a row: ratio (the worst case's median), its range, the goal, and the share of the machine's limit."""
-    shown = Table(title="Ours against theirs", title_justify="left")
-    for heading in ("row", "what", "ratio", "range", "goal", "reached", "of the limit", "commit"):
-        shown.add_column(heading)
-    for name in ROWS:
-        if name not in results:
-            continue
-        result = results[name]
-        share = result["limit_share"]
-        low, high = result["spread"]
-        shown.add_row(
-            name,
-            result["title"],
-            f"{result['ratio']:.3g}",
-            f"{low:.3g} to {high:.3g}",
-            result["goal"],
-            "yes" if result["reached"] else "[red]no[/]",
-            "–" if share is None else f"{share:.0%}",
-            result["commit"],
+    found = []
+    for name, result in results.items():
+        share, (low, high) = result["limit_share"], result["spread"]
+        found.append(
+            (
+                name,
+                result["title"],
+                f"{result['ratio']:.3g}",
+                f"{low:.3g} to {high:.3g}",
+                result["goal"],
+                "yes" if result["reached"] else "no",
+                "–" if share is None else f"{share:.0%}",
+                result["commit"],
+            )
         )
+    return found
+
+
+def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table as docs/benchmarks.md has it."""
+    rows = [HEADINGS, ("---",) * len(HEADINGS), *lines(results)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The same for the console."""
+    shown = Table(*HEADINGS, title="Ours against theirs", title_justify="left")
+    for line in lines(results):
+        shown.add_row(*line, style="" if line[HEADINGS.index("reached")] == "yes" else "yellow")
     return shown

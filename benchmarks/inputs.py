@@ -139,7 +139,8 @@ def micro_base() -> Path:
     if not (folder / "config.json").exists():
         tokenizer = build_tokenizer()
         draw = partial(draw_text, lengths=(1, 2, 3, 4), fitting_share=0.4, bare_share=0.2)
-        _keep(Policy(pretrain(MICRO, tokenizer, draw), Chat(tokenizer)), folder)
+        _, model = next(pretrain(MICRO, tokenizer, draw))
+        _keep(Policy(model, Chat(tokenizer)), folder)
     return folder
 
 

@@ -198,6 +198,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "PYTHONPATH": str(REPOSITORY),
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",  # on a busy machine a thread that spins until the others come counts as work
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -177,15 +179,20 @@ def run_side(name: str, side: str, settings: Settings, folder: Path) -> Run:
     """
     folder.mkdir(parents=True)
     command = [sys.executable, "-m", "benchmarks.side", name, side, json.dumps(dict(settings)), str(folder)]
+    limit_s = float(settings.get("limit_s", SIDE_LIMIT_S))
     with (folder / "log").open("w") as log:
-        limit_s = float(settings.get("limit_s", SIDE_LIMIT_S))
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, env=environment(settings), stdout=log, stderr=log, start_new_session=True
+        )
         try:
-            status = subprocess.run(
-                command, cwd=REPOSITORY, env=environment(settings), stdout=log, stderr=log, timeout=limit_s, check=False
-            ).returncode
+            status = str(process.wait(limit_s))
         except subprocess.TimeoutExpired:
             status = f"none after {limit_s:g} s"
-    if status != 0:
+        finally:  # and whatever it started
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if status != "0":
         tail = (folder / "log").read_text(errors="replace")[-3000:]
         raise RuntimeError(f"{name}, {side}: status {status}\n{tail}")
     return Run(json.loads((folder / "numbers.json").read_text()), folder)

@@ -22,7 +22,7 @@ HEADINGS = ("row", "what", "ratio", "range", "goal", "reached", "of the limit", 
 
 def lines(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """A line a row: ratio (the worst case's median), its range, the goal, and the share of the machine's limit."""
-    found = []
+    found: list[tuple[str, ...]] = []
     for name, result in results.items():
         share, (low, high) = result["limit_share"], result["spread"]
         found.append(

@@ -77,6 +77,10 @@ def ours(settings: Settings, meter: Meter, folder: Path) -> Mapping[str, Any]:
     }
 
 
+def _no_reward(completions: Sequence[Any], **_: Any) -> list[float | None]:
+    return [0.0] * len(completions)
+
+
 def trl(settings: Settings, meter: Meter, folder: Path) -> Mapping[str, Any]:
     """``GRPOTrainer._compute_loss`` and ``backward``, batch by batch."""
     import torch
@@ -89,10 +93,10 @@ def trl(settings: Settings, meter: Meter, folder: Path) -> Mapping[str, Any]:
     policy, groups, _ = _inputs(settings, folder)
     samples: list[TrainingSample] = [sample for group in groups for sample in group]
     steps = len(samples) // settings["rows"]
-    trainer = GRPOTrainer(
+    trainer: Any = GRPOTrainer(
         model=policy.model,
         processing_class=policy.chat.tokenizer,
-        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        reward_funcs=_no_reward,
         train_dataset=Dataset.from_dict({"prompt": ["sum 1 a+2 ?"]}),
         args=GRPOConfig(
             output_dir=str(folder),
@@ -126,7 +130,7 @@ def trl(settings: Settings, meter: Meter, folder: Path) -> Mapping[str, Any]:
     advantages = (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-6)
     torch.manual_seed(0)
     with meter:
-        whole = {
+        whole: dict[str, Any] = {
             "prompt_ids": torch.tensor([left(s.prompt_ids, policy.chat.pad_id) for s in samples]),
             "prompt_mask": torch.tensor([left([1] * len(s.prompt_ids), 0) for s in samples]),
             "completion_ids": torch.tensor([right(s.completion_ids, policy.chat.pad_id) for s in samples]),
@@ -135,7 +139,8 @@ def trl(settings: Settings, meter: Meter, folder: Path) -> Mapping[str, Any]:
             "advantages": advantages.flatten(),
             "num_items_in_batch": completion_mask.sum(),
         }
-        for part in split_tensor_dict(shuffle_sequence_dict(whole), steps):
+        shuffled: Any = shuffle_sequence_dict(whole)
+        for part in split_tensor_dict(shuffled, steps):
             trainer._compute_loss(trainer.model, part).backward()
     _keep_gradient(policy, folder)
     trained = [s for s, a in zip(samples, advantages.flatten().tolist(), strict=True) if a]

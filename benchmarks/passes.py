@@ -19,6 +19,8 @@ from benchmarks.row import OURS, THEIRS, CaseRuns, Disagreement, Row, Settings, 
 SHAPE = {"vocabulary": 2048, "hidden": 64, "layers": 2, "heads": 2, "feed_forward": 256}
 OFFICIAL_PASSES = 3
 BOUNDS = (0.01, 10.0)
+SHARPER = 30.0
+"""What a random policy's logits and its attention are multiplied by: a template changes its opinions then."""
 
 
 class TokenCounter:
@@ -79,6 +81,10 @@ def _prepared(settings: Settings, folder: Path) -> tuple[Any, list[Any], TokenCo
 
     torch.set_num_threads(int(settings.get("threads", 2)))
     policy = random_policy(Shape(**settings["shape"]), folder / "base", lora=False)
+    with torch.no_grad():
+        policy.model.model.norm.weight.mul_(SHARPER)
+        for layer in policy.model.model.layers:
+            layer.self_attn.o_proj.weight.mul_(SHARPER)
     return policy, templated_groups(policy, settings), TokenCounter(policy)
 
 
@@ -139,7 +145,10 @@ def agree(case: CaseRuns) -> Mapping[str, Any]:
     mine, other = (np.load(case.sides[side][0].folder / "mask.npy") for side in (OURS, THEIRS))
     if mine.shape != other.shape or (mine != other).any():
         raise Disagreement(f"{int((mine != other).sum())} of {mine.size} tokens are masked differently")
-    return {"tokens": int(mine.size), "masked": int((mine == 0).sum())}
+    masked = int((mine == 0).sum())
+    if not 0 < masked < mine.size:
+        raise Disagreement(f"the masks are equal since {masked} of {mine.size} tokens are masked: they say nothing")
+    return {"tokens": int(mine.size), "masked": masked}
 
 
 def _judge(cases: Mapping[str, CaseRuns]) -> Verdict:

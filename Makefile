@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: run test check chaos acceptance install vllm smollm2 browser docs screenshots clean
+.PHONY: run test check chaos bench bench-gpu acceptance install vllm smollm2 browser docs screenshots clean
 run: install            ## train the embedded default and print its table
 	$(BIN)/p2o run
 
@@ -13,6 +13,12 @@ test: check vllm browser .venv/.docs  ## everything CI runs
 
 chaos: install         ## a hundred kills at random moments (about half an hour)
 	$(BIN)/python -m stress.chaos --kills 100
+
+bench: smollm2          ## every row of benchmarks/ against its rival, and the table (about half an hour, nothing beside it)
+	$(BIN)/python -m benchmarks
+
+bench-gpu: install      ## the GPU part of S1 to S5: absolute numbers and share of the card's peak
+	$(BIN)/python -m benchmarks.gpu
 
 acceptance: install     ## the embedded default's claims on three seeds (about 15 minutes)
 	$(BIN)/pytest -m slow tests/acceptance

@@ -1,0 +1,81 @@
+"""S11: what `make run` does after installing, on three seeds, each in a fresh clone without caches."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import Meter
+from benchmarks.orchestration import p2o
+from benchmarks.row import OURS, REPOSITORY, CaseRuns, Disagreement, Row, Settings, Verdict
+
+GOAL_S = 90.0
+HARD = 0.6
+
+
+def make_run(settings: Settings, meter: Meter, folder: Path) -> Mapping[str, Any]:
+    """`p2o run`; then, not measured, GRPO on the same base."""
+    from flows.versioning.pipeline import write_pipeline
+    from stress.chaos import new_workspace
+    from tasks.parameters.experiment import load_experiment
+
+    root = new_workspace(folder / "clone")
+    shutil.copyfile(REPOSITORY / "params.yaml", root / "params.yaml")
+    params, seed = root / "params.yaml", settings["repetition"]
+    text = params.read_text().replace("\nseed: 0", f"\nseed: {seed}")
+    params.write_text(text.replace("\niterations: 10", f"\niterations: {settings['iterations']}"))
+    write_pipeline(root, load_experiment(params).iterations)
+    with meter:
+        p2o(root, "run")
+    p2o(root, "run", "--arm", "grpo")
+    timings = json.loads(next((root / "data" / "timings").glob("*.json")).read_text())
+    stages: dict[str, float] = {}
+    for name, seconds in timings.items():
+        stages[name.split("@")[0]] = round(stages.get(name.split("@")[0], 0.0) + seconds, 1)
+    grpo = next((root / "experiments").iterdir())
+    return {"seed": seed, "hard": _hard(root), "hard_grpo": _hard(grpo), "stages_s": stages}
+
+
+def _hard(root: Path) -> float:
+    runs = next((root / "data" / "runs").iterdir())
+    last = max((folder for folder in runs.iterdir() if folder.name.isdigit()), key=lambda folder: int(folder.name))
+    return float(json.loads((last / "metrics.json").read_text())["accuracy"]["hard"])
+
+
+def agree(case: CaseRuns) -> Mapping[str, Any]:
+    """The README's claims, on every seed."""
+    found = {run.numbers["seed"]: (run.numbers["hard"], run.numbers["hard_grpo"]) for run in case.sides[OURS]}
+    if case.settings["iterations"] == 10 and any(hard < HARD or grpo > 0 for hard, grpo in found.values()):
+        raise Disagreement(f"hard accuracy of P²O and of GRPO by seed: {found}")
+    return {"hard": {str(seed): hard for seed, (hard, _) in found.items()}, "hard_grpo": 0.0}
+
+
+def _judge(cases: Mapping[str, CaseRuns]) -> Verdict:
+    (case,) = cases.values()
+    ratios = [GOAL_S / float(run.numbers["wall_s"]) for run in case.sides[OURS]]
+    middle = case.median(OURS, "wall_s")
+    return Verdict(
+        ratio=GOAL_S / middle,
+        spread=(min(ratios), max(ratios)),
+        reached=middle <= GOAL_S,
+        limit_share=None,
+        bound="by stage: see stages_s; prepare is the pre-training of the base policy",
+        more={"median_s": middle, "ratio_is": "goal over measured seconds"},
+    )
+
+
+ROWS = {
+    "S11": Row(
+        name="S11",
+        title="`make run`, installation aside, on three seeds",
+        goal="≤ 90 s; hard ≥ 60 %, GRPO 0",
+        cases={"params.yaml": {"iterations": 10, "limit_s": 1800}},
+        small={"iterations": 1},
+        sides={OURS: make_run},
+        agree=agree,
+        judge=_judge,
+    )
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mlflow import MlflowClient
 from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from rich.table import Table
@@ -13,7 +14,11 @@ from flows.display import console, publish_table
 from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.secrets import prefect_secret
 from flows.parameters import ArmName, Iteration, RecipeName, Seed, run_name
+from flows.tracking.contest import whereabouts
+from flows.tracking.delivery import STORE_ERRORS, failure
+from flows.tracking.models import CHAMPION, aliased, model_name
 from flows.tracking.parents import check_project
+from flows.tracking.store import tracking_uri
 from flows.tracking.tracker import Tracker
 from flows.versioning.workspace import preview
 from p2o_core.config import EvaluateConfig
@@ -44,8 +49,9 @@ def evaluate(
     iteration: Iteration = None,
     benchmarks: list[str] | None = None,
     settings: dict[str, Any] | None = None,
+    champion: bool = False,
 ) -> BenchmarkScores | State:
-    """Measure the policy of an iteration and log it to MLflow.
+    """Measure the policy of an iteration, or MLflow's champion, and log it to MLflow.
 
     Args:
         workspace: Folder with params.yaml; experiments/<name> for a run with settings of its own.
@@ -55,11 +61,15 @@ def evaluate(
         iteration: Whose policy; 0 is before training. None: the last.
         benchmarks: Names of the catalogue, NAME=PATH or paths. None: the held-out problems.
         settings: Changes to the evaluate section, such as {"samples": 8}.
+        champion: The champion of the experiment's registered model instead, wherever it was trained.
     """
 
     def work() -> BenchmarkScores:
-        root = trained_workspace(Path(workspace), recipe, arm, seed)
-        return _evaluate(root, iteration, benchmarks or [], settings or {})
+        if champion:
+            policy = _champion(preview(Path(workspace), recipe=recipe, arm=arm, seed=seed)[0], Path(workspace))
+        else:
+            policy = _trained(trained_workspace(Path(workspace), recipe, arm, seed), iteration)
+        return _evaluate(*policy, benchmarks or [], settings or {})
 
     return until_cancelled(work)
 
@@ -75,11 +85,29 @@ def trained_workspace(start: Path, recipe: str, arm: str, seed: int | None) -> P
     return layout.workspace
 
 
-def _evaluate(root: Path, iteration: int | None, benchmarks: list[str], settings: dict[str, Any]) -> BenchmarkScores:
+def _trained(root: Path, iteration: int | None) -> tuple[Experiment, Layout, int]:
     experiment = load_experiment(root / "params.yaml")
-    layout = Layout(root, experiment.experiment)
-    check_project(experiment.tracking.project, root)
     at = experiment.iterations if iteration is None else iteration
+    return experiment, Layout(root, experiment.experiment), at
+
+
+def _champion(experiment: Experiment, workspace: Path) -> tuple[Experiment, Layout, int]:
+    """Raises BadInput: there is no champion, its policy is not where it was, or MLflow is away."""
+    name, uri = model_name(experiment), tracking_uri(workspace.resolve())
+    try:
+        version = aliased(MlflowClient(uri), name, CHAMPION)
+    except STORE_ERRORS as error:
+        status, reason = failure(error, uri)
+        raise BadInput(f"MLflow: {status} ({reason}), so its champion is not known. Mend: start it again.") from error
+    if version is None:
+        raise BadInput(f"{name}: MLflow's registry has no champion of it. Mend: `p2o promote` makes one.")
+    return whereabouts(version)
+
+
+def _evaluate(
+    experiment: Experiment, layout: Layout, at: int, benchmarks: list[str], settings: dict[str, Any]
+) -> BenchmarkScores:
+    check_project(experiment.tracking.project, layout.workspace)
     section = evaluation_settings(experiment.evaluate, settings)
     scores = benchmark_task(experiment, layout, at, benchmarks, section)
     delivery = Tracker(experiment, layout).log_evaluation(at, scores)

@@ -24,6 +24,7 @@ def evaluate(
         list[str] | None, typer.Option(help="Name of the catalogue, NAME=PATH or PATH; repeatable.")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Of evaluate: samples=8; repeatable.")] = None,
+    champion: Annotated[bool, typer.Option("--champion", help="MLflow's champion, wherever it was trained.")] = False,
     workspace: Workspace = Path("."),
 ) -> None:
     """Measure a trained policy on benchmarks (the held-out problems by default): table, Prefect artefact, MLflow."""
@@ -32,7 +33,7 @@ def evaluate(
         from flows.evaluate import evaluate as run_evaluation
         from flows.lifecycle.endings import flow_ends
     with flow_ends():
-        run_evaluation(str(workspace), iteration=iteration, benchmarks=benchmark, settings=settings)
+        run_evaluation(str(workspace), iteration=iteration, benchmarks=benchmark, settings=settings, champion=champion)
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -57,20 +57,29 @@ def compared(
 
 def _champions(champion: ModelVersion, heldout: str) -> tuple[Experiment, Layout, int]:
     """Where the champion's policy lies. Raises BadInput."""
-    tags, place = champion.tags, Path(champion.tags[WORKSPACE_TAG])
-    if tags["p2o.heldout"] != heldout:
+    if champion.tags["p2o.heldout"] != heldout:
         raise BadInput(
             f"{champion.name}: its champion, version {champion.version}, was held out other problems than this "
             "experiment, so nothing can be paired. Mend: another registered model for this task, tracking.model in "
             "params.yaml."
         )
+    return whereabouts(champion)
+
+
+def whereabouts(version: ModelVersion) -> tuple[Experiment, Layout, int]:
+    """The experiment, workspace and iteration in which a version's policy lies.
+
+    Raises:
+        BadInput: it is not there any more.
+    """
+    tags, place = version.tags, Path(version.tags[WORKSPACE_TAG])
     layout, iteration = Layout(place, tags["p2o.experiment"]), int(tags["p2o.iteration"])
     policy = layout.iteration(iteration) / "policy"
     if not (place / "params.yaml").exists() or not policy.exists() or digest(policy) != tags[POLICY_TAG]:
         raise BadInput(
             f"{policy}: not the champion's policy any more ({tags[POLICY_TAG][:12]}). Mend: bring it back, with "
-            f"`dvc pull` or `p2o run` in {place}, or take the alias champion from version {champion.version} of "
-            f"{champion.name} in MLflow's page."
+            f"`dvc pull` or `p2o run` in {place}, or take the alias champion from version {version.version} of "
+            f"{version.name} in MLflow's page."
         )
     return load_experiment(place / "params.yaml"), layout, iteration
 

@@ -46,7 +46,7 @@ def test_all_of_it_is_up_on_loopback(home: Home) -> None:
         names = {deployment.name for deployment in client.read_deployments()}
         known = {automation.name for automation in automations(client)}
         assert all(client.read_automations_by_name(name) for name in known)
-    assert names == {"train", "nightly", "compare", "evaluate", "promote", "checks"}
+    assert names == {"train", "nightly", "compare", "evaluate", "champion", "promote", "checks"}
     assert len(known) == 2, "nothing notifies without a block to notify by"
 
 

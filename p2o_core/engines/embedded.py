@@ -19,6 +19,8 @@ from p2o_core.types import Completion
 COMPACT_BELOW = 0.75
 """Rows are dropped from the batch once fewer than this share of them is still writing: dropping copies the
 key-value cache, so it is not worth it for every finished row."""
+BLOCK = 256
+"""Tokens of the vocabulary whose probabilities are added up first when one is drawn."""
 TOKENS_PER_PASS = 8192
 """Padded tokens that are scored together at most; a pass keeps the logits of all completion tokens."""
 
@@ -137,13 +139,34 @@ class EmbeddedEngine:
 
 
 def _sample(logits: Tensor, draws: np.ndarray, temperature: float) -> tuple[Tensor, Tensor]:
-    """Tokens [R] and their log-probs [R] by inverse CDF; the cumulative sum is float64, or rare tokens would
-    be lost at the far end of a large vocabulary. A row of logits with NaN or +inf has the log-prob NaN."""
+    """Tokens [R] and their log-probs [R] by inverse CDF, in two steps: a block of the vocabulary, then a token of it.
+
+    Sums over blocks and within the block are float64, or rare tokens would be lost at the far end of a large
+    vocabulary; only one block a row is. A row of logits with NaN or +inf has no finite log-prob.
+    """
     if temperature == 0:
         highest, tokens = logits.max(dim=-1)  # NaN counts as the highest
         return tokens, highest - highest
-    logps = torch.log_softmax(logits.float() / temperature, dim=-1)
-    cumulative = logps.double().exp().cumsum(dim=-1)
-    thresholds = torch.from_numpy(draws).to(logits.device).unsqueeze(1) * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, thresholds, right=True).clamp(max=logits.shape[-1] - 1).squeeze(1)
-    return tokens, logps.gather(1, tokens.unsqueeze(1)).squeeze(1)
+    scaled = logits.float() / temperature
+    total = scaled.logsumexp(dim=-1, keepdim=True)
+    rows, words = scaled.shape
+    blocks = torch.nn.functional.pad((scaled - total).exp_(), (0, -words % BLOCK)).view(rows, -1, BLOCK)
+    sums = blocks.sum(dim=-1).double()  # [R, V / BLOCK]
+    ends = sums.cumsum(dim=-1)
+    thresholds = torch.from_numpy(draws).to(logits.device).unsqueeze(1) * ends[:, -1:]
+    block = _first_above(ends, thresholds)  # [R, 1]
+    chosen = blocks[torch.arange(rows, device=logits.device), block.squeeze(1)].double()  # [R, BLOCK]
+    within = _first_above(chosen.cumsum(dim=-1), thresholds - (ends - sums).gather(1, block))
+    tokens = (block * BLOCK + within).clamp(max=words - 1)
+    return tokens.squeeze(1), (scaled.gather(1, tokens) - total).squeeze(1)
+
+
+def _first_above(ends: Tensor, thresholds: Tensor) -> Tensor:
+    """[R, 1] the first place of each row of ``ends`` [R, N], which never fall, above ``thresholds`` [R, 1].
+
+    Rounding may leave a threshold a little below zero or at the last end; never is a place chosen that adds nothing.
+    """
+    last = torch.nextafter(ends[:, -1:], torch.zeros_like(thresholds))
+    return torch.searchsorted(ends, torch.minimum(thresholds.clamp(min=0), last), right=True).clamp(
+        max=ends.shape[1] - 1
+    )

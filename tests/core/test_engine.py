@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2o_core.batch import Batch
+from p2o_core.engines import embedded
 from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutRequest, Sampling
 from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.engines.prefill import prefill, shared_beginnings
@@ -143,3 +145,25 @@ def test_beginnings_and_what_follows_are_the_prompts(prompts: list[tuple[int, ..
     assert sorted((*first, *rest) for first, rests in rows for rest in rests) == sorted(set(prompts))
     assert all(rest for _, rests in rows for rest in rests)
     assert sum(len(first) + sum(map(len, rests)) for first, rests in rows) <= sum(map(len, set(prompts)))
+
+
+@given(
+    st.lists(st.one_of(st.floats(-30, 30), st.just(float("-inf"))), min_size=1, max_size=60),
+    st.integers(1, 9),
+    st.one_of(st.floats(0, 1, exclude_max=True), st.sampled_from([0.0, 1 - 2**-53])),
+)
+def test_a_token_drawn_by_blocks_is_the_one_of_the_whole_vocabulary(
+    logits: list[float], block: int, draw: float
+) -> None:
+    """Inverse CDF written down plainly, in float64. A draw at a boundary, up to float32's rounding, may be either
+    neighbour's; a token without probability is never drawn."""
+    if max(logits) == float("-inf"):
+        logits = [*logits, 0.0]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(embedded, "BLOCK", block)
+        tokens, logps = embedded._sample(torch.tensor([logits]), np.array([draw]), 1.0)
+    shares = torch.tensor(logits, dtype=torch.float64).softmax(-1)
+    token, ends = int(tokens), torch.cat([torch.zeros(1, dtype=torch.float64), shares.cumsum(-1)])
+    assert ends[token] - 1e-5 <= draw <= ends[token + 1] + 1e-5
+    assert logits[token] > float("-inf")
+    assert float(logps) == pytest.approx(float(shares[token].log()), abs=1e-4)

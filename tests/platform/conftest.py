@@ -31,7 +31,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, command: str) -> Works
     with FileLock(f"{folder}.lock"):
         if not (folder / "done").exists():
             shutil.rmtree(folder / "clone", ignore_errors=True)  # of a worker that failed at it
-            new_workspace(folder / "clone").sh(f"{command} > run.log 2>&1")
+            new_workspace(folder / "clone").sh(f"{command} > run.log 2>&1", timeout=1500)
             (folder / "done").touch()
     return Workspace(folder / "clone")
 

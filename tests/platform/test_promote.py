@@ -100,7 +100,7 @@ def test_a_better_one_becomes_champion_and_a_worse_one_does_not(
     assert len(answers) == 2
     assert all(isinstance(answer, str) for answer in answers)
 
-    measured_again = noise.sh(f"MLFLOW_TRACKING_URI={store} p2o evaluate --champion --set samples=1")
+    measured_again = noise.sh(f"MLFLOW_TRACKING_URI={store} p2o evaluate --champion --set samples=3")
     assert "tiny after iteration 2" in measured_again.stdout
     assert list((copy.root / "data/evaluations").rglob("*.json")), "where the champion was trained"
     done = noise.sh(f"MLFLOW_TRACKING_URI={store} p2o promote", check=False)

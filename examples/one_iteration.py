@@ -1,4 +1,4 @@
-"""One P²O iteration on the micro-world, half a minute of CPU time, nearly all of it for pre-training the base policy.
+"""One P²O iteration on the micro-world, under a minute of CPU time, nearly all of it for pre-training the base policy.
 
 No Prefect, DVC, MLflow, files or network. Run it as ``python examples/one_iteration.py``.
 """
@@ -22,7 +22,7 @@ from p2o_core.prompts import Chat
 from p2o_core.verify import Verifier
 
 TINY = partial(PretrainSettings, hidden_size=96, layers=3, heads=4, texts_per_step=48, adamw_lr=4e-3, muon_lr=0.02)
-BASE = TINY(seed=0, steps=280)
+BASE = TINY(seed=0, steps=400)
 CORPUS = partial(draw_text, lengths=(1, 2, 3, 4), fitting_share=0.4, bare_share=0.2)
 """A policy that solves chains of up to four steps when it is told to go on, and stops early when it is not."""
 CONFIG = IterationConfig(

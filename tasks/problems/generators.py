@@ -51,22 +51,30 @@ class Arithmetic(Section):
 
 
 class NumberWords(Section):
-    """Numbers in words, to be written in digits; the tier is the number of digits."""
+    """Numbers in words, to be written in digits; the tier is the number of digits.
+
+    The form ``arrow`` says nothing of what is wanted, as a task that is only shown by examples: SmolLM2-135M chats about
+    ``seven hundred and twelve ->`` (3 digits: 0 of 96 right) and goes on with three examples before it (31 of 96).
+    """
 
     type: Literal["number-words"] = "number-words"
     digits: tuple[Annotated[int, Field(ge=1, le=6)], ...] = Field((2, 3), description="digits of the numbers, 1 to 6")
     count: PositiveInt = Field(..., description="problems for each number of digits, as far as there are any")
     shard: int = Field(0, ge=0, le=1, description="0 or 1: numbers of one shard never occur in the other")
+    form: Literal["question", "arrow"] = Field(
+        "question", description="question: says what is wanted; arrow: the words and an arrow, no more"
+    )
 
     def records(self, rng: random.Random) -> Iterator[Record]:
         """As for sums, a hash says which shard a number belongs to."""
+        asked = {"question": "What is {} as a number? Answer with the number only.", "arrow": "{} ->"}[self.form]
         for digits in self.digits:
             low, high = (0 if digits == 1 else 10 ** (digits - 1)), 10**digits
             numbers = [number for number in range(low, high) if _shard(number, digits) == self.shard]
             for number in rng.sample(numbers, min(self.count, len(numbers))):
                 yield {
                     "id": f"number-{number}",
-                    "question": f"What is {number_words(number)} as a number? Answer with the number only.",
+                    "question": asked.format(number_words(number)),
                     "answer": str(number),
                     "difficulty": f"{digits}-digit",
                 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,33 +73,6 @@ class Meter:
                 continue
             spent += other.user + other.system + other.children_user + other.children_system
         return spent
-
-
-class PeakBeside:
-    """The largest sum of resident sets that this process's descendants had, looked at every 50 ms."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> PeakBeside:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.05):
-            resident = 0
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    resident += process.memory_info().rss
-                except psutil.NoSuchProcess:
-                    continue
-            self.bytes = max(self.bytes, resident)
 
 
 def _status(field: str) -> int:

@@ -199,7 +199,8 @@ def run_side(name: str, side: str, settings: Settings, folder: Path) -> Run:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """No telemetry, no network, as many threads as the settings say, and this checkout's modules."""
+    """No telemetry, no network, as many threads as the settings say, and this checkout's modules. Some of it is in
+    flows/lifecycle/environment.py too, whose import would give a side that runs a rival all of our start-up."""
     threads = str(settings.get("threads", os.cpu_count() or 1))
     ours = {
         "PYTHONPATH": str(REPOSITORY),

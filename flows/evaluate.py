@@ -15,7 +15,7 @@ from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.secrets import prefect_secret
 from flows.parameters import ArmName, Iteration, RecipeName, Seed, run_name
 from flows.tracking.contest import whereabouts
-from flows.tracking.delivery import STORE_ERRORS, failure
+from flows.tracking.delivery import store_needed
 from flows.tracking.models import CHAMPION, aliased, model_name
 from flows.tracking.parents import check_project
 from flows.tracking.store import tracking_uri
@@ -94,11 +94,8 @@ def _trained(root: Path, iteration: int | None) -> tuple[Experiment, Layout, int
 def _champion(experiment: Experiment, workspace: Path) -> tuple[Experiment, Layout, int]:
     """Raises BadInput: there is no champion, its policy is not where it was, or MLflow is away."""
     name, uri = model_name(experiment), tracking_uri(workspace.resolve())
-    try:
+    with store_needed(uri, ", so its champion is not known. Mend: start it again."):
         version = aliased(MlflowClient(uri), name, CHAMPION)
-    except STORE_ERRORS as error:
-        status, reason = failure(error, uri)
-        raise BadInput(f"MLflow: {status} ({reason}), so its champion is not known. Mend: start it again.") from error
     if version is None:
         raise BadInput(f"{name}: MLflow's registry has no champion of it. Mend: `p2o promote` makes one.")
     return whereabouts(version)

@@ -22,7 +22,7 @@ from dvc_objects.errors import ObjectFormatError
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from flows.tracking.delivery import STORE_ERRORS, failure
+from flows.tracking.delivery import store_needed
 from flows.tracking.models import DVC_TAG, POLICY_TAG, WORKSPACE_TAG, cached_as, policy_digest, registered_versions
 from flows.tracking.store import SQLITE, tracking_uri
 from flows.versioning.dvc_lock import LOCK
@@ -93,14 +93,9 @@ def registered_objects(root: Path, folders: list[Path]) -> dict[str, list[str]]:
     uri = tracking_uri(root)
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
         return {}
-    try:
+    unknown = ", and what its registry names is not known"
+    with store_needed(uri, f"{unknown}. Mend: start it, or unset MLFLOW_TRACKING_URI; nothing was removed."):
         versions = registered_versions(MlflowClient(uri))
-    except STORE_ERRORS as error:
-        status, reason = failure(error, uri)
-        raise BadInput(
-            f"MLflow: {status} ({reason}), and what its registry names is not known. Mend: start it, or unset "
-            "MLFLOW_TRACKING_URI; nothing was removed."
-        ) from error
     return {f"{version.name} {version.version}": _needs(version, folders) for version in versions}
 
 

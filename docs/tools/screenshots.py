@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,11 +17,11 @@ from typing import Annotated, Any
 import typer
 import yaml
 from PIL import Image
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tests.platform.chromium import chromium
 from tests.platform.workspace import REPOSITORY, Workspace, new_workspace
 
 IMAGES = REPOSITORY / "docs" / "images"
@@ -69,23 +68,6 @@ def compare(workspace: Workspace) -> Path:
     if not (compared / "report/report.html").exists():
         workspace.sh("p2o compare --recipe microworld", timeout=3600)
     return compared
-
-
-@contextmanager
-def browser() -> Iterator[Chrome]:
-    """Debian's Chromium, headless; `make browser` installs it."""
-    options = ChromeOptions()
-    options.binary_location = shutil.which("chromium") or "chromium"
-    switches = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update"
-    for switch in [*switches.split(), "hide-scrollbars", f"window-size={WIDTH},{HEIGHT}"]:
-        options.add_argument(f"--{switch}")
-    driver = Chrome(options=options, service=Service(shutil.which("chromedriver") or "chromedriver"))
-    driver.set_page_load_timeout(PATIENCE_S)
-    driver.set_script_timeout(PATIENCE_S)
-    try:
-        yield driver
-    finally:
-        driver.quit()
 
 
 class Camera:
@@ -212,7 +194,7 @@ def main(
     placed.sh(f"p2o up --prefect-port {prefect_port} --mlflow-port {mlflow_port}")
     try:
         train(placed)
-        with browser() as driver:
+        with chromium() as driver:
             for name, step in steps.items():
                 if only in ("", name):
                     step(Camera(driver, IMAGES))

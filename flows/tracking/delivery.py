@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -12,6 +13,8 @@ import requests
 import urllib3
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
+
+from p2o_core.schemas import BadInput
 
 ATTEMPT_S = 10.0
 """After so many seconds an attempt starts no further request: with one request's time-out (5 s, set in
@@ -88,6 +91,17 @@ KINDS: dict[type[Exception], DeliveryStatus] = {
 
 def _iterations(number: int) -> str:
     return f"{number} iteration{'' if number == 1 else 's'}"
+
+
+@contextmanager
+def store_needed(store: str, consequence: str) -> Iterator[None]:
+    """For commands that cannot do without the store at this address. Raises BadInput where it is away or refuses;
+    ``consequence`` goes on after "MLflow is away …" and ends with the mend."""
+    try:
+        yield
+    except STORE_ERRORS as error:
+        status, reason = failure(error, store)
+        raise BadInput(f"MLflow: {status} ({reason}){consequence}") from error
 
 
 def failure(error: Exception, store: str) -> tuple[DeliveryStatus, str]:

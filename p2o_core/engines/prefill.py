@@ -52,7 +52,7 @@ def prefill(policy: Policy, prompts: Sequence[tuple[int, ...]], new_tokens: int)
     """The cache of ``prompts``, left padded to P columns, with room for ``new_tokens`` more; the next token's logits
     [rows, V]; the attention mask [rows, P]. Each distinct prompt is computed once."""
     width = max(map(len, prompts))
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=policy.device)
+    mask = _left_padded(prompts, width, policy)
     if not policy.shares_prompts:
         return (*_each_distinct(policy, prompts, width), mask)
     room: list[Any] = []  # keys and values of each layer
@@ -79,6 +79,11 @@ def prefill(policy: Policy, prompts: Sequence[tuple[int, ...]], new_tokens: int)
     filled = DynamicCache(config=policy.model.config)
     filled.layers = [RoomyLayer(keys, values, width) for keys, values in room]
     return filled, logits, mask
+
+
+def _left_padded(prompts: Sequence[tuple[int, ...]], width: int, policy: Policy) -> Tensor:
+    """The attention mask [prompts, width]."""
+    return torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=policy.device)
 
 
 def _room(states: Tensor, rows: int, columns: int) -> Tensor:
@@ -123,7 +128,7 @@ def _places(rows: Sequence[tuple[list[int], list[list[int]]]], width: int) -> di
 def _each_distinct(policy: Policy, prompts: Sequence[tuple[int, ...]], width: int) -> tuple[DynamicCache, Tensor]:
     """The same for models whose layers carry a state or look through a window: a row a prompt, transformers' cache."""
     distinct = list(dict.fromkeys(prompts))
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in distinct], device=policy.device)
+    mask = _left_padded(distinct, width, policy)
     pad = policy.chat.pad_id
     cache = DynamicCache(config=policy.model.config)
     logits = policy.model(

@@ -53,8 +53,8 @@ class Arithmetic(Section):
 class NumberWords(Section):
     """Numbers in words, to be written in digits; the tier is the number of digits.
 
-    The form ``arrow`` says nothing of what is wanted, as a task that is only shown by examples: SmolLM2-135M chats about
-    ``seven hundred and twelve ->`` (3 digits: 0 of 96 right) and goes on with three examples before it (31 of 96).
+    The form ``arrow`` says nothing of what is wanted, as in a task that only examples show: SmolLM2-135M chats about
+    ``seven hundred and twelve ->`` (3 digits: 0 of 96 right) and goes on where three examples precede it (31 of 96).
     """
 
     type: Literal["number-words"] = "number-words"

@@ -18,7 +18,7 @@ from tests.clock import PATIENCE_S
 
 SWITCHES = (
     "headless=new no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update "
-    "window-size=1400,1000"
+    "hide-scrollbars window-size=1400,1000"
 )
 STARTS = 5
 """Chromium has a minute to start, not to be changed, and on a starved machine needs two; what it read is warm then."""

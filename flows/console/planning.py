@@ -45,6 +45,9 @@ def plan(
     mean_tokens: Annotated[float | None, typer.Option(help="Tokens a completion; measured 'here', else half.")] = None,
     hard_share: Annotated[float, typer.Option(help="Share of the problems that get a template.")] = 0.3,
     signal_share: Annotated[float, typer.Option(help="Share of the groups with a signal.")] = 0.6,
+    gpus: Annotated[
+        list[int] | None, typer.Option(min=1, help="Also on so many of the machine, engines and trainer; repeatable.")
+    ] = None,
 ) -> None:
     """Tokens, passes, memory and hours of an experiment, before it is started."""
     prepare_environment(workspace)
@@ -52,7 +55,7 @@ def plan(
     from flows.versioning.workspace import preview
 
     experiment, layout = preview(workspace, recipe=recipe, arm=arm, overrides=parse_settings(set_ or []))
-    print_plan(experiment, layout, machine, tokens=mean_tokens, hard=hard_share, signal=signal_share)
+    print_plan(experiment, layout, machine, tokens=mean_tokens, hard=hard_share, signal=signal_share, gpus=gpus or ())
 
 
 @commands.command(rich_help_panel=PANEL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from rich.table import Table
 from flows.display import console
 from flows.preflight.doctor import Health, examine
 from flows.preflight.dry_run import dry_run, stand_in
+from flows.preflight.scaling import spread
 from flows.preflight.shapes import GIB, engine_memory, shape_of, trainer_memory
-from flows.preflight.speed import Speed, calibrate, machine_named, roofline
-from flows.preflight.work import Assumptions, count, heldout_size
+from flows.preflight.speed import Roofline, Speed, calibrate, machine_named
+from flows.preflight.work import Assumptions, Work, count, heldout_size
 from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import Experiment
 from tasks.running.layout import Layout
@@ -57,22 +59,32 @@ def print_dry_run(experiment: Experiment) -> None:
 
 
 def print_plan(
-    experiment: Experiment, layout: Layout, machine: str, *, tokens: float | None, hard: float, signal: float
+    experiment: Experiment,
+    layout: Layout,
+    machine: str,
+    *,
+    tokens: float | None,
+    hard: float,
+    signal: float,
+    gpus: Sequence[int] = (),
 ) -> None:
-    """What the experiment takes, stage by stage, on a named machine or this one (``here``). Raises BadInput."""
+    """What the experiment takes, stage by stage, on a named machine or this one (``here``), and how it spreads over
+    ``gpus`` of a named one. Raises BadInput."""
     shape = shape_of(experiment, layout)
     if shape is None:
         raise BadInput("the model's shape is not known. Mend: add it to recipes/models.yaml, or prepare the workspace.")
     given = Assumptions(tokens, hard_share=hard, signal_share=signal) if tokens else None
-    memory: float | None = None
+    roofline: Roofline | None = None
+    if machine == "here" and gpus:
+        raise BadInput("--gpus spreads over machines of a data sheet, and this one is measured. Mend: --machine NAME.")
     if machine == "here":
         speed, assumed = calibrate(experiment, layout, given)
         assumed = replace(assumed, hard_share=hard, signal_share=signal)
     else:
         named = machine_named(machine, layout.workspace)
-        memory = named.memory_gib
         assumed = given or Assumptions(experiment.rollout.max_new_tokens / 2, hard_share=hard, signal_share=signal)
-        speed = roofline(experiment, shape, named, assumed)
+        roofline = Roofline(experiment, shape, named, assumed)
+        speed = roofline.speed()
     work = count(experiment, heldout_size(experiment, layout), assumed)
     table = Table(title=f"{experiment.experiment} on {machine} ({speed.source})", title_justify="left")
     for heading in ("stage", "times", "completions", "tokens written", "tokens × passes", "time"):
@@ -87,11 +99,36 @@ def print_plan(
     console.print(_premises(assumed, speed))
     trainer, engine = trainer_memory(experiment, shape) / GIB, engine_memory(experiment, shape) / GIB
     console.print(f"Memory: trainer about {trainer:,.1f} GiB, engine {engine:,.1f} GiB at least.")
-    if memory is not None and trainer > memory:
+    if roofline is not None and trainer > roofline.machine.memory_gib:
         console.print(
-            f"[red]That does not fit into {machine}'s {memory:g} GiB.[/] Mend: a larger machine, or an adapter "
-            "(--arm p2o-lora), smaller micro-batches (distill.tokens_per_microbatch)."
+            f"[red]That does not fit into {machine}'s {roofline.machine.memory_gib:g} GiB.[/] Mend: a larger machine, "
+            "an adapter (--arm p2o-lora), or smaller micro-batches (distill.tokens_per_microbatch)."
         )
+
+    if roofline is not None and gpus:
+        console.print(_spreading(roofline, work, gpus))
+
+
+def _spreading(roofline: Roofline, work: Sequence[Work], gpus: Sequence[int]) -> Table:
+    """A line for each number of accelerators."""
+    spreads, alone = [spread(roofline, work, number) for number in gpus], spread(roofline, work, 1)
+    stages = [stage.stage for stage in alone.stages]
+    table = Table(title="Spread over accelerators of this kind", title_justify="left")
+    for heading in ("GPUs", *stages, "swaps", "all", "efficiency", "sent a swap", "does not divide any more"):
+        table.add_column(heading, justify="right", overflow="fold")
+    for on in spreads:
+        times = (_duration(stage.seconds) for stage in on.stages)
+        sent = f"{on.moved * on.gpus / GIB:,.1f} GiB"
+        table.add_row(
+            f"{on.gpus:,}",
+            *times,
+            _duration(on.swaps_s),
+            _duration(on.seconds),
+            f"{on.efficiency(alone):.0%}",
+            sent,
+            on.bound,
+        )
+    return table
 
 
 def _duration(seconds: float) -> str:

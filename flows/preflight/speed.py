@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from flows.preflight.shapes import GIB, WIDTH, Shape
 from flows.preflight.work import Assumptions, Work
@@ -30,6 +30,9 @@ class Machine(Section):
     tflops: PositiveFloat = Field(..., description="bfloat16 peak, dense")
     decode_efficiency: Share = Field(..., description="share of the bandwidth that decoding reaches")
     mfu: Share = Field(..., description="share of the peak that training and prefill reach")
+    link: PositiveFloat = Field(..., description="to its neighbours in the node, GB/s one way")
+    network: PositiveFloat = Field(..., description="to other nodes, GB/s one way, each accelerator's share")
+    node: PositiveInt = Field(8, description="accelerators a node")
 
 
 @dataclass(frozen=True)
@@ -61,25 +64,52 @@ def machine_named(name: str, start: Path) -> Machine:
         raise BadInput(f"{path}: entry {name!r}: {error}. Mend: correct its fields.") from error
 
 
-def roofline(experiment: Experiment, shape: Shape, machine: Machine, assumed: Assumptions) -> Speed:
-    """Decoding reads all weights and every row's keys and values once a token; what takes longer of that and the
-    arithmetic counts (https://jax-ml.github.io/scaling-book/inference). Training is 2 operations a weight and token.
+@dataclass(frozen=True)
+class Roofline:
+    """An experiment on one machine of the data sheet. Decoding reads all weights and every row's keys and values once
+    a token; what takes longer of that and the arithmetic counts (https://jax-ml.github.io/scaling-book/inference).
+    Training is 2 operations a weight and token."""
 
-    Raises:
-        BadInput: the weights leave no room for a single row.
-    """
-    width = WIDTH[experiment.policy.engine_dtype]
-    weights = shape.parameters * width
-    row = (assumed.prompt_tokens + assumed.completion_tokens) * 2 * shape.layers * shape.kv_width * width
-    room = machine.memory_gib * GIB * 0.85 - weights
-    rows = min(getattr(experiment.engine, "max_sequences", 256), int(room // row))
-    if rows < 1:
-        raise BadInput(f"the policy does not fit into {machine.memory_gib:g} GiB. Mend: name a larger machine.")
-    flops = machine.tflops * 1e12 * machine.mfu
-    reading = (weights + rows * row / 2) / (machine.bandwidth * 1e9 * machine.decode_efficiency)
-    computing = 2 * shape.parameters * rows / flops
-    forward = flops / (2 * shape.parameters)
-    return Speed(rows / max(reading, computing), forward, f"data sheet, {rows} rows side by side")
+    experiment: Experiment
+    shape: Shape
+    machine: Machine
+    assumed: Assumptions
+
+    @property
+    def rows(self) -> int:
+        """Completions that have room side by side. Raises BadInput: the weights leave none for a single one."""
+        room = self.machine.memory_gib * GIB * 0.85 - self._weights
+        rows = min(getattr(self.experiment.engine, "max_sequences", 256), int(room // self._cache))
+        if rows < 1:
+            raise BadInput(
+                f"the policy does not fit into {self.machine.memory_gib:g} GiB. Mend: name a larger machine."
+            )
+        return rows
+
+    def step_s(self, rows: int) -> float:
+        """Seconds in which ``rows`` completions get a token each."""
+        read = self._weights + rows * self._cache / 2
+        reading = read / (self.machine.bandwidth * 1e9 * self.machine.decode_efficiency)
+        return max(reading, rows / self.forward)
+
+    @property
+    def forward(self) -> float:
+        """Tokens a second of a forward pass."""
+        return self.machine.tflops * 1e12 * self.machine.mfu / (2 * self.shape.parameters)
+
+    def speed(self) -> Speed:
+        """Raises BadInput: as ``rows``."""
+        return Speed(self.rows / self.step_s(self.rows), self.forward, f"data sheet, {self.rows} rows side by side")
+
+    @property
+    def _weights(self) -> int:
+        return self.shape.parameters * WIDTH[self.experiment.policy.engine_dtype]
+
+    @property
+    def _cache(self) -> float:
+        """Bytes of a whole completion's keys and values."""
+        width, tokens = WIDTH[self.experiment.policy.engine_dtype], self.assumed.completion_tokens
+        return (self.assumed.prompt_tokens + tokens) * 2 * self.shape.layers * self.shape.kv_width * width
 
 
 def calibrate(experiment: Experiment, layout: Layout, assumed: Assumptions | None) -> tuple[Speed, Assumptions]:

@@ -84,8 +84,13 @@ def _search(experiment: Experiment, assumed: Assumptions) -> list[Work]:
     return [Work("evolve", runs, completions, tokens, prompts)]
 
 
+def passes_a_token(experiment: Experiment) -> int:
+    """Forward passes a trained token takes: old log-probs, then the update, whose backward pass is two."""
+    return 5 if experiment.policy.checkpointing else 4
+
+
 def _distillation(experiment: Experiment, assumed: Assumptions, bare: float, templated: float) -> Work:
-    """Old log-probs and the update: one forward pass and three, four with checkpointing; on groups with a signal."""
+    """Old log-probs and the update, on groups with a signal."""
     row = assumed.prompt_tokens + assumed.completion_tokens
     rows = (bare + templated) * assumed.signal_share if experiment.distill.enabled else 0.0
     return Work(
@@ -94,7 +99,7 @@ def _distillation(experiment: Experiment, assumed: Assumptions, bare: float, tem
         templated,
         templated * assumed.completion_tokens,
         templated * 2 * assumed.prompt_tokens,
-        passes=rows * row * (5 if experiment.policy.checkpointing else 4),
+        passes=rows * row * passes_a_token(experiment),
     )
 
 

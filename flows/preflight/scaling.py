@@ -74,7 +74,8 @@ def _generation(roofline: Roofline, stage: Work, gpus: int) -> StageTime:
     little, since all weights are read for it anyhow. The floor is the longest completion of each batch."""
     experiment, runs = roofline.experiment, float(stage.runs)
     longest = (experiment.evaluate if stage.stage == "evaluate" else experiment.rollout).max_new_tokens
-    bound = f"{stage.stage}: the longest completion"
+    name = "templated" if stage.stage == "distill" else stage.stage
+    bound = f"{name}: the longest completion"
     rows = max(1, min(roofline.rows, math.ceil(stage.completions / stage.runs / gpus)))
     if stage.stage == "evolve":  # a step samples under parents, then under their children, then scores those
         evolve, bound = experiment.evolve, "evolve: rounds one after the other"
@@ -82,7 +83,6 @@ def _generation(roofline: Roofline, stage: Work, gpus: int) -> StageTime:
         runs = 3 * stage.runs * evolve.max_metric_calls / calls
         rows = max(1, min(roofline.rows, math.ceil(calls / 3 / gpus)))
     divided = (stage.tokens / rows * roofline.step_s(rows) + stage.prompt_tokens / roofline.forward) / gpus
-    name = "templated" if stage.stage == "distill" else stage.stage
     return StageTime(name, divided, runs * longest * roofline.step_s(1), bound)
 
 

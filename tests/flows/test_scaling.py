@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.preflight.scaling import Spread, spread
-from flows.preflight.shapes import shape_of
+from flows.preflight.shapes import Shape, shape_of
 from flows.preflight.speed import Roofline, machine_named
 from flows.preflight.work import Assumptions, Work, count
 from flows.versioning.workspace import preview
@@ -70,6 +70,28 @@ def test_an_update_has_so_many_micro_batches_a_step() -> None:
     roofline, work = paper()
     update = stages(spread(roofline, work, 1))["update"]
     assert stages(spread(roofline, work, 1000))["update"] == pytest.approx(update / 145)
+
+
+def test_a_published_run() -> None:
+    """GRPO of Llama-3.1-8B on 16 H100 with NeMo RL 0.4: 2,048 completions of 1,060 tokens an iteration, 512 an
+    optimiser step, at most 4,096 tokens long, 97.7 s
+    (https://github.com/NVIDIA-NeMo/RL/blob/r0.4.0/docs/about/performance-summary.md). The data sheet leaves out start
+    and end of the stages, and says 75 s."""
+    roofline, _ = paper("grpo")
+    ours = roofline.experiment
+    experiment = ours.model_copy(
+        update={
+            "iterations": 1,
+            "rollout": ours.rollout.model_copy(update={"problems": 256, "samples": 8, "max_new_tokens": 4096}),
+            "distill": ours.distill.model_copy(update={"groups_per_minibatch": 64, "tokens_per_microbatch": 4096}),
+            "policy": ours.policy.model_copy(update={"checkpointing": False}),
+        }
+    )
+    assumed = Assumptions(860.0, 200.0, signal_share=1.0)
+    shape = Shape(parameters=8_030_261_248, layers=32, hidden=4096, kv_width=1024, vocabulary=128_256)
+    work = [stage for stage in count(experiment, 1, assumed) if stage.stage in ("rollout", "distill")]
+    on = spread(Roofline(experiment, shape, roofline.machine, assumed), work, 16)
+    assert 0.7 < on.seconds / 97.7 < 1.1
 
 
 def test_an_adapter_is_little_to_send() -> None:

@@ -128,11 +128,27 @@ class DemonstrationPool:
         return tuple(turns)
 
 
-def pool_of(config: EvolveConfig, known: Iterable[Demonstration]) -> DemonstrationPool:
-    """The last iteration's pool; it stays empty where nobody shows demonstrations."""
+def pool_of(config: EvolveConfig, known: Iterable[Demonstration], phrases: Sequence[str] = ()) -> DemonstrationPool:
+    """The last iteration's pool, with those in ``phrases`` where the reflector wants what a person wrote. It stays
+    empty where nobody shows demonstrations."""
     if not config.enabled or not isinstance(config.reflector, DemonstrationReflectorConfig):
         return DemonstrationPool(DemonstrationReflectorConfig(), closed=True)
-    return DemonstrationPool(config.reflector, known)
+    written = written_demonstrations(phrases) if config.reflector.written else []
+    return DemonstrationPool(config.reflector, [*known, *written])
+
+
+def written_demonstrations(phrases: Sequence[str]) -> list[Demonstration]:
+    """The turns of templates that a person wrote. Their length is in characters, since nobody encodes them: an answer
+    of the policy's own is likelier to be shown.
+
+    >>> written_demonstrations(["=== user ===\\ntwo ->\\n=== assistant ===\\n2"])[0].question
+    'two ->'
+    """
+    turns = dict.fromkeys(turn for phrase in phrases for turn in parse_template(phrase).turns)
+    return [
+        Demonstration(f"written-{number}", turn.question, turn.answer, len(turn.answer), 0, "written")
+        for number, turn in enumerate(turns)
+    ]
 
 
 def is_clean(text: str, spellings: Sequence[str]) -> bool:

@@ -111,7 +111,7 @@ def p2o_iteration(
     hard = mine(rewards_by_problem(bare_verdicts), memory.hard, config.mine, iteration)
 
     # templates z for the hard problems (search/evolve.py: GEPA, greedy cover Z; search/online.py), one a rollout
-    pool = pool_of(config.evolve, memory.demonstrations)
+    pool = pool_of(config.evolve, memory.demonstrations, phrases)
     pool.take(problems, bare, bare_verdicts, iteration)
     search, winners = search_templates(
         [problems[sample.problem_id] for sample in hard],

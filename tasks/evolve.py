@@ -29,7 +29,8 @@ def run(io: StageIO) -> None:
     templated = read_rows(io.inputs["templated"], Completion)
     templated_verdicts = read_rows(io.inputs["templated_verdicts"], Judged)
     ratios = {(o.problem_id, o.sample): o.log_ratio for o in read_rows(io.inputs["transfer"], TemplatedOutcome)}
-    pool = pool_of(experiment.evolve, read_rows(io.inputs["demonstrations"], Demonstration))
+    phrases = read_json(io.inputs["phrases"])
+    pool = pool_of(experiment.evolve, read_rows(io.inputs["demonstrations"], Demonstration), phrases)
     pool.take(problems, templated, templated_verdicts, io.iteration - 1)
     pool.take(problems, bare, verdicts, io.iteration)
     search, winners = search_templates(
@@ -37,7 +38,7 @@ def run(io: StageIO) -> None:
         read_record(io.inputs["previous"], TemplateSearch),
         io.engine(),
         io.verifier(),
-        read_json(io.inputs["phrases"]),
+        phrases,
         experiment.evolve,
         experiment.rollout,
         iteration=io.iteration,

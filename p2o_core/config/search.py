@@ -25,6 +25,9 @@ class DemonstrationReflectorConfig(Section):
     """Proposes sets of demonstrations, as chat turns, from the policy's own verified answers to train problems."""
 
     type: Literal["demonstrations"] = "demonstrations"
+    written: bool = Field(
+        False, description="the demonstrations in prepare.phrases are there from the start, beside the policy's own"
+    )
     turns: PositiveInt = Field(3, description="demonstrations a template at most")
     max_tokens: PositiveInt = Field(256, description="tokens of a demonstrated answer at most; shorter ones come first")
     per_problem: PositiveInt = Field(2, description="answers to one problem in the pool at most, the shortest")

@@ -81,8 +81,8 @@ class FilesPrepare(Section):
     )
     phrases: tuple[str, ...] | Path | None = Field(
         None,
-        description="for the phrases reflector: a list of sentences or whole templates (demonstrations behind marker "
-        "lines), or a file with a JSON list of them",
+        description="for the phrases reflector, and the demonstrations reflector with written: a list of sentences or "
+        "whole templates (demonstrations behind marker lines), or a file with a JSON list of them",
     )
     policy: Annotated[BasePolicy, BeforeValidator(_folder)] = Field(..., description="a bare text is a folder")
 

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from microworld.tokenizer import CHAT_TEMPLATE
 from p2o_core import Memory
 from p2o_core.config import DemonstrationReflectorConfig, EvolveConfig, RolloutConfig
-from p2o_core.demonstrations import Demonstration, DemonstrationPool, capped, final_answer, is_clean, shape, without_own
+from p2o_core.demonstrations import (
+    Demonstration,
+    DemonstrationPool,
+    capped,
+    final_answer,
+    is_clean,
+    shape,
+    without_own,
+)
+from p2o_core.demonstrations import pool_of as iteration_pool
 from p2o_core.engines.base import RolloutRequest, Sampling
 from p2o_core.policy import Policy
 from p2o_core.rollout import sample_templated
@@ -315,3 +324,24 @@ def test_the_pool_travels_with_the_iteration(full_policy: Policy, verifier: Veri
     longer = {s.sampling_prompt_ids for g in done.groups for s in g if s.templated}
     assert all(len(ids) > len(full_policy.chat.encode_prompt("sum 3 a+5 b+2 ?")) for ids in longer)
     assert iterate(full_policy, verifier, Memory(), 1, evolve=evolve).search.status == "no_demonstrations"
+
+
+def test_written_demonstrations_are_there_from_the_start_and_once(full_policy: Policy, verifier: Verifier) -> None:
+    """A policy that has answered nothing yet can show what a person wrote; iterations on, no turn is there twice."""
+    full_policy.chat.tokenizer.chat_template = CHAT_TEMPLATE.replace(
+        "<user> ", "{% if message['role'] == 'user' %}<user>{% else %} <assistant>{% endif %} "
+    )
+    shown = Turn("sum 3 a+2 ?", "\\boxed{ 5 }")
+    phrases = [str(Parts("", (shown,))), str(Parts("Go on.", (shown, Turn("sum 1 a+1 ?", "\\boxed{ 2 }")))), "Count."]
+    evolve = EvolveConfig(reflector=DemonstrationReflectorConfig(written=True))
+    pool = iteration_pool(evolve, [], phrases)
+    assert {(row.question, row.answer, row.tier) for row in pool.rows} == {
+        ("sum 3 a+2 ?", "\\boxed{ 5 }", "written"),
+        ("sum 1 a+1 ?", "\\boxed{ 2 }", "written"),
+    }
+    assert iteration_pool(evolve, pool.rows, phrases).rows == pool.rows
+    assert iteration_pool(EvolveConfig(reflector=DemonstrationReflectorConfig()), [], phrases).rows == []
+    sections = {"search": "random", "reflector": {"type": "demonstrations", "written": True}}
+    done = iterate(full_policy, verifier, Memory(), 1, evolve=sections, phrases=phrases[:2])
+    assert done.search.status == "drawn"
+    assert all("sum 3 a+2 ?" in c.template or "sum 1 a+1 ?" in c.template for c in done.templated)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -66,14 +67,24 @@ ROLLOUT = RolloutConfig(problems=4, samples=2, temperature=1.0, max_new_tokens=6
 SEARCH = {"min_hard": 2, "dev_size": 2, "minibatch": 1, "parents": 2, "max_metric_calls": 15}
 
 
-def iterate(policy: Policy, verifier: Verifier, memory: Memory, number: int, **sections: dict) -> Iteration:
+PHRASES = ["Go on.", "Be careful.", "Count."]
+
+
+def iterate(
+    policy: Policy,
+    verifier: Verifier,
+    memory: Memory,
+    number: int,
+    *,
+    phrases: Sequence[str] = PHRASES,
+    **sections: dict,
+) -> Iteration:
     config = IterationConfig(
         ROLLOUT,
         evolve=EvolveConfig(**SEARCH | sections.get("evolve", {})),
         distill=DistillConfig(templated_samples=3, **sections.get("distill", {})),
     )
     optimizer, engine = PolicyOptimizer(policy, config.distill), EmbeddedEngine(policy, rows_per_batch=64)
-    phrases = ["Go on.", "Be careful.", "Count."]
     return p2o_iteration(policy, optimizer, engine, verifier, TRAIN, phrases, config, memory, iteration=number, seed=0)
 
 

@@ -72,14 +72,16 @@ def roofline(experiment: Experiment, shape: Shape, machine: Machine, assumed: As
     weights = shape.parameters * width
     row = (assumed.prompt_tokens + assumed.completion_tokens) * 2 * shape.layers * shape.kv_width * width
     room = machine.memory_gib * GIB * 0.85 - weights
-    rows = min(getattr(experiment.engine, "max_sequences", 256), int(room // row))
+    rows = min(getattr(experiment.sampler, "max_sequences", 256), int(room // row))
+    devices = experiment.engine.actors if experiment.engine.type == "ray" else 1
     if rows < 1:
         raise BadInput(f"the policy does not fit into {machine.memory_gib:g} GiB. Mend: name a larger machine.")
     flops = machine.tflops * 1e12 * machine.mfu
     reading = (weights + rows * row / 2) / (machine.bandwidth * 1e9 * machine.decode_efficiency)
     computing = 2 * shape.parameters * rows / flops
     forward = flops / (2 * shape.parameters)
-    return Speed(rows / max(reading, computing), forward, f"data sheet, {rows} rows side by side")
+    source = f"data sheet, {rows} rows side by side" + (f", {devices} actors" if devices > 1 else "")
+    return Speed(devices * rows / max(reading, computing), forward, source)
 
 
 def calibrate(experiment: Experiment, layout: Layout, assumed: Assumptions | None) -> tuple[Speed, Assumptions]:
@@ -124,7 +126,7 @@ def calibrate(experiment: Experiment, layout: Layout, assumed: Assumptions | Non
             started = time.perf_counter()
             policy.completion_logps(batch, rollout.temperature).sum().backward()
             forward_s = (time.perf_counter() - started) / passes
-        verifier = runtime.verifier(experiment.verify)
+        verifier = runtime.verifier(experiment)
         verifier.verify([("1", "1")])  # its workers start
         started = time.perf_counter()
         golds = {p.id: p.gold for p in problems}

@@ -187,7 +187,7 @@ class Policy:
 
 
 def settle_arithmetic(threads: int) -> None:
-    """Make this process's arithmetic reproducible. The number of torch's ``threads`` is part of what decides the bytes."""
+    """Make this process's arithmetic reproducible. The number of torch's ``threads`` helps decide the bytes."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
 

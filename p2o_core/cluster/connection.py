@@ -48,8 +48,8 @@ def check_installed() -> None:
 
 
 def resources(address: str) -> dict[str, float]:
-    """What a running cluster has: ``CPU``, ``GPU`` …. A process of its own asks: Ray tries again for ever where something
-    else answers, or its token is another.
+    """What a running cluster has: ``CPU``, ``GPU`` …. A process of its own asks: Ray tries again for ever where
+    something else answers, or its token is another.
 
     Raises:
         BadInput: nobody takes a connection at ``host:port``, or it is no Ray cluster for us.
@@ -60,8 +60,8 @@ def resources(address: str) -> dict[str, float]:
         socket.create_connection((host.strip("[]"), int(port)), PROBE_S).close()
     except (OSError, OverflowError) as error:
         raise BadInput(
-            f"{where}: no Ray cluster answers there ({type(error).__name__}). Mend: `ray start --head --port=6379` on its "
-            "first node and that node's host:port here, or leave it blank for a cluster of this machine."
+            f"{where}: no Ray cluster answers there ({type(error).__name__}). Mend: `ray start --head --port=6379` on "
+            "its first node and that node's host:port here, or leave it blank for a cluster of this machine."
         ) from error
     command = [sys.executable, "-c", ASK, address]
     try:

@@ -1,8 +1,8 @@
 """Actors of one kind, and the parts of a call spread over them.
 
-An actor has ``in_flight`` parts at most; the next one goes to whoever has fewest. An actor that dies is restarted by Ray
-(``max_restarts``) and gets no work before it answers again; its parts go back to the others at once. Each part is answered
-exactly once: it is handed out again only when its last attempt has ended in an error.
+An actor has ``in_flight`` parts at most; the next one goes to whoever has fewest. An actor that dies is restarted by
+Ray (``max_restarts``) and gets no work before it answers again; its parts go back to the others at once. Each part is
+answered exactly once: it is handed out again only when its last attempt has ended in an error.
 """
 
 from __future__ import annotations
@@ -100,11 +100,11 @@ class Crew:
             member.busy = 0
         while True:
             first_failed = min(failures, default=len(calls))
-            while waiting and waiting[0] < first_failed and (member := self._free()) is not None:
+            while waiting and waiting[0] < first_failed and (free := self._free()) is not None:
                 number = heapq.heappop(waiting)
                 name, *arguments = calls[number]
-                flying[getattr(member.actor, name).remote(*arguments)] = (number, member)
-                member.busy += 1
+                flying[getattr(free.actor, name).remote(*arguments)] = (number, free)
+                free.busy += 1
             if min([*waiting[:1], *(number for number, _ in flying.values())], default=len(calls)) >= first_failed:
                 break
             for reference in self._next(flying):
@@ -153,15 +153,15 @@ class Crew:
         signs = {member.starting: member for member in self.members if member.starting is not None}
         if not signs and not flying:
             raise EngineUnavailable(
-                f"all {len(self.members)} actors died more often than engine.restarts={self.restarts} allows. The last: "
-                f"{self.members[-1].last_words}"
+                f"all {len(self.members)} actors died more often than engine.restarts={self.restarts} allows. The "
+                f"last: {self.members[-1].last_words}"
             )
         patience = None if any(member.well for member in self.members) else self.patience_s
         ended, _ = ray.wait([*flying, *signs], num_returns=1, timeout=patience)
         if not ended and not flying:
             raise EngineUnavailable(
-                f"no actor started for {self.patience_s:.0f} s. Mend: engine.gpus_per_actor and threads as the cluster's "
-                "nodes have them (`ray status`), or raise engine.patience_s."
+                f"no actor started for {self.patience_s:.0f} s. Mend: engine.gpus_per_actor and threads as the "
+                "cluster's nodes have them (`ray status`), or raise engine.patience_s."
             )
         for reference in set(ended) & set(signs):
             self._greet(signs[reference])

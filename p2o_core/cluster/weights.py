@@ -1,7 +1,7 @@
 """Policy folders on their way to the actors: once into the object store, once a node onto its disk.
 
-No file system is shared. A folder is known by its digest (:func:`p2o_core.digests.digest`), which an actor computes anew
-from the files that it loads.
+No file system is shared. A folder is known by its digest (:func:`p2o_core.digests.digest`), which an actor computes
+anew from the files that it loads.
 """
 
 from __future__ import annotations

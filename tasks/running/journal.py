@@ -14,7 +14,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -113,13 +113,13 @@ class Journal:
                 path.unlink()
         missing = [number for number in range(len(questions)) if number not in answers]
         for number, answer in compute(missing) if missing else ():
-            stem = stems[number]
-            with written_whole(
-                self.folder / "unit", lambda draft, stem=stem: f"{stem}{short_digest(draft)}{form.suffix}"
-            ) as draft:
-                form.write(draft, answer)
+            self._keep(stems[number], answer, form)
             answers[number] = answer
         return [answers[number] for number in range(len(questions))]
+
+    def _keep(self, stem: str, answer: Answer, form: Form[Answer]) -> None:
+        with written_whole(self.folder / "unit", lambda draft: f"{stem}{short_digest(draft)}{form.suffix}") as draft:
+            form.write(draft, answer)
 
     def close(self) -> None:
         """The stage is finished: its outputs hold it all."""

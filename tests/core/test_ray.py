@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +19,12 @@ import psutil
 import pytest
 import torch
 
-from flows.preflight.doctor import Health, examine
+from flows.preflight.doctor import Check, Health, examine
 from p2o_core.cluster.connection import resources
 from p2o_core.cluster.engine import RayEngine
 from p2o_core.cluster.verifier import RayVerifier
 from p2o_core.digests import digest, read_digest
-from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutRequest, Sampling, shards
+from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutRequest, Sampling
 from p2o_core.engines.connection import EngineUnavailable
 from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.policy import Policy, settle_arithmetic
@@ -32,10 +33,9 @@ from p2o_core.verify import Verifier
 from tasks.parameters.experiment import Experiment, check_experiment
 from tasks.registry import STAGES, plan
 from tasks.running.layout import Layout
-from tasks.running.plan import run_plan
 from tasks.running.runner import run_stage
 from tasks.running.runtime import Runtime
-from tests.loopback import free_port, served
+from tests.loopback import free_port
 
 ROWS = 12
 SAMPLING = Sampling(1.0, 12)
@@ -69,7 +69,7 @@ def runtime() -> Iterator[Runtime]:
     settle_arithmetic(1)
     with Runtime() as runtime:
         yield runtime
-        (folder,) = {runtime._cluster._folder}
+        folder = runtime._cluster._folder
         before = psutil.Process().children(recursive=True)
         assert any(str(folder) in " ".join(process.cmdline()) for process in before)
     _, alive = psutil.wait_procs(before, timeout=10)
@@ -197,35 +197,34 @@ def test_verdicts_are_one_verifier_s(runtime: Runtime, verifier: Verifier) -> No
     assert spread.verify([]) == []
 
 
+def made(folder: Path, text: str, runtime: Runtime, on_rollouts: Callable[[int, int], None]) -> dict[str, str]:
+    """Run a whole experiment; the digests of all files that it made. Manifests have the parameters in them."""
+    layout, own = Layout(folder, "tiny"), experiment(text)
+    layout.sources.mkdir(parents=True)
+    layout.params.write_text(text)
+    for stage, iteration in plan(1):
+        rollout = (on_rollouts,) if stage is STAGES["rollout"] else ()
+        run_stage(stage, own, layout, iteration, runtime, *rollout)
+    paths = (path for place in (layout.base, layout.run) for path in place.rglob("*") if path.is_file())
+    return {layout.relative(p): read_digest(p) for p in paths if not p.name.endswith("manifest.json")}
+
+
 def test_an_iteration_is_the_same_to_the_byte(runtime: Runtime, tmp_path: Path) -> None:
     """All stages with an adapter, one actor killed in the middle of the rollouts."""
-    files: dict[str, dict[str, str]] = {}
-    for name, text in (("alone", SMALL), ("spread", SPREAD)):
-        layout = Layout(tmp_path / name, "tiny")
-        layout.sources.mkdir(parents=True)
-        layout.params.write_text(text)
-        own = experiment(text)
-        if name == "alone":
-            with Runtime() as process:
-                assert len(list(run_plan(plan(1), own, layout, process))) > 6
-        else:
-            for stage, iteration in plan(1):
-                kill = killing("EngineWorker", 4)
-                steps: list[int] = []
-                progress = (lambda done, total: kill(done)) if stage is STAGES["rollout"] else lambda done, total: None
-                run_stage(stage, own, layout, iteration, runtime, progress)
-            assert steps == []
-        content = (path for path in (layout.workspace / "data").rglob("*") if path.is_file())
-        files[name] = {
-            layout.relative(path): read_digest(path)
-            for path in content
-            if not path.name.endswith("manifest.json") and "timings" not in path.name
-        }
-    assert files["alone"] == files["spread"]
-    assert any(name.endswith("1/verdicts.parquet") for name in files["spread"])
+    with Runtime() as process:
+        alone = made(tmp_path / "alone", SMALL, process, lambda done, total: None)
+    kill = killing("EngineWorker", 4)
+    assert made(tmp_path / "spread", SPREAD, runtime, lambda done, total: kill(done)) == alone
+    assert {path.rpartition("/")[2] for path in alone} >= {"rollouts.parquet", "verdicts.parquet", "update.json"}
     swaps = runtime._ray[1].swaps
     assert swaps.count == 3, "the base, and an adapter before and after the update"
     assert 0 < swaps.last < swaps.size / 4
+
+
+def found(config: Experiment) -> dict[str, Check]:
+    """What the doctor says."""
+    nowhere = Path("/nowhere")
+    return {check.what: check for check in examine(config, Layout(nowhere, "x"), nowhere)}
 
 
 def test_another_process_can_use_the_cluster_with_its_token_only(runtime: Runtime, spread: RayEngine) -> None:
@@ -248,6 +247,57 @@ def test_an_address_where_no_cluster_is() -> None:
     config = experiment(SPREAD.replace("type: ray,", f"type: ray, address: '{address}',"))
     with pytest.raises(BadInput, match=r"engine.address .*: no Ray cluster answers there .*Mend: `ray start --head"):
         Runtime().verifier(config)
-    checks = {check.what: check for check in examine(config, Layout(Path("/nowhere"), "x"), Path("/nowhere"))}
+    checks = found(config)
     assert checks[f"cluster {address}"].health is Health.REFUSED
     assert "ray start" in checks[f"cluster {address}"].mend
+
+
+WITHOUT = """
+import sys, importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "ray" else find(name, *more)
+import p2o_core.cluster.engine, p2o_core.cluster.verifier, flows.preflight.doctor
+from tasks.running.runtime import Runtime
+from tasks.parameters.experiment import check_experiment
+try:
+    Runtime().verifier(check_experiment(sys.argv[1], name="params.yaml"))
+except ValueError as error:
+    print(type(error).__name__, error)
+print([name for name in sys.modules if name.partition(".")[0] == "ray"])
+"""
+
+
+def test_without_the_extra_ray_is_not_imported_and_asked_for() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT, SPREAD], capture_output=True, text=True, check=True)
+    refusal, imported = done.stdout.splitlines()
+    assert refusal.startswith("BadInput engine.type is ray, and the package ray is not installed. Mend: pip install")
+    assert imported == "[]"
+
+
+KILLED = """
+import os, signal
+from p2o_core.cluster.connection import Cluster
+print(Cluster("")._folder, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_local_cluster_ends_with_a_run_that_is_killed() -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    folder = done.stdout.strip()
+    deadline = time.monotonic() + 30
+    while left := [p.pid for p in psutil.process_iter(["cmdline"]) if folder in " ".join(p.info["cmdline"] or ())]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+    shutil.rmtree(folder)
+
+
+def test_more_actors_make_nothing_anew() -> None:
+    """What says only where the work is done is no part of what DVC and manifests look at."""
+    more = SPREAD.replace("type: ray,", "type: ray, actors: 8, address: '10.0.0.1:6379', in_flight: 3,")
+    other = SPREAD.replace(f"batch: {ROWS}", "batch: 16")
+    digests = [experiment(text).digest_of(STAGES["rollout"].params) for text in (SPREAD, more, other)]
+    assert digests[0] == digests[1] != digests[2]
+    assert experiment(SPREAD).digest() == experiment(more).digest()
+    assert "actors" not in experiment(more).deciding()["engine"]

@@ -11,7 +11,7 @@ run: install            ## train the embedded default and print its table
 
 # vLLM has both cores to itself; the others mostly wait for processes of their own and run two files at a time
 # resolved together, once instead of three times, which takes minutes each
-test: EXTRAS := dev,vllm,docs
+test: EXTRAS := dev,vllm,docs,scale
 test: check vllm browser .venv/.docs  ## everything CI runs
 	$(BIN)/pytest -m "not slow" tests/engines
 	$(BIN)/pytest -m "not slow" --ignore tests/engines -n 2 --dist loadfile --no-loadscope-reorder

@@ -18,6 +18,7 @@ TELEMETRY_OFF = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DVC_NO_ANALYTICS": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 """The tools read these when they are imported, and nothing of ``flows`` is imported before this. What the user has set
 is left alone; vLLM's are in ``p2o_core/engines/serving.py``."""

@@ -4,6 +4,7 @@ Start at ``iteration``: one iteration on one screen. Its steps, in order:
 
 ``rollout``      what is sampled and judged          ``engines``   what samples: embedded, vLLM, servers
 ``mining``       the hard set                        ``verify``    judges answers, in processes that can be killed
+``cluster``      both of these spread over a Ray cluster
 ``search``       templates, by GEPA or online        ``cover``     the template set Z, a template for each rollout
 ``groups``       a problem's completions             ``advantages``  their group-relative advantages
 ``update``       the policy update, step by step     ``update_report``  what it did

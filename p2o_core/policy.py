@@ -186,6 +186,12 @@ class Policy:
                 self.model.eval()
 
 
+def settle_arithmetic(threads: int) -> None:
+    """Make this process's arithmetic reproducible. The number of torch's ``threads`` helps decide the bytes."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
 def _load_model(folder: Path, config: PolicyConfig) -> PreTrainedModel:
     model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
         str(folder),

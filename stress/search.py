@@ -99,7 +99,7 @@ def run(case: Case, config: EvolveConfig, runtime: Runtime, archive: list[str]) 
     experiment, layout = case.experiment, case.layout
     policy = layout.iteration(case.iteration - 1) / "policy"
     engine = runtime.engine(policy, layout.base / "policy", experiment)
-    verifier = runtime.verifier(experiment.verify)
+    verifier = runtime.verifier(experiment)
     sampling = Sampling(experiment.rollout.temperature, experiment.rollout.max_new_tokens)
     pool = read_json(layout.base / "phrases.json")
     # another stream than the run's own search

@@ -135,6 +135,6 @@ def _digest(
         "problems": [[p.id, p.question, *p.spellings] for p in problems],
         "settings": settings.model_dump(mode="json"),
         "seed": experiment.seed,
-        "engine": experiment.engine.model_dump(mode="json"),
+        "engine": experiment.deciding()["engine"],
     }
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]

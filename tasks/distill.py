@@ -44,7 +44,7 @@ def run(io: StageIO) -> None:
     groups = build_groups(policy.chat, problems, [*bare, *templated], [*verdicts, *judged], distill, rollout.prompt)
     report, log_ratios, optimizer_steps = _update(io, policy, groups)
     write_rows(io.outputs["transfer"], templated_outcomes(templated, judged, log_ratios), TemplatedOutcome)
-    if io.experiment.engine.type == "embedded":
+    if io.experiment.engine.type in ("embedded", "ray"):  # what a cluster's actors hold is in memory of their own
         io.runtime.policy_changed(policy, io.outputs["policy"], io.experiment.policy)
     else:  # an engine of its own needs the memory to try the new policy
         del policy, groups

@@ -16,7 +16,8 @@ import psutil
 
 from flows.lifecycle.secrets import prefect_secret
 from flows.preflight.shapes import GIB, Shape, disk_need, engine_memory, shape_of, trainer_memory
-from p2o_core.config import SelfReflectorConfig, TeacherReflectorConfig
+from p2o_core.cluster.connection import INSTALL, resources
+from p2o_core.config import RayEngineConfig, SelfReflectorConfig, TeacherReflectorConfig
 from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import Experiment, FilesPrepare
 from tasks.problems.base_policy import FolderPolicy, GgufPolicy, HubPolicy
@@ -64,7 +65,7 @@ def examine(experiment: Experiment, layout: Layout, sources: Path) -> list[Check
 
 def _packages(experiment: Experiment) -> Iterator[Check]:
     wanted = {"torch": "", "transformers": "", "peft": "", "math-verify": "", "gepa": ""}
-    if experiment.engine.type == "vllm":
+    if experiment.sampler.type == "vllm":
         wanted["vllm"] = "`make vllm` on a machine without CUDA, `pip install vllm` with it; or engine.type: embedded"
     if isinstance(experiment.prepare, FilesPrepare):
         if isinstance(experiment.prepare.policy, GgufPolicy):
@@ -77,6 +78,9 @@ def _packages(experiment: Experiment) -> Iterator[Check]:
         version = _version(name)
         health = Health.OK if version else Health.FAILED
         yield Check(f"package {name}", health, version or "not installed", mend or "`make install`")
+    if experiment.engine.type == "ray":
+        version = _version("ray")
+        yield Check("package ray", Health.OK if version else Health.REFUSED, version or "not installed", INSTALL)
 
 
 def _version(name: str) -> str | None:
@@ -101,6 +105,10 @@ def _devices(experiment: Experiment) -> Iterator[Check]:
     else:
         mend = "a machine with a GPU; or policy.device: cpu, for models that small"
         yield Check("device", Health.FAILED, f"{device} is not here ({there} CUDA devices)", mend)
+    if experiment.engine.type == "ray" and not experiment.engine.address:
+        wanted_gpus = experiment.engine.actors * experiment.engine.gpus(experiment.policy)
+        health = Health.OK if wanted_gpus <= there else Health.FAILED
+        yield Check("actors' GPUs", health, f"{wanted_gpus:g} of {there}", "fewer engine.actors, or engine.address")
     if experiment.engine.type == "vllm" and experiment.engine.tensor_parallel > max(1, there):
         yield Check("tensor_parallel", Health.FAILED, f"{there} GPUs", f"engine.tensor_parallel: {max(1, there)}")
 
@@ -111,6 +119,8 @@ def _memory(experiment: Experiment, shape: Shape | None) -> Iterator[Check]:
         return
     on_cpu = experiment.policy.device == "cpu"
     trainer, engine = trainer_memory(experiment, shape), engine_memory(experiment, shape)
+    if experiment.engine.type == "ray":  # on a local cluster's processors all actors share what there is; cards are own
+        engine *= experiment.engine.actors if on_cpu and not experiment.engine.address else 0
     takes_turns = experiment.engine.type == "vllm" and experiment.engine.sleep and not on_cpu
     needed = max(trainer, engine) if takes_turns else trainer + engine
     found = f"about {needed / GIB:.1f} GiB needed (trainer {trainer / GIB:.1f}, engine {engine / GIB:.1f})"
@@ -152,6 +162,8 @@ def _endpoints(experiment: Experiment) -> Iterator[Check]:
         for url in experiment.engine.urls:
             mend = "start it: `p2o serve` in a prepared workspace"
             yield _probe(f"server {url}", f"{url}/health", "", mend, by_proxy=False)  # as the engine asks it
+    if experiment.engine.type == "ray" and experiment.engine.address and _version("ray"):
+        yield _cluster(experiment, experiment.engine)
     reflector = experiment.evolve.reflector
     if not experiment.evolve.enabled or not isinstance(reflector, TeacherReflectorConfig):
         return
@@ -162,6 +174,23 @@ def _endpoints(experiment: Experiment) -> Iterator[Check]:
         return
     mend = "correct evolve.reflector.base_url, or the key"
     yield _probe(f"teacher {reflector.base_url}", f"{reflector.base_url}/models", key, mend)
+
+
+def _cluster(experiment: Experiment, engine: RayEngineConfig) -> Check:
+    """It answers, and has room for all actors; with less, some of them wait for ever and the others do their work."""
+    what = f"cluster {engine.address}"
+    try:
+        there = resources(engine.address)
+    except BadInput as error:
+        found, _, mend = str(error).partition(" Mend: ")
+        return Check(what, Health.REFUSED, found, mend)
+    wanted = {
+        "GPU": engine.actors * engine.gpus(experiment.policy),
+        "CPU": engine.actors * experiment.threads + engine.verifiers * experiment.verify.workers,
+    }
+    found = ", ".join(f"{there.get(kind, 0):g} {kind}s, {count:g} asked for" for kind, count in wanted.items())
+    health = Health.OK if all(there.get(kind, 0) >= count for kind, count in wanted.items()) else Health.UNSURE
+    return Check(what, health, found, "fewer engine.actors or engine.verifiers, or more nodes")
 
 
 def _probe(what: str, url: str, key: str, mend: str, *, by_proxy: bool = True) -> Check:

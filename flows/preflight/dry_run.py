@@ -65,7 +65,12 @@ def _shorten(content: dict[str, Any], changed: list[str]) -> None:
 
 def _replace_engine(content: dict[str, Any], changed: list[str]) -> None:
     engine = content["engine"]
-    if engine["type"] == "vllm" and importlib.util.find_spec("vllm"):
+    if engine["type"] == "ray" and importlib.util.find_spec("ray"):  # the same path, on this machine
+        engine |= {"address": "", "actors": min(engine["actors"], 2), "verifiers": min(engine["verifiers"], 1)}
+        engine |= {"gpus_per_actor": None}
+        changed.append(f"engine: a local cluster, {engine['actors']} actors")
+        _replace_engine(engine, changed)
+    elif engine["type"] == "vllm" and importlib.util.find_spec("vllm"):
         engine |= {"max_model_len": min(engine["max_model_len"], 4096), "max_sequences": 256, "tensor_parallel": 1}
         changed.append("engine.max_model_len: 4096 at most")
     elif engine["type"] != "embedded":

@@ -104,13 +104,15 @@ def trainer_memory(experiment: Experiment, shape: Shape) -> int:
 
 
 def engine_memory(experiment: Experiment, shape: Shape) -> int:
-    """Weights and key-value cache of an engine of its own; the embedded one samples from the trainer's weights."""
-    engine, width = experiment.engine, WIDTH[experiment.policy.engine_dtype]
+    """Weights and key-value cache of an engine of its own; the embedded one samples from the trainer's weights, unless
+    it is an actor's. Of several actors, which have a device each, it is one's."""
+    engine, width = experiment.sampler, WIDTH[experiment.policy.engine_dtype]
     length = experiment.rollout.max_new_tokens
     a_token = 2 * shape.layers * shape.kv_width * width
     if engine.type == "embedded":
         rows = min(engine.rows_per_batch, experiment.rollout.problems * experiment.rollout.samples)
-        return int(rows * length * a_token * MARGIN)
+        weights = shape.parameters * WIDTH[experiment.policy.dtype] if experiment.engine.type == "ray" else 0
+        return int((weights + rows * length * a_token) * MARGIN)
     if engine.type == "server":
         return 0  # another process, perhaps another machine
     cache = engine.cpu_cache_gib * 2**30 if experiment.policy.device == "cpu" else engine.max_model_len * a_token

@@ -79,7 +79,7 @@ class Roofline:
     def rows(self) -> int:
         """Completions that have room side by side. Raises BadInput: the weights leave none for a single one."""
         room = self.machine.memory_gib * GIB * 0.85 - self._weights
-        rows = min(getattr(self.experiment.engine, "max_sequences", 256), int(room // self._cache))
+        rows = min(getattr(self.experiment.sampler, "max_sequences", 256), int(room // self._cache))
         if rows < 1:
             raise BadInput(
                 f"the policy does not fit into {self.machine.memory_gib:g} GiB. Mend: name a larger machine."
@@ -99,7 +99,10 @@ class Roofline:
 
     def speed(self) -> Speed:
         """Raises BadInput: as ``rows``."""
-        return Speed(self.rows / self.step_s(self.rows), self.forward, f"data sheet, {self.rows} rows side by side")
+        rows, engine = self.rows, self.experiment.engine
+        devices = engine.actors if engine.type == "ray" else 1
+        source = f"data sheet, {rows} rows side by side" + (f", {devices} actors" if devices > 1 else "")
+        return Speed(devices * rows / self.step_s(rows), self.forward, source)
 
     @property
     def _weights(self) -> int:
@@ -154,7 +157,7 @@ def calibrate(experiment: Experiment, layout: Layout, assumed: Assumptions | Non
             started = time.perf_counter()
             policy.completion_logps(batch, rollout.temperature).sum().backward()
             forward_s = (time.perf_counter() - started) / passes
-        verifier = runtime.verifier(experiment.verify)
+        verifier = runtime.verifier(experiment)
         verifier.verify([("1", "1")])  # its workers start
         started = time.perf_counter()
         golds = {p.id: p.gold for p in problems}

@@ -1,6 +1,13 @@
 """Settings of the algorithm, one section a stage. Every field says its unit and where its default comes from."""
 
-from p2o_core.config.engines import AnyEngine, EmbeddedEngineConfig, EngineConfig, ServerEngineConfig, VllmEngineConfig
+from p2o_core.config.engines import (
+    AnyEngine,
+    EmbeddedEngineConfig,
+    EngineConfig,
+    RayEngineConfig,
+    ServerEngineConfig,
+    VllmEngineConfig,
+)
 from p2o_core.config.policy import AnyPolicy, FullPolicy, LoraPolicy, PolicyConfig
 from p2o_core.config.search import (
     AnyReflector,
@@ -42,6 +49,7 @@ __all__ = [
     "PhraseReflectorConfig",
     "PolicyConfig",
     "PromptStyle",
+    "RayEngineConfig",
     "ReflectionPrompt",
     "RolloutConfig",
     "Section",

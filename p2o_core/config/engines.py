@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from p2o_core.config.policy import PolicyConfig
 from p2o_core.config.section import Section, Share, Url, variant_of
 
 
@@ -49,5 +50,51 @@ class ServerEngineConfig(Section):
     completions_per_unit: PositiveInt = Field(1024, description="completions that a killed stage loses at most")
 
 
-EngineConfig = EmbeddedEngineConfig | VllmEngineConfig | ServerEngineConfig
+class RayEngineConfig(Section):
+    """Actors of a Ray cluster, each with one of our engines on a device of its own. Needs the extra ``scale``."""
+
+    type: Literal["ray"] = "ray"
+    engine: Annotated[EmbeddedEngineConfig | VllmEngineConfig, Field(discriminator="type"), variant_of("embedded")] = (
+        EmbeddedEngineConfig()
+    )
+    address: str = Field(
+        "",
+        pattern=r"^([A-Za-z0-9._-]+:\d+|\[[0-9a-fA-F:]+\]:\d+)?$",
+        description="host:port of a cluster that runs; blank: one on this machine, which ends with the run",
+    )
+    actors: PositiveInt = Field(2, description="engines, a device each; no part of what decides the bytes")
+    verifiers: NonNegativeInt = Field(
+        2, description="actors that verify, verify.workers processes each; 0: verification stays in this process"
+    )
+    in_flight: PositiveInt = Field(2, description="shards at an actor at most, one of them at work: the back-pressure")
+    gpus_per_actor: float | None = Field(
+        None,
+        ge=0,
+        description="GPUs an actor takes; by default one (vLLM: tensor_parallel), none with policy.device cpu",
+    )
+    restarts: NonNegativeInt = Field(
+        3, description="times an actor that died is started again, and a shard tried again"
+    )
+    patience_s: PositiveFloat = Field(600.0, description="seconds without any actor before giving up")
+
+    places: ClassVar[frozenset[str]] = frozenset(
+        {"address", "actors", "verifiers", "in_flight", "gpus_per_actor", "restarts", "patience_s"}
+    )
+    """Fields that say where the work is done and change no byte of it."""
+
+    @property
+    def completions_per_unit(self) -> int:
+        """A shard is what one process would compute at once, and what a killed stage loses at most of each actor."""
+        return self.engine.completions_per_unit
+
+    def gpus(self, policy: PolicyConfig) -> float:
+        """GPUs an actor takes where the policy is trained as in ``policy``."""
+        if self.gpus_per_actor is not None:
+            return self.gpus_per_actor
+        if policy.device == "cpu":
+            return 0
+        return self.engine.tensor_parallel if isinstance(self.engine, VllmEngineConfig) else 1
+
+
+EngineConfig = EmbeddedEngineConfig | VllmEngineConfig | ServerEngineConfig | RayEngineConfig
 AnyEngine = Annotated[EngineConfig, Field(discriminator="type"), variant_of("embedded")]

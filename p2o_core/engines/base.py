@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 from p2o_core.config import PromptStyle
 from p2o_core.seeding import derive_seed
@@ -114,3 +114,40 @@ class RolloutEngine(Protocol):
             PolicyNotFinite: as above.
         """
         ...
+
+
+@runtime_checkable
+class SpreadingEngine(RolloutEngine, Protocol):
+    """An engine that works at several parts at once."""
+
+    def generate_parts(
+        self, parts: Sequence[Sequence[RolloutRequest]], sampling: Sampling
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """Sample each part as :meth:`generate` samples it alone; yield its number and completions when it is finished,
+        in whatever order.
+
+        Raises:
+            PolicyNotFinite: as above, for the first part, by number, where it is so.
+        """
+        ...
+
+
+def shards(requests: Sequence[RolloutRequest], unit: int) -> Iterator[list[RolloutRequest]]:
+    """The requests in order, parts of at most ``unit`` completions; a request with more samples is split.
+
+    >>> [len(part) for part in shards([RolloutRequest("p", "q", "", tuple(range(5)), 0)], 2)]
+    [1, 1, 1]
+    """
+    shard: list[RolloutRequest] = []
+    room = unit
+    for request in requests:
+        samples = request.samples
+        while samples:
+            shard.append(replace(request, samples=samples[:room]))
+            taken, samples = len(samples[:room]), samples[room:]
+            room -= taken
+            if room == 0:
+                yield shard
+                shard, room = [], unit
+    if shard:
+        yield shard

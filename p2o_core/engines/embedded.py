@@ -13,6 +13,7 @@ from torch import Tensor
 from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutRequest, Sampling, check_scored
 from p2o_core.engines.prefill import prefill
 from p2o_core.policy import Policy
+from p2o_core.prompts import Chat
 from p2o_core.seeding import uniforms
 from p2o_core.types import Completion
 
@@ -52,7 +53,7 @@ class EmbeddedEngine:
     def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
         """See :class:`p2o_core.engines.base.RolloutEngine`."""
         finished: dict[tuple[int, int], Completion] = {}
-        for chunk in self._chunks(requests):
+        for chunk in batches(requests, self.policy.chat, self.rows_per_batch):
             rows = [(index, _Row(requests[index], sample)) for index in chunk for sample in requests[index].samples]
             self._write([row for _, row in rows], sampling)
             for index, row in rows:
@@ -69,21 +70,6 @@ class EmbeddedEngine:
         completions = [request.token_ids for request in requests]
         scored = self.policy.score(prompts, completions, 1.0, tokens=TOKENS_PER_PASS)
         return check_scored(requests, scored, chat.decode)
-
-    def _chunks(self, requests: Sequence[RolloutRequest]) -> Iterator[list[int]]:
-        """Request indices by batch; prompts of like length share one, so little is padded."""
-        lengths = [len(self.policy.chat.encode_prompt(r.question, r.template, r.style)) for r in requests]
-        chunk: list[int] = []
-        rows = 0
-        for index in sorted(range(len(requests)), key=lambda index: lengths[index]):
-            samples = len(requests[index].samples)
-            if chunk and rows + samples > self.rows_per_batch:
-                yield chunk
-                chunk, rows = [], 0
-            chunk.append(index)
-            rows += samples
-        if chunk:
-            yield chunk
 
     def _write(self, rows: list[_Row], sampling: Sampling) -> None:
         """Decode until every row has ended or reached ``max_new_tokens``."""
@@ -136,6 +122,22 @@ class EmbeddedEngine:
             truncated=not self.policy.chat.ended(row.token_ids),
             prompt_tokens=row.prompt_tokens,
         )
+
+
+def batches(requests: Sequence[RolloutRequest], chat: Chat, rows_per_batch: int) -> Iterator[list[int]]:
+    """Request indices by batch; prompts of like length share one, so little is padded. A batch alone is one batch."""
+    lengths = [len(chat.encode_prompt(r.question, r.template, r.style)) for r in requests]
+    chunk: list[int] = []
+    rows = 0
+    for index in sorted(range(len(requests)), key=lambda index: lengths[index]):
+        samples = len(requests[index].samples)
+        if chunk and rows + samples > rows_per_batch:
+            yield chunk
+            chunk, rows = [], 0
+        chunk.append(index)
+        rows += samples
+    if chunk:
+        yield chunk
 
 
 def _sample(logits: Tensor, draws: np.ndarray, temperature: float) -> tuple[Tensor, Tensor]:

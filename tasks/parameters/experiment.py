@@ -27,9 +27,12 @@ from p2o_core.config import (
     FullPolicy,
     HealthConfig,
     MineConfig,
+    RayEngineConfig,
     RolloutConfig,
     Section,
+    ServerEngineConfig,
     VerifyConfig,
+    VllmEngineConfig,
     variant_of,
 )
 from p2o_core.schemas import BadInput
@@ -170,10 +173,20 @@ class Experiment(Section):
             )
         return self
 
+    @property
+    def sampler(self) -> EmbeddedEngineConfig | VllmEngineConfig | ServerEngineConfig:
+        """What samples: the engine, or the one that each of a cluster's actors holds."""
+        return self.engine.engine if isinstance(self.engine, RayEngineConfig) else self.engine
+
+    def deciding(self) -> dict[str, Any]:
+        """Every parameter, defaults included, but those that say where the engine's work is done: a run goes on with
+        more actors, or on another cluster, and nothing finished is made again."""
+        return self.model_dump(mode="json", exclude={"engine": set(getattr(self.engine, "places", ()))})
+
     def digest_of(self, names: Sequence[str]) -> str:
         """Of the parameters with these dotted names, whole sections included."""
         content: dict[str, Any] = {}
-        everything = self.model_dump(mode="json")
+        everything = self.deciding()
         for name in names:
             value: Any = everything
             for part in name.split("."):
@@ -183,7 +196,8 @@ class Experiment(Section):
 
     def digest(self) -> str:
         """Of everything but the number of iterations: a longer experiment continues the same run."""
-        content = self.model_dump(mode="json", exclude={"iterations", "tracking"})
+        content = self.deciding()
+        content = {name: content[name] for name in content if name not in ("iterations", "tracking")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -14,12 +14,12 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from p2o_core.digests import is_whole, short_digest
-from p2o_core.engines.base import LogprobRequest, RolloutEngine, RolloutRequest, Sampling
+from p2o_core.engines.base import LogprobRequest, RolloutEngine, RolloutRequest, Sampling, SpreadingEngine, shards
 from p2o_core.engines.language_models import LanguageModel, Reply
 from p2o_core.schemas import read_json, read_rows, write_json, write_rows, written_whole
 from p2o_core.types import AnswerVerifier, Completion, Gold, Verdict
@@ -85,19 +85,41 @@ class Journal:
 
     def once(self, kind: str, question: object, compute: Callable[[], Answer], form: Form[Answer]) -> Answer:
         """The answer to the stage's next question: from disk if it is there and whole, otherwise computed and kept."""
-        self._place += 1
-        stem = f"{self._place:05d}-{kind}-{_digest(question)}-"
-        for path in self._left.pop(f"{self._place:05d}", []):
-            if path.name.startswith(stem) and is_whole(path):
-                self.recalled += 1
-                return form.read(path)
-            self.damaged += 1
-            log.warning("%s is not what its name says, or answers another question: computed again", path)
-            path.unlink()
-        answer = compute()
+        (answer,) = self.several(kind, [question], lambda missing: iter([(0, compute())]), form)
+        return answer
+
+    def several(
+        self,
+        kind: str,
+        questions: Sequence[object],
+        compute: Callable[[list[int]], Iterator[tuple[int, Answer]]],
+        form: Form[Answer],
+        on_recalled: Callable[[int], None] = lambda number: None,
+    ) -> list[Answer]:
+        """The answers to the stage's next questions. ``compute`` is given the numbers of those that are not there, and
+        yields their answers in any order; each is kept as it comes. ``on_recalled`` is told the others' numbers."""
+        stems = [f"{self._place + n:05d}-{kind}-{_digest(question)}-" for n, question in enumerate(questions, start=1)]
+        self._place += len(questions)
+        answers: dict[int, Answer] = {}
+        for number, stem in enumerate(stems):
+            for path in self._left.pop(stem.partition("-")[0], []):
+                if path.name.startswith(stem) and is_whole(path):
+                    self.recalled += 1
+                    answers[number] = form.read(path)
+                    on_recalled(number)
+                    break
+                self.damaged += 1
+                log.warning("%s is not what its name says, or answers another question: computed again", path)
+                path.unlink()
+        missing = [number for number in range(len(questions)) if number not in answers]
+        for number, answer in compute(missing) if missing else ():
+            self._keep(stems[number], answer, form)
+            answers[number] = answer
+        return [answers[number] for number in range(len(questions))]
+
+    def _keep(self, stem: str, answer: Answer, form: Form[Answer]) -> None:
         with written_whole(self.folder / "unit", lambda draft: f"{stem}{short_digest(draft)}{form.suffix}") as draft:
             form.write(draft, answer)
-        return answer
 
     def close(self) -> None:
         """The stage is finished: its outputs hold it all."""
@@ -124,23 +146,31 @@ class JournaledEngine:
 
     def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
         """See :class:`p2o_core.engines.base.RolloutEngine`."""
-        completions: list[Completion] = []
-        for shard in shards(requests, self._unit):
-            before = self._journal.recalled
-            question = [[asdict(request) for request in shard], asdict(sampling)]
-            rows = self._journal.once("completions", question, self._ask(shard, sampling), COMPLETIONS)
-            completions += rows
-            if self._journal.recalled > before:
-                self._on_rows(sum(len(request.samples) for request in shard))
-        return completions
+        parts = list(shards(requests, self._unit))
+        answers = self._journal.several(
+            "completions",
+            [[[asdict(request) for request in part], asdict(sampling)] for part in parts],
+            lambda missing: self._ask(parts, missing, sampling),
+            COMPLETIONS,
+            lambda number: self._on_rows(sum(len(request.samples) for request in parts[number])),
+        )
+        return [completion for answer in answers for completion in answer]
 
     def completion_logps(self, requests: Sequence[LogprobRequest]) -> list[tuple[float, ...]]:
         """See :class:`p2o_core.engines.base.RolloutEngine`."""
         question = [asdict(request) for request in requests]
         return self._journal.once("logps", question, lambda: self._point().completion_logps(requests), LOGPS)
 
-    def _ask(self, shard: list[RolloutRequest], sampling: Sampling) -> Callable[[], list[Completion]]:
-        return lambda: self._point().generate(shard, sampling)
+    def _ask(
+        self, parts: Sequence[list[RolloutRequest]], missing: Sequence[int], sampling: Sampling
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        engine = self._point()
+        if isinstance(engine, SpreadingEngine):
+            for place, completions in engine.generate_parts([parts[number] for number in missing], sampling):
+                yield missing[place], completions
+        else:
+            for number in missing:
+                yield number, engine.generate(parts[number], sampling)
 
 
 class JournaledVerifier:
@@ -176,27 +206,6 @@ class JournaledModel:
     @calls.setter
     def calls(self, number: int) -> None:
         self._model.calls = number
-
-
-def shards(requests: Sequence[RolloutRequest], unit: int) -> Iterator[list[RolloutRequest]]:
-    """The requests in order, parts of at most ``unit`` completions; a request with more samples is split.
-
-    >>> [len(part) for part in shards([RolloutRequest("p", "q", "", tuple(range(5)), 0)], 2)]
-    [1, 1, 1]
-    """
-    shard: list[RolloutRequest] = []
-    room = unit
-    for request in requests:
-        samples = request.samples
-        while samples:
-            shard.append(replace(request, samples=samples[:room]))
-            taken, samples = len(samples[:room]), samples[room:]
-            room -= taken
-            if room == 0:
-                yield shard
-                shard, room = [], unit
-    if shard:
-        yield shard
 
 
 def _digest(question: object) -> str:

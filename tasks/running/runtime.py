@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from p2o_core.config import EmbeddedEngineConfig, PolicyConfig, VerifyConfig, VllmEngineConfig
+from p2o_core.config import EmbeddedEngineConfig, PolicyConfig, RayEngineConfig, VllmEngineConfig
 from p2o_core.digests import digest
 from p2o_core.schemas import BadInput
+from p2o_core.types import AnswerVerifier
 from p2o_core.verify import Verifier
 
 if TYPE_CHECKING:  # torch is imported by the stages that need it, not by those that only read parquet
+    from p2o_core.cluster.connection import Cluster
+    from p2o_core.cluster.engine import RayEngine
     from p2o_core.engines.base import RolloutEngine
     from p2o_core.engines.server import ServerEngine
     from p2o_core.engines.vllm import VllmEngine
@@ -46,10 +50,12 @@ class Runtime:
     def __init__(self, secret: SecretResolver | None = None) -> None:
         self.secret = secret or environment_secret
         self._policies: dict[str, Policy] = {}
-        self._verifier: Verifier | None = None
-        self._open = ExitStack()  # closes the verifier's workers and vLLM
+        self._verifier: AnswerVerifier | None = None
+        self._open = ExitStack()  # closes the verifier's workers, vLLM and Ray
         self._vllm: tuple[str, VllmEngine] | None = None
         self._server: tuple[str, ServerEngine] | None = None
+        self._cluster: Cluster | None = None
+        self._ray: tuple[str, RayEngine] | None = None
 
     def __enter__(self) -> Runtime:
         return self
@@ -58,8 +64,17 @@ class Runtime:
         self._verifier = None
         self._open.close()
 
-    def verifier(self, config: VerifyConfig) -> Verifier:
-        if self._verifier is None:
+    def verifier(self, experiment: Experiment) -> AnswerVerifier:
+        """The experiment's verifier, in processes beside this one or on the engine's cluster."""
+        config, engine = experiment.verify, experiment.engine
+        if self._verifier is None and isinstance(engine, RayEngineConfig) and engine.verifiers:
+            from p2o_core.cluster.verifier import RayVerifier
+
+            self._connected(engine, experiment)
+            verifier = RayVerifier(config, engine)
+            self._open.callback(verifier.close)
+            self._verifier = verifier
+        elif self._verifier is None:
             self._verifier = self._open.enter_context(Verifier(config.workers, config.timeout_s))
         return self._verifier
 
@@ -76,6 +91,11 @@ class Runtime:
             engine.on_rows = on_rows
             engine.use(policy)
             return engine
+        if isinstance(config, RayEngineConfig):
+            spread = self._started_ray(base, experiment, config)
+            spread.on_rows = on_rows
+            spread.use(policy)
+            return spread
         from p2o_core.engines.server import ServerEngine
 
         key = f"{policy.resolve()}:{_key(policy, experiment.policy)}{config.model_dump_json()}"
@@ -117,6 +137,32 @@ class Runtime:
             self._vllm = (key, VllmEngine(base, policy, config))
             self._open.callback(self._close_vllm)
         return self._vllm[1]
+
+    def _started_ray(self, base: Path, experiment: Experiment, config: RayEngineConfig) -> RayEngine:
+        from p2o_core.cluster.engine import RayEngine
+
+        key = _key(base, experiment.policy) + config.model_dump_json()
+        if self._ray is None or self._ray[0] != key:
+            self._close_ray()
+            cluster = self._connected(config, experiment)
+            self._ray = (key, RayEngine(base, experiment.policy, config, cluster))
+            self._open.callback(self._close_ray)
+        return self._ray[1]
+
+    def _close_ray(self) -> None:
+        if self._ray is not None:
+            self._ray[1].close()
+            self._ray = None
+
+    def _connected(self, config: RayEngineConfig, experiment: Experiment) -> Cluster:
+        from p2o_core.cluster.connection import Cluster
+
+        if self._cluster is None:
+            slots = config.actors * experiment.threads + config.verifiers * experiment.verify.workers
+            gpus = math.ceil(config.actors * config.gpus(experiment.policy))
+            self._cluster = Cluster(config.address, slots=slots, gpus=gpus)
+            self._open.callback(self._cluster.close)
+        return self._cluster
 
     def _close_vllm(self) -> None:
         if self._vllm is not None:

@@ -76,7 +76,7 @@ class StageIO:
 
     def verifier(self) -> AnswerVerifier:
         """The experiment's verifier."""
-        return JournaledVerifier(self.runtime.verifier(self.experiment.verify), self.journal)
+        return JournaledVerifier(self.runtime.verifier(self.experiment), self.journal)
 
     def seed(self, *path: int | str) -> int:
         """From (experiment seed, iteration, stage) and what is drawn."""

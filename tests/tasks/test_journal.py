@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -164,3 +164,36 @@ def test_a_teacher_s_seeds_are_the_undisturbed_ones(tmp_path: Path) -> None:
         assert ask(tmp_path / "killed", 3) == undisturbed
     assert None not in undisturbed
     assert len(set(undisturbed)) == 6
+
+
+class SpreadScripted(ScriptedEngine):
+    """Answers the last part first; dies after ``parts`` of them."""
+
+    def __init__(self, parts: int = 99) -> None:
+        super().__init__()
+        self.parts = parts
+        self.asked: list[int] = []
+
+    def generate_parts(
+        self, parts: Sequence[Sequence[RolloutRequest]], sampling: Sampling
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        self.asked.append(len(parts))
+        for number in reversed(range(len(parts))):
+            if self.parts == 0:
+                raise Killed
+            self.parts -= 1
+            yield number, self.generate(list(parts[number]), sampling)
+
+
+def test_parts_that_come_out_of_order_are_kept_as_they_come(tmp_path: Path) -> None:
+    """The same units as of an engine that takes them one by one, whichever were there when it was killed."""
+    asked = [RolloutRequest(f"p{n}", f"question {n}", "alpha", (0, 1, 2), 5) for n in range(5)]
+    alone = JournaledEngine(ScriptedEngine, Journal(tmp_path / "alone", ASKED), unit=2).generate(asked, SAMPLING)
+    first, second, rows = SpreadScripted(parts=3), SpreadScripted(), list[int]()
+    with pytest.raises(Killed):
+        JournaledEngine(lambda: first, Journal(tmp_path / "spread", ASKED), unit=2).generate(asked, SAMPLING)
+    journal = Journal(tmp_path / "spread", ASKED)
+    assert JournaledEngine(lambda: second, journal, unit=2, on_rows=rows.append).generate(asked, SAMPLING) == alone
+    assert (first.asked, second.asked, journal.recalled, rows) == ([8], [5], 3, [2, 2, 1])
+    units = [sorted(p.name for p in (tmp_path / name).glob("*-completions-*")) for name in ("alone", "spread")]
+    assert units[0] == units[1]

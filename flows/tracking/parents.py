@@ -96,7 +96,7 @@ def _create(client: MlflowClient, experiment: Experiment, workspace: Path, key: 
 
 
 def _log_params(client: MlflowClient, experiment: Experiment, run: Run) -> None:
-    params = [Param(name, str(value)[:6000]) for name, value in flatten(experiment.model_dump(mode="json"))]
+    params = [Param(name, str(value)[:6000]) for name, value in flatten(experiment.deciding())]
     missing = [param for param in params if param.key not in run.data.params and param.key != "iterations"]
     client.log_batch(run.info.run_id, params=missing)
 

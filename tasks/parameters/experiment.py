@@ -170,10 +170,15 @@ class Experiment(Section):
             )
         return self
 
+    def deciding(self) -> dict[str, Any]:
+        """Every parameter, defaults included, but those that say by how many the work is done: a run goes on with
+        more processes or fewer, and nothing finished is made again."""
+        return self.model_dump(mode="json", exclude={"policy": {"processes"}})
+
     def digest_of(self, names: Sequence[str]) -> str:
         """Of the parameters with these dotted names, whole sections included."""
         content: dict[str, Any] = {}
-        everything = self.model_dump(mode="json")
+        everything = self.deciding()
         for name in names:
             value: Any = everything
             for part in name.split("."):
@@ -183,7 +188,8 @@ class Experiment(Section):
 
     def digest(self) -> str:
         """Of everything but the number of iterations: a longer experiment continues the same run."""
-        content = self.model_dump(mode="json", exclude={"iterations", "tracking"})
+        content = self.deciding()
+        content = {name: content[name] for name in content if name not in ("iterations", "tracking")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -112,8 +112,9 @@ def _run(
 
 
 def write_parameters(experiment: Experiment, layout: Layout) -> None:
-    """Put every parameter, defaults included, into the file that DVC's stages depend on; an equal one is left alone."""
-    content = experiment.model_dump(mode="json")
+    """Put all parameters that decide bytes, defaults included, into the file that DVC's stages depend on; an equal one
+    is left alone."""
+    content = experiment.deciding()
     with storage_errors(layout.parameters.parent):
         if not layout.parameters.exists() or read_json(layout.parameters) != content:
             write_json(layout.parameters, content)
@@ -176,10 +177,9 @@ def _settle_torch(stage: Stage, threads: int) -> None:
     if "torch" not in sys.modules:
         with importing():
             import p2o_core.policy  # noqa: F401 - transformers and peft, which what samples or trains will want
-    import torch
+    from p2o_core.policy import settle_arithmetic
 
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    settle_arithmetic(threads)
 
 
 def read_timings(layout: Layout) -> dict[int, dict[str, float]]:

@@ -101,6 +101,8 @@ def _devices(experiment: Experiment) -> Iterator[Check]:
     else:
         mend = "a machine with a GPU; or policy.device: cpu, for models that small"
         yield Check("device", Health.FAILED, f"{device} is not here ({there} CUDA devices)", mend)
+    if experiment.policy.processes > max(1, there):
+        yield Check("processes", Health.FAILED, f"{there} GPUs, one for each", f"policy.processes: {max(1, there)}")
     if experiment.engine.type == "vllm" and experiment.engine.tensor_parallel > max(1, there):
         yield Check("tensor_parallel", Health.FAILED, f"{there} GPUs", f"engine.tensor_parallel: {max(1, there)}")
 
@@ -111,6 +113,8 @@ def _memory(experiment: Experiment, shape: Shape | None) -> Iterator[Check]:
         return
     on_cpu = experiment.policy.device == "cpu"
     trainer, engine = trainer_memory(experiment, shape), engine_memory(experiment, shape)
+    if on_cpu:
+        trainer *= experiment.policy.processes
     takes_turns = experiment.engine.type == "vllm" and experiment.engine.sleep and not on_cpu
     needed = max(trainer, engine) if takes_turns else trainer + engine
     found = f"about {needed / GIB:.1f} GiB needed (trainer {trainer / GIB:.1f}, engine {engine / GIB:.1f})"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from p2o_core.config import AnyPolicy, DistillConfig
 from p2o_core.finite import NotFinite, WeightsNotFinite
 from p2o_core.groups import Group, TrainingSample
@@ -18,7 +20,9 @@ from p2o_core.transfer import SampleId
 from p2o_core.update_report import UpdateReport
 
 JOB, GROUPS, RESULT, LOG = "job.json", "groups.parquet", "result.json", "log.txt"
-TYPED = ("NotFinite", "WeightsNotFinite", "OSError", "BadInput")
+TYPED = ("NotFinite", "WeightsNotFinite", "OSError", "SafetensorError", "BadInput")
+MESSAGE = 2000
+"""Characters of an error's message at most: a line on a pipe is whole below 4,096 bytes."""
 ROOT_CAUSE = re.compile(r"Root Cause.*?\brank +: (\d+).*?\bexitcode +: -(\d+)", re.DOTALL)
 """Process and signal, in what torchrun says at the end of one that was killed."""
 
@@ -60,13 +64,15 @@ class UpdateResult:
 
 
 class ProcessFailed(RuntimeError):
-    """A process of an update died, or met what no other error here says."""
+    """A process of an update died, or met what no typed error says."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a process ended. ``kind`` names the exception; an OSError has number and file too."""
+    """Why process ``rank`` ended, told to the one that started it over a pipe: the disk may be what failed. ``kind``
+    names the exception, whose rows lie in the job's folder; an OSError has its number and file too."""
 
+    rank: int
     kind: str
     message: str
     what: str = ""
@@ -87,31 +93,29 @@ def read_job(folder: Path) -> tuple[UpdateJob, list[Group]]:
     return read_record(folder / JOB, UpdateJob), groups
 
 
-def write_failure(folder: Path, rank: int, error: Exception) -> None:
-    """What ended process ``rank``, for :func:`read_failure`; an update's typed errors with all that they carry."""
-    kind, message = type(error).__name__, str(error)
-    failure = Failure(kind, message)
+def failure_of(rank: int, error: Exception, folder: Path) -> Failure:
+    """What there is to tell of an error; the samples of an update's own are written to the job's folder."""
+    kind, message = type(error).__name__, str(error)[:MESSAGE]
     if isinstance(error, NotFinite):
-        write_rows(folder / f"failure-{rank}.parquet", error.samples, TrainingSample)
-        failure = Failure(kind, message, what=error.what)
-    elif isinstance(error, OSError):
-        failure = Failure("OSError", error.strerror or message, errno=error.errno or 0, file=str(error.filename or ""))
-    elif not isinstance(error, BadInput):
-        failure = Failure(kind, "".join(traceback.format_exception_only(error)).strip())
-    write_record(folder / f"failure-{rank}.json", failure)
+        write_rows(_samples(folder, rank), error.samples, TrainingSample)
+        return Failure(rank, kind, message, what=error.what)
+    if isinstance(error, OSError):
+        file = str(error.filename or "")
+        return Failure(rank, "OSError", error.strerror or message, errno=error.errno or 0, file=file)
+    if isinstance(error, BadInput | SafetensorError):
+        return Failure(rank, kind, message)
+    return Failure(rank, kind, "".join(traceback.format_exception_only(error)).strip()[:MESSAGE])
 
 
-def read_failure(folder: Path, processes: int) -> Exception:
-    """What ended the update: the error that a process left, as the update would have raised it in this process; or
-    which of them died. Once one is gone the others fail too, at the next exchange, with errors that say nothing."""
-    paths = {rank: folder / f"failure-{rank}.json" for rank in range(processes)}
-    left = {rank: read_record(path, Failure) for rank, path in paths.items() if path.exists()}
-    for rank, failure in left.items():
+def error_of(failures: Sequence[Failure], folder: Path, processes: int) -> Exception:
+    """The error that ended the update, as it would have been raised in this process; or which process died. Once one is
+    gone the others fail too, at the next exchange, with errors that say nothing."""
+    for failure in failures:
         if failure.kind in TYPED:
-            return _as_raised(failure, paths[rank].with_suffix(".parquet"))
+            return _as_raised(failure, folder)
     log = folder / LOG
     died = ROOT_CAUSE.search(log.read_text(errors="replace"))
-    ends = [f"process {rank}: {failure.message}" for rank, failure in left.items()]
+    ends = [f"process {failure.rank}: {failure.message}" for failure in failures]
     if died:
         ends = [f"process {died[1]} died of {signal.Signals(int(died[2])).name}"]
     return ProcessFailed(
@@ -121,12 +125,16 @@ def read_failure(folder: Path, processes: int) -> Exception:
     )
 
 
-def _as_raised(failure: Failure, samples: Path) -> Exception:
+def _as_raised(failure: Failure, folder: Path) -> Exception:
     if failure.kind == "OSError":
         return OSError(failure.errno, failure.message, failure.file)
-    if failure.kind == "BadInput":
-        return BadInput(failure.message)
+    if failure.kind in ("BadInput", "SafetensorError"):
+        return {"BadInput": BadInput, "SafetensorError": SafetensorError}[failure.kind](failure.message)
     kind = WeightsNotFinite if failure.kind == "WeightsNotFinite" else NotFinite
-    error = kind(failure.what, read_rows(samples, TrainingSample))
+    error = kind(failure.what, read_rows(_samples(folder, failure.rank), TrainingSample))
     error.args = (failure.message,)
     return error
+
+
+def _samples(folder: Path, rank: int) -> Path:
+    return folder / f"rejected-{rank}.parquet"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from p2o_core.groups import Group
 from p2o_core.schemas import read_record
-from p2o_core.sharding.job import LOG, RESULT, UpdateJob, UpdateResult, read_failure, write_job
-from p2o_core.sharding.worker import STEP
+from p2o_core.sharding.job import LOG, RESULT, Failure, UpdateJob, UpdateResult, error_of, write_job
 
 WORKER = "p2o_core.sharding.worker"
 LOOPBACK = "127.0.0.1"
@@ -42,13 +43,16 @@ def update_in_processes(
     folder.mkdir(parents=True)
     write_job(folder, job, groups)
 
-    def on_line(line: str) -> None:
-        if line.startswith(STEP):
-            step, planned = map(int, line.split()[1:])
-            on_step(step, planned)
+    failures: list[Failure] = []
 
-    if run_torchrun(torchrun_command(folder, processes, os.getpid()), folder / LOG, job.threads, on_line):
-        raise read_failure(folder, processes)
+    def on_said(topic: str, content: Any) -> None:
+        if topic == "step":
+            on_step(*content)
+        else:
+            failures.append(Failure(**content))
+
+    if run_torchrun(torchrun_command(folder, processes, os.getpid()), folder / LOG, job.threads, on_said):
+        raise error_of(failures, folder, processes)
     return read_record(folder / RESULT, UpdateResult)
 
 
@@ -61,8 +65,8 @@ def torchrun_command(folder: Path, processes: int, stage: int, program: str = WO
     return [*run, "-m", program, str(folder), str(stage)]
 
 
-def run_torchrun(command: Sequence[str], log: Path, threads: int, on_line: Callable[[str], None]) -> int:
-    """Exit status of torchrun; ``on_line`` gets what its processes say, ``log`` their errors. However it ends, none of
+def run_torchrun(command: Sequence[str], log: Path, threads: int, on_said: Callable[[str, Any], None]) -> int:
+    """Exit status of torchrun; ``on_said`` gets what its processes say, ``log`` the rest. However this ends, none of
     them runs any more then: they hold the other end of the pipe, which is read to its end."""
     with log.open("w") as stream:
         torchrun = subprocess.Popen(
@@ -76,7 +80,8 @@ def run_torchrun(command: Sequence[str], log: Path, threads: int, on_line: Calla
     assert torchrun.stdout is not None
     try:
         for line in torchrun.stdout:
-            on_line(line)
+            if line.startswith("["):  # not what a library says before it is silenced
+                on_said(*json.loads(line))
         return torchrun.wait()
     finally:
         torchrun.terminate()  # nothing, where it has ended

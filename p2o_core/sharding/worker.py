@@ -1,48 +1,51 @@
 """What each process of an update runs: ``python -m torch.distributed.run … -m p2o_core.sharding.worker FOLDER STAGE``.
 
 :func:`p2o_core.sharding.launch.update_in_processes` starts it. It reads the job in FOLDER and trains on its share; the
-first process writes the new policy, the optimiser and the result, and says each step on standard output. STAGE is the
-process that all is done for: nothing outlives it.
+first process writes the new policy, the optimiser and the result; steps and failures are told on standard output. STAGE
+is the process that all is done for: nothing outlives it.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 
 WATCHED_S = 0.25
-STEP = "step"
+Say = Callable[[str, object], None]
+"""Takes a topic (``step``, ``failure``) and what there is to say, for JSON."""
 
 
 def main() -> None:
     """Run this process's part of the job."""
     folder, stage = Path(sys.argv[1]), int(sys.argv[2])
     threading.Thread(target=_end_with, args=[stage], daemon=True).start()
+    work(folder, speaker())
+
+
+def speaker() -> Say:
+    """Speaks over standard output, a line at a time; what a library prints goes to standard error from now on."""
     said = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not land among the steps
+    os.dup2(2, 1)
+    return lambda topic, content: print(json.dumps([topic, content]), file=said, flush=True)
+
+
+def work(folder: Path, say: Say) -> None:
+    """This process's part of the job of a folder. What ends it is told, and raised."""
+    from p2o_core.sharding.job import failure_of
+
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-
-    def on_step(step: int, planned: int) -> None:
-        if rank == 0:
-            print(STEP, step, planned, file=said, flush=True)
-
-    work(folder, rank, size, on_step)
-
-
-def work(folder: Path, rank: int, size: int, on_step: Callable[[int, int], None]) -> None:
-    """The part of process ``rank`` of ``size`` in the job of a folder. An error is left there, and raised."""
-    from p2o_core.sharding.job import write_failure
-
     try:
-        _update(folder, rank, size, on_step)
+        _update(folder, rank, size, lambda step, planned: say("step", [step, planned]) if rank == 0 else None)
     except Exception as error:
-        write_failure(folder, rank, error)
+        say("failure", asdict(failure_of(rank, error, folder)))
         raise
 
 

@@ -5,12 +5,12 @@ FOLDER holds a folder a job, which are worked off in the order of their names.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
-from p2o_core.sharding.worker import work
+from p2o_core.sharding.worker import speaker, work
 
 if __name__ == "__main__":
+    say = speaker()
     for folder in sorted(path for path in Path(sys.argv[1]).iterdir() if path.is_dir()):
-        work(folder, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), lambda step, planned: None)
+        work(folder, say)

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from p2o_core.batch import Batch, rows_of
 from p2o_core.checkpoints import UpdateCheckpoints
 from p2o_core.config import DistillConfig, FullPolicy, LoraPolicy, PolicyConfig
 from p2o_core.digests import digest
-from p2o_core.finite import NotFinite
+from p2o_core.finite import NotFinite, WeightsNotFinite
 from p2o_core.groups import Group
 from p2o_core.losses import p2o_loss
 from p2o_core.microbatch import MicroBatch, microbatches
 from p2o_core.optimizer import STATE_FILE, PolicyOptimizer
 from p2o_core.policy import Policy
-from p2o_core.schemas import read_record
-from p2o_core.sharding.job import LOG, RESULT, ProcessFailed, UpdateJob, UpdateResult, read_failure, write_job
+from p2o_core.schemas import BadInput, read_record
+from p2o_core.sharding.job import (
+    LOG,
+    RESULT,
+    Failure,
+    ProcessFailed,
+    UpdateJob,
+    UpdateResult,
+    error_of,
+    failure_of,
+    write_job,
+)
 from p2o_core.sharding.launch import run_torchrun, torchrun_command, update_in_processes
 from p2o_core.sharding.team import Team, shares
 from p2o_core.update import update_policy
@@ -48,6 +61,8 @@ class Case:
         policy.save(folder / "policy")
         PolicyOptimizer(policy, settings).save(folder / "optimizer")
         self.groups = uneven_groups(policy)
+        self.jobs = folder
+        self.failures: list[Failure] = []
 
     def job(self, name: str) -> UpdateJob:
         new = self.folder / name
@@ -156,8 +171,10 @@ def cases(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         write_job(jobs / name, case.job("two"), case.groups)
         case.jobs = jobs / name
     command = torchrun_command(jobs, 2, os.getpid(), "tests.core.sharded")
-    status = run_torchrun(command, jobs / LOG, 1, lambda line: None)
+    said: list[tuple[str, Any]] = []
+    status = run_torchrun(command, jobs / LOG, 1, lambda topic, content: said.append((topic, content)))
     assert status, "the last job fails"
+    made["z-bad"].failures = [Failure(**content) for topic, content in said if topic == "failure"]
     return made
 
 
@@ -194,11 +211,29 @@ def test_mixed_precision_is_the_same_function_in_shards(cases: dict[str, Case]) 
 
 
 def test_numbers_that_are_none_reach_the_stage_with_their_rows(cases: dict[str, Case]) -> None:
-    error = read_failure(cases["z-bad"].jobs, 2)
+    error = error_of(cases["z-bad"].failures, cases["z-bad"].jobs, 2)
     assert isinstance(error, NotFinite)
     assert "sampling log-probs" in str(error)
     assert error.samples == [cases["z-bad"].groups[0][1]]
     assert not cases["z-bad"].job("two").new_policy.exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "weights.safetensors"),
+        SafetensorError("I/O error: File too large (os error 27)"),
+        BadInput("groups.parquet: no such file."),
+        WeightsNotFinite("model.norm.weight", []),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_typed_errors_cross_the_boundary(error: Exception, tmp_path: Path) -> None:
+    """Beside the untyped ones of processes that lost the one that failed."""
+    lost = Failure(0, "RuntimeError", "RuntimeError: Connection reset by peer")
+    raised = error_of([lost, failure_of(1, error, tmp_path)], tmp_path, 2)
+    assert type(raised) is type(error)
+    assert str(raised) == str(error)
 
 
 def test_a_process_that_is_killed_ends_all_and_one_goes_on(base_folder: Path, tmp_path: Path) -> None:

@@ -93,7 +93,5 @@ def joined(rank: int, size: int, device: str, store: Path) -> Iterator[Team]:
     torch.distributed.init_process_group(
         backend, init_method=store.resolve().as_uri(), rank=rank, world_size=size, timeout=PATIENCE
     )
-    try:
-        yield Team(rank, size, own)
-    finally:
-        torch.distributed.destroy_process_group()
+    yield Team(rank, size, own)
+    torch.distributed.destroy_process_group()  # not after an error: NCCL may wait then for those who wait for this one

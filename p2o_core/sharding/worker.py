@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +28,11 @@ def main() -> None:
     """Run this process's part of the job."""
     folder, stage = Path(sys.argv[1]), int(sys.argv[2])
     threading.Thread(target=_end_with, args=[stage], daemon=True).start()
-    work(folder, speaker())
+    try:
+        work(folder, speaker())
+    except Exception:
+        traceback.print_exc()
+        os._exit(1)  # without a clean end, which exchanges that are under way could hold up; torchrun ends the others
 
 
 def speaker() -> Say:

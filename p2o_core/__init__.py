@@ -13,6 +13,7 @@ Start at ``iteration``: one iteration on one screen. Its steps, in order:
 ``policy``       weights, LoRA adapter, log-probs    ``output_layer``  log-probs without the logits
 ``optimizer``    AdamW, its state kept between iterations
 ``finite``       stops on NaN and infinity           ``checkpoints``  an update goes on where it was killed
+``sharding``     an update by several processes or GPUs, with torchrun
 ``transfer``     what bare training can take over of what a template brings
 
 Beside them:

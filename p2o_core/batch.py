@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from p2o_core.sharding.team import ALONE, Team, shares
+
 SHARED_ROW = 512
 """Tokens of a row with a shared prompt, at most. Attention costs a row's square, so long completions gain nothing."""
 
@@ -43,13 +45,15 @@ class Batch:
     @classmethod
     def of_rows(cls, rows: Sequence[tuple[Tokens, Sequence[Tokens]]], pad: int) -> Batch:
         """A row for each prompt with the completions that share it; the batch's completions come in their order.
+        Without rows, B = 0 and one token of padding: for a process that has none left while others have.
 
         >>> batch = Batch.of_rows([([5, 6], [[1, 2], [3]])], pad=0)
         >>> batch.input_ids.tolist(), batch.position_ids.tolist(), batch.predicted_by.tolist()
         ([[5, 6, 1, 2, 3]], [[0, 1, 2, 3, 2]], [[1, 2], [1, 0]])
         """
+        rows = rows or [([pad], [])]
         width = max(len(prompt) + sum(map(len, own)) for prompt, own in rows)
-        longest = max(len(completion) for _, own in rows for completion in own)
+        longest = max((len(completion) for _, own in rows for completion in own), default=1)
         ids, places, owners, targets, counts, before = [], [], [], [], [], []
         for row, (prompt, own) in enumerate(rows):
             tokens, positions, owner = list(prompt), list(range(len(prompt))), [0] * len(prompt)
@@ -71,9 +75,9 @@ class Batch:
             input_ids=torch.tensor(ids),
             position_ids=torch.tensor(places),
             attends=_attends(owner_of) if any(len(own) > 1 for _, own in rows) else None,
-            completion_ids=torch.tensor(targets),
-            completion_mask=torch.tensor(counts, dtype=torch.float32),
-            predicted_by=torch.tensor(before),
+            completion_ids=torch.tensor(targets, dtype=torch.long).view(len(targets), longest),
+            completion_mask=torch.tensor(counts, dtype=torch.float32).view(len(targets), longest),
+            predicted_by=torch.tensor(before, dtype=torch.long).view(len(targets), longest),
         )
 
     def to(self, device: torch.device) -> Batch:
@@ -88,11 +92,14 @@ def _attends(owner: Tensor) -> Tensor:
 
 
 def rows_of(
-    prompts: Sequence[Tokens], completions: Sequence[Tokens], tokens: int, *, share: bool
+    prompts: Sequence[Tokens], completions: Sequence[Tokens], tokens: int, *, share: bool, team: Team = ALONE
 ) -> Iterator[list[list[int]]]:
     """Yield each batch's rows, as the numbers of their completions: rows of similar length, at most ``tokens`` padded
     tokens together. A row longer than that is a batch of its own. With ``share``, completions of one prompt share a row
     of at most :data:`SHARED_ROW` tokens.
+
+    Each process of a ``team`` gets rows of its own, nearly as many tokens as the others, and exactly as many batches:
+    those that it is short of have no rows.
 
     >>> list(rows_of([(5, 6), (7,), (5, 6)], [(1,), (2, 3), (4,)], tokens=8, share=True))
     [[[1], [0, 2]]]
@@ -109,7 +116,12 @@ def rows_of(
             open_row[tuple(prompt)] = len(rows)
             rows.append([number])
             lengths.append(len(prompt) + len(completion))
-    return ([rows[row] for row in part] for part in parts(lengths, tokens))
+    batches = [
+        [[rows[own[number]] for number in part] for part in parts([lengths[row] for row in own], tokens)]
+        for own in shares(lengths, team.size)
+    ]
+    passes = max(map(len, batches))
+    yield from batches[team.rank] + [[]] * (passes - len(batches[team.rank]))
 
 
 def parts(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

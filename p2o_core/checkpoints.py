@@ -12,9 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from p2o_core.digests import is_whole, short_digest
 from p2o_core.groups import Group, TrainingSample
-from p2o_core.optimizer import PolicyOptimizer
+from p2o_core.optimizer import PolicyOptimizer, write_state
 from p2o_core.policy import Policy
 from p2o_core.schemas import read_record, read_rows, write_record, write_rows, written_whole
+from p2o_core.sharding.team import ALONE, Team
+from p2o_core.sharding.tensors import sharded_like
 from p2o_core.update_report import RunningMeans
 
 OPTIMIZER = "optimizer"
@@ -51,11 +53,16 @@ def last_whole(folder: Path, pattern: str) -> Path | None:
 
 class UpdateCheckpoints:
     """Of one update, in ``folder``: the old log-probs, and after every ``every``-th step weights, optimiser and
-    ``means`` (what the update's report adds up). Without a folder nothing is kept."""
+    ``means`` (what the update's report adds up). Without a folder nothing is kept.
 
-    def __init__(self, folder: Path | None = None, *, every: int = 1) -> None:
+    Of a ``team`` each process calls every method, and the first one writes; what is written does not say how many they
+    were, so that any number goes on from it.
+    """
+
+    def __init__(self, folder: Path | None = None, *, every: int = 1, team: Team = ALONE) -> None:
         self.folder = folder
         self.every = every
+        self.team = team
 
     def old_logps(self, compute: Callable[[], list[Group]]) -> list[Group]:
         """Return the groups with their old log-probs, loaded if an earlier process saved them, else computed and saved.
@@ -67,10 +74,11 @@ class UpdateCheckpoints:
         if kept is not None:
             return [list(group) for _, group in groupby(read_rows(kept, TrainingSample), key=lambda s: s.problem_id)]
         groups = compute()
-        with written_whole(
-            self.folder / "groups.parquet", lambda draft: f"groups-{short_digest(draft)}.parquet"
-        ) as draft:
-            write_rows(draft, [sample for group in groups for sample in group], TrainingSample)
+        if self.team.first:
+            with written_whole(
+                self.folder / "groups.parquet", lambda draft: f"groups-{short_digest(draft)}.parquet"
+            ) as draft:
+                write_rows(draft, [sample for group in groups for sample in group], TrainingSample)
         return groups
 
     def save(self, step: int, planned: int, policy: Policy, optimizer: PolicyOptimizer, means: RunningMeans) -> None:
@@ -78,13 +86,16 @@ class UpdateCheckpoints:
         if self.folder is None or step == planned or step % self.every:
             return
 
-        def write(folder: Path) -> None:
-            weights = {name: p.detach().contiguous() for name, p in policy.trainable_parameters().items()}
-            save_file(weights, folder / "weights.safetensors")
-            optimizer.save(folder / OPTIMIZER)
-            write_record(folder / "progress.json", means)
+        weights, state = policy.whole_parameters(), optimizer.whole_state()
+        total = means.total(self.team)
 
-        LastStep(self.folder).put(step, write)
+        def write(folder: Path) -> None:
+            save_file(weights, folder / "weights.safetensors")
+            write_state(folder / OPTIMIZER, state)
+            write_record(folder / "progress.json", total)
+
+        if self.team.first:
+            LastStep(self.folder).put(step, write)
 
     def restore(self, policy: Policy, optimizer: PolicyOptimizer) -> tuple[int, RunningMeans]:
         """Put the last checkpoint into policy and optimiser. Returns its step and means: 0 and none without one.
@@ -101,6 +112,6 @@ class UpdateCheckpoints:
             raise ValueError(f"{path}: weights of another policy. Mend: delete {self.folder} and start again.")
         with torch.no_grad():
             for name, parameter in parameters.items():
-                parameter.copy_(weights[name])
+                parameter.copy_(sharded_like(weights[name], parameter))
         optimizer.load(path / OPTIMIZER)
-        return step, read_record(path / "progress.json", RunningMeans)
+        return step, read_record(path / "progress.json", RunningMeans).share(self.team)

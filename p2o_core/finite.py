@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from p2o_core.groups import Group, TrainingSample
+from p2o_core.sharding.tensors import own_shard
 
 
 class NotFinite(FloatingPointError):
@@ -48,12 +49,14 @@ def check_start(parameters: Mapping[str, torch.Tensor], groups: Sequence[Group])
 
 @torch.no_grad()
 def check_parameters(parameters: Mapping[str, torch.Tensor], samples: Sequence[TrainingSample]) -> None:
-    """Check that every weight is finite. One pass over the weights costs next to nothing beside a backward pass.
+    """Check that every weight is finite. One pass over the weights costs next to nothing beside a backward pass. Of
+    several processes each looks at its own shards, and one that fails ends them all.
 
     Raises:
         WeightsNotFinite: the message names the first parameter that is not.
     """
-    ends = {name: torch.stack(torch.aminmax(p)).float() for name, p in parameters.items() if p.numel()}
+    held = {name: own_shard(parameter) for name, parameter in parameters.items()}
+    ends = {name: torch.stack(torch.aminmax(shard)).float() for name, shard in held.items() if shard.numel()}
     if not ends or bool(torch.isfinite(torch.stack(list(ends.values()))).all()):  # one answer from the device
         return
     raise WeightsNotFinite(next(name for name, end in ends.items() if not torch.isfinite(end).all()), samples)

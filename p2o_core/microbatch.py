@@ -37,13 +37,13 @@ class MicroBatch(Batch):
 
         def padded(rows: list[tuple[float, ...]]) -> Tensor:
             filled = [[*row] + [0.0] * (width - len(row)) for row in rows]
-            return torch.tensor(filled, dtype=torch.float32, device=device)
+            return torch.tensor(filled, dtype=torch.float32, device=device).view(len(rows), width)
 
         return cls(
             **vars(batch),
             samples=tuple(samples),
             advantages=torch.tensor([s.advantage for s in samples], device=device),
-            templated=torch.tensor([s.templated for s in samples], device=device),
+            templated=torch.tensor([s.templated for s in samples], dtype=torch.bool, device=device),
             old_logp=padded([s.old_logps for s in samples]),
             sampling_logp=padded([s.sampling_logps for s in samples]),
             templated_logp=padded([s.template_reference for s in samples]),
@@ -69,7 +69,8 @@ class MicroBatch(Batch):
 
 
 def microbatches(policy: Policy, samples: Sequence[TrainingSample], tokens: int) -> Iterator[MicroBatch]:
-    """Yield the samples in micro-batches of at most ``tokens`` padded tokens, on the policy's device."""
+    """Yield the samples in micro-batches of at most ``tokens`` padded tokens, on the policy's device; of a policy that
+    several processes train, this one's share of them (:func:`p2o_core.batch.rows_of`)."""
     prompts, completions = [s.prompt_ids for s in samples], [s.completion_ids for s in samples]
-    for rows in rows_of(prompts, completions, tokens, share=policy.shares_prompts):
+    for rows in rows_of(prompts, completions, tokens, share=policy.shares_prompts, team=policy.team):
         yield MicroBatch.build([[samples[number] for number in row] for row in rows], policy.chat.pad_id, policy.device)

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from p2o_core.config import DistillConfig
 from p2o_core.policy import Policy
+from p2o_core.sharding.tensors import sharded_like, whole
 
 STATE_FILE = "state.safetensors"
 """In a folder of its own, never the policy's: engines read every safetensors file beside a config as weights, and the
@@ -21,10 +22,12 @@ moments, twice the size of the weights, are of no use to whoever samples."""
 
 
 class PolicyOptimizer:
-    """AdamW with linear warm-up; ``steps_done`` counts over all iterations and drives the schedule."""
+    """AdamW with linear warm-up; ``steps_done`` counts over all iterations and drives the schedule. Of weights in
+    shards the moments are in shards too; the files hold whole ones."""
 
     def __init__(self, policy: Policy, config: DistillConfig) -> None:
         self.parameters = policy.trainable_parameters()
+        self.team = policy.team
         self.config = config
         self.steps_done = 0
         self.adamw = torch.optim.AdamW(
@@ -41,7 +44,10 @@ class PolicyOptimizer:
         Raises:
             FloatingPointError: the gradient is NaN or infinite; the weights are as they were.
         """
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.max_grad_norm)
+        parameters = list(self.parameters.values())
+        self.team.sum_gradients(parameters)
+        norm = whole(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+        torch.nn.utils.clip_grads_with_norm_(parameters, self.config.max_grad_norm, norm)
         if not torch.isfinite(norm):
             raise FloatingPointError(
                 f"gradient norm is {norm.item()} at optimiser step {self.steps_done + 1}; the weights were not "
@@ -56,10 +62,16 @@ class PolicyOptimizer:
         return float(norm)
 
     def save(self, folder: Path) -> None:
-        """Write moments and step counts by parameter name."""
-        tensors = {"steps_done": torch.tensor(self.steps_done)} | state_tensors(self.adamw, self.parameters)
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, folder / STATE_FILE)
+        """Write moments and step counts by parameter name. Of several processes each calls it, the first one writes."""
+        state = self.whole_state()
+        if self.team.first:
+            write_state(folder, state)
+
+    def whole_state(self) -> dict[str, Tensor]:
+        """What :meth:`save` writes; empty in all processes but the first, and each has to ask."""
+        state = {"steps_done": torch.tensor(self.steps_done)} | state_tensors(self.adamw, self.parameters)
+        gathered = ((key, whole(value)) for key, value in state.items())
+        return {key: value.cpu() for key, value in gathered if self.team.first}
 
     def load(self, folder: Path) -> None:
         """Continue from :meth:`save`.
@@ -75,6 +87,12 @@ class PolicyOptimizer:
             load_state_tensors(self.adamw, self.parameters, tensors)
         except KeyError as error:
             raise ValueError(f"{path}: state for a parameter the policy does not train: {error}") from error
+
+
+def write_state(folder: Path, state: Mapping[str, Tensor]) -> None:
+    """Write an optimiser's :meth:`PolicyOptimizer.whole_state`, for :meth:`PolicyOptimizer.load`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(dict(state), folder / STATE_FILE)
 
 
 def state_tensors(optimizer: Optimizer, parameters: Mapping[str, Parameter]) -> dict[str, Tensor]:
@@ -93,7 +111,7 @@ def load_state_tensors(
     for key, value in tensors.items():
         entry, name = key.split("/", 1)
         parameter = parameters[name]
-        optimizer.state[parameter][entry] = value if entry == "step" else value.to(parameter.device)
+        optimizer.state[parameter][entry] = value if entry == "step" else sharded_like(value, parameter)
 
 
 def release_memory() -> None:

@@ -16,6 +16,8 @@ from p2o_core.batch import Batch, Tokens, rows_of
 from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig
 from p2o_core.output_layer import linear_head, target_logps
 from p2o_core.prompts import Chat
+from p2o_core.sharding.team import ALONE, Team
+from p2o_core.sharding.tensors import whole
 
 ADAPTER_CONFIG = "adapter_config.json"
 BASE_NAME = "base-policy"
@@ -24,12 +26,16 @@ adapter has to be the same bytes everywhere."""
 
 
 class Policy:
-    """A causal language model with its tokenizer, all weights trainable or a LoRA adapter only."""
+    """A causal language model with its tokenizer, all weights trainable or a LoRA adapter only. Several processes may
+    train it together: ``team``."""
 
-    def __init__(self, model: PreTrainedModel | PeftModel, chat: Chat, config: PolicyConfig | None = None) -> None:
+    def __init__(
+        self, model: PreTrainedModel | PeftModel, chat: Chat, config: PolicyConfig | None = None, team: Team = ALONE
+    ) -> None:
         self.model = model.eval()
         self.chat = chat
         self.config = config or FullPolicy()
+        self.team = team
         if self.config.checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
 
@@ -56,17 +62,22 @@ class Policy:
     @classmethod
     def load(cls, folder: Path, base: Path, config: PolicyConfig) -> Policy:
         """A folder written by :meth:`save`; an adapter is put on top of ``base``."""
+        chat = chat_of(folder, base)
         if (folder / ADAPTER_CONFIG).exists():
             model = PeftModel.from_pretrained(_load_model(base, config), str(folder), is_trainable=True)
-            return cls(model, Chat.load(base), config)
-        return cls(_load_model(folder, config), Chat.load(folder), config)
+            return cls(model, chat, config)
+        return cls(_load_model(folder, config), chat, config)
 
     def save(self, folder: Path) -> None:
-        """Write safetensors and config (for LoRA the adapter alone) and, for full weights, the tokenizer."""
+        """Write safetensors and config (for LoRA the adapter alone) and, for full weights, the tokenizer. Of several
+        processes each calls it, and the first one writes."""
+        weights = self._whole_state()
+        if not self.team.first:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         if not isinstance(self.model, PeftModel):
             self.model.generation_config = self._generation_config()
-            self.model.save_pretrained(str(folder), safe_serialization=True)
+            self.model.save_pretrained(str(folder), state_dict=weights, safe_serialization=True)
             self.chat.tokenizer.save_pretrained(folder)
             return
         for config in self.model.peft_config.values():
@@ -84,6 +95,11 @@ class Policy:
     def trainable_parameters(self) -> dict[str, torch.nn.Parameter]:
         """Name to parameter, in the model's order."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def whole_parameters(self) -> dict[str, Tensor]:
+        """The trainable ones, on the processor; empty in all processes but the first, and each has to ask."""
+        gathered = ((name, whole(p.detach())) for name, p in self.trainable_parameters().items())
+        return {name: weight.contiguous().cpu() for name, weight in gathered if self.team.first}
 
     @property
     def shares_prompts(self) -> bool:
@@ -137,13 +153,18 @@ class Policy:
         self, prompts: Sequence[Tokens], completions: Sequence[Tokens], temperature: float, *, tokens: int
     ) -> list[tuple[float, ...]]:
         """Each completion's log-probs behind its prompt, computed in batches of at most ``tokens`` padded tokens."""
-        scored: list[tuple[float, ...]] = [()] * len(completions)
-        for rows in rows_of(prompts, completions, tokens, share=self.shares_prompts):
+        lengths = list(map(len, completions))
+        scored = [torch.zeros(length, dtype=torch.float64) for length in lengths]
+        for rows in rows_of(prompts, completions, tokens, share=self.shares_prompts, team=self.team):
             shared = [(prompts[row[0]], [completions[number] for number in row]) for row in rows]
-            logps = self.completion_logps(Batch.of_rows(shared, self.chat.pad_id).to(self.device), temperature).tolist()
+            logps = self.completion_logps(Batch.of_rows(shared, self.chat.pad_id).to(self.device), temperature).cpu()
             for number, own in zip((number for row in rows for number in row), logps, strict=True):
-                scored[number] = tuple(own[: len(completions[number])])
-        return scored
+                scored[number] = own[: lengths[number]].double()
+        return [tuple(own.tolist()) for own in self.team.sum(scored)]
+
+    def _whole_state(self) -> dict[str, Tensor] | None:
+        """The model's, where it is in shards."""
+        return None
 
     @property
     def causal_model(self) -> Any:
@@ -186,8 +207,13 @@ class Policy:
                 self.model.eval()
 
 
+def chat_of(folder: Path, base: Path) -> Chat:
+    """The chat format of a policy saved in a folder, without its weights; an adapter has its base's."""
+    return Chat.load(base if (folder / ADAPTER_CONFIG).exists() else folder)
+
+
 def settle_arithmetic(threads: int) -> None:
-    """Make this process's arithmetic reproducible. The number of torch's ``threads`` helps decide the bytes."""
+    """Make this process's arithmetic reproducible. How many ``threads`` torch has is part of what decides the bytes."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
 

@@ -84,7 +84,7 @@ def update_policy(
         rollouts_trained=len(samples),
         planned_steps=planned,
         steps=means.steps,
-        metrics=means.means() | engine_metrics(samples) | transfer_metrics(log_ratios),
+        metrics=means.total(policy.team).means() | engine_metrics(samples) | transfer_metrics(log_ratios),
         template_ratios=template_ratio_histogram(samples),
         masked=most_masked(samples, config.template_ratio_low, config.template_ratio_high)
         if config.context == "bare" and config.template_mask != "off"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from p2o_core.transfer import SampleId
 if TYPE_CHECKING:  # torch is not imported by those who only draw a report
     from p2o_core.groups import TrainingSample
     from p2o_core.losses import LossOutputs
+    from p2o_core.sharding.team import Team
 
 RATIO_EDGES = np.linspace(-5.0, 2.0, 29)
 """Edges of the template-ratio histogram, log10: quarters of a decade."""
@@ -108,6 +109,17 @@ class RunningMeans:
         self.steps += 1
         self.norm += gradient_norm
         self.largest_norm = max(self.largest_norm, gradient_norm)
+
+    def total(self, team: Team) -> RunningMeans:
+        """Of all processes, which count the same steps and each their own tokens."""
+        tokens, loss, *metrics = team.sum_numbers([self.tokens, self.loss, *self.metrics.values()])
+        return replace(self, tokens=tokens, loss=loss, metrics=dict(zip(self.metrics, metrics, strict=True)))
+
+    def share(self, team: Team) -> RunningMeans:
+        """What one process goes on from, so that :meth:`total` is right: the first one has all, the others zeros."""
+        if team.first:
+            return self
+        return replace(self, tokens=0.0, loss=0.0, metrics=dict.fromkeys(self.metrics, 0.0))
 
     def means(self) -> dict[str, float]:
         """By metric name; empty before the first step."""

@@ -1,8 +1,9 @@
 """What spreading costs and brings on this machine: tokens a second in this process, with one actor and with two, and
 the bytes of a swap. ``python -m stress.spread``, with nothing beside it.
 
-A random Qwen3 of 256 × 4 on one thread each; the engines are warm, the clock runs over whole calls. Beside it stand tokens
-a second of processor time, of this process and all of Ray's: what spreading costs, also on a machine that is not quiet.
+A random Qwen3 of 256 × 4 on one thread each; the engines are warm, the clock runs over whole calls. Beside it stand
+tokens a second of processor time, of this process and all of Ray's: what spreading costs, also on a machine that is not
+quiet.
 """
 
 from __future__ import annotations

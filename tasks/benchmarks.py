@@ -130,7 +130,7 @@ def _digest(
     asked = {
         "policy": digest(policy),
         "base": digest(base),
-        "arithmetic": experiment.policy.model_dump(mode="json"),
+        "arithmetic": experiment.deciding()["policy"],
         "timeout_s": experiment.verify.timeout_s,
         "problems": [[p.id, p.question, *p.spellings] for p in problems],
         "settings": settings.model_dump(mode="json"),

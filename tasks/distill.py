@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from p2o_core.evaluation import probe_skills
 from p2o_core.mining import rewards_by_problem
@@ -18,14 +18,18 @@ from tasks.running.stage import Artifact, Stage, StageIO, TrainingStopped
 
 if TYPE_CHECKING:
     from p2o_core.groups import Group
-    from p2o_core.policy import Policy
+
+Updated: TypeAlias = "tuple[UpdateReport, Mapping[SampleId, float], int]"
+"""What :func:`p2o_core.update.update_policy` returns, and the optimiser's steps of all iterations."""
+CHECKPOINTS = "update"
+"""Folder of the update's checkpoints among the stage's units."""
 
 
 def run(io: StageIO) -> None:
     """Write ``templated.parquet``, its verdicts and ``transfer.parquet`` (what each templated rollout says about its
     template), ``policy/``, ``optimizer/`` and ``update.json``."""
     from p2o_core.groups import build_groups
-    from p2o_core.optimizer import release_memory
+    from p2o_core.policy import chat_of
 
     rollout, distill = io.experiment.rollout, io.experiment.distill
     train = read_problems(io.inputs["train"])
@@ -40,15 +44,11 @@ def run(io: StageIO) -> None:
     io.counts["templated"] = write_rows(io.outputs["templated"], templated, Completion)
     write_rows(io.outputs["templated_verdicts"], judged, Judged)
 
-    policy = io.runtime.trainer(io.inputs["policy"], io.inputs["base"], io.experiment.policy)
-    groups = build_groups(policy.chat, problems, [*bare, *templated], [*verdicts, *judged], distill, rollout.prompt)
-    report, log_ratios, optimizer_steps = _update(io, policy, groups)
+    chat = chat_of(io.inputs["policy"], io.inputs["base"])
+    groups = build_groups(chat, problems, [*bare, *templated], [*verdicts, *judged], distill, rollout.prompt)
+    update_by = _update_here if io.experiment.policy.processes == 1 else _update_in_processes
+    report, log_ratios, optimizer_steps = update_by(io, groups)
     write_rows(io.outputs["transfer"], templated_outcomes(templated, judged, log_ratios), TemplatedOutcome)
-    if io.experiment.engine.type in ("embedded", "ray"):  # what a cluster's actors hold is in memory of their own
-        io.runtime.policy_changed(policy, io.outputs["policy"], io.experiment.policy)
-    else:  # an engine of its own needs the memory to try the new policy
-        del policy, groups
-        release_memory()
     skills = _check_skills(io, problems, verdicts) if report.steps else None
     if skills is not None and skills.answer == "rolled_back":
         optimizer_steps -= report.steps  # a policy that was taken back has the optimiser it started with
@@ -67,15 +67,15 @@ def run(io: StageIO) -> None:
     write_record(io.outputs["update"], update)
 
 
-def _update(io: StageIO, policy: Policy, groups: Sequence[Group]) -> tuple[UpdateReport, Mapping[SampleId, float], int]:
-    """Train the policy in place and save it with its optimiser. Returns what :func:`update_policy` does, and the
-    optimiser steps of all iterations."""
+def _update_here(io: StageIO, groups: Sequence[Group]) -> Updated:
+    """Train the policy in this process and save it with its optimiser."""
     from p2o_core.checkpoints import UpdateCheckpoints
     from p2o_core.finite import NotFinite
-    from p2o_core.optimizer import PolicyOptimizer
+    from p2o_core.optimizer import PolicyOptimizer, release_memory
     from p2o_core.update import update_policy
 
     config = io.experiment.distill
+    policy = io.runtime.trainer(io.inputs["policy"], io.inputs["base"], io.experiment.policy)
     io.runtime.forget_policies()
     optimizer = PolicyOptimizer(policy, config)
     optimizer.load(io.inputs["optimizer"])
@@ -87,14 +87,49 @@ def _update(io: StageIO, policy: Policy, groups: Sequence[Group]) -> tuple[Updat
             config,
             temperature=io.experiment.rollout.temperature,
             seed=io.seed("update"),
-            checkpoints=UpdateCheckpoints(io.journal.folder / "update", every=config.checkpoint_every),
+            checkpoints=UpdateCheckpoints(io.journal.folder / CHECKPOINTS, every=config.checkpoint_every),
             on_step=io.progress,
         )
     except NotFinite as error:
         raise rejected_update(io, error) from error
     policy.save(io.outputs["policy"])
     optimizer.save(io.outputs["optimizer"])
-    return report, log_ratios, optimizer.steps_done
+    steps = optimizer.steps_done
+    if io.experiment.engine.type in ("embedded", "ray"):  # what a cluster's actors hold is in memory of their own
+        io.runtime.policy_changed(policy, io.outputs["policy"], io.experiment.policy)
+    else:  # an engine of its own needs the memory to try the new policy
+        del policy, optimizer
+        release_memory()
+    return report, log_ratios, steps
+
+
+def _update_in_processes(io: StageIO, groups: Sequence[Group]) -> Updated:
+    """The same in ``policy.processes`` processes, which go on from the same checkpoints; nothing of the policy is held
+    in this one meanwhile."""
+    from p2o_core.finite import NotFinite
+    from p2o_core.sharding.job import UpdateJob
+    from p2o_core.sharding.launch import update_in_processes
+
+    policy = io.experiment.policy
+    job = UpdateJob(
+        policy=io.inputs["policy"],
+        base=io.inputs["base"],
+        optimizer=io.inputs["optimizer"],
+        new_policy=io.outputs["policy"],
+        new_optimizer=io.outputs["optimizer"],
+        checkpoints=io.journal.folder / CHECKPOINTS,
+        policy_config=policy,
+        config=io.experiment.distill,
+        temperature=io.experiment.rollout.temperature,
+        seed=io.seed("update"),
+        threads=max(1, io.experiment.threads // policy.processes),
+    )
+    io.runtime.leave_device()
+    try:
+        result = update_in_processes(job, groups, io.journal.folder / "processes", policy.processes, io.progress)
+    except NotFinite as error:
+        raise rejected_update(io, error) from error
+    return result.report, result.log_ratios, result.optimizer_steps
 
 
 def _check_skills(io: StageIO, problems: Mapping[str, Problem], judged: Sequence[Judged]) -> SkillCheck | None:

@@ -109,6 +109,8 @@ def _devices(experiment: Experiment) -> Iterator[Check]:
         wanted_gpus = experiment.engine.actors * experiment.engine.gpus(experiment.policy)
         health = Health.OK if wanted_gpus <= there else Health.FAILED
         yield Check("actors' GPUs", health, f"{wanted_gpus:g} of {there}", "fewer engine.actors, or engine.address")
+    if experiment.policy.processes > max(1, there):
+        yield Check("processes", Health.FAILED, f"{there} GPUs, one for each", f"policy.processes: {max(1, there)}")
     if experiment.engine.type == "vllm" and experiment.engine.tensor_parallel > max(1, there):
         yield Check("tensor_parallel", Health.FAILED, f"{there} GPUs", f"engine.tensor_parallel: {max(1, there)}")
 
@@ -121,6 +123,8 @@ def _memory(experiment: Experiment, shape: Shape | None) -> Iterator[Check]:
     trainer, engine = trainer_memory(experiment, shape), engine_memory(experiment, shape)
     if experiment.engine.type == "ray":  # on a local cluster's processors all actors share what there is; cards are own
         engine *= experiment.engine.actors if on_cpu and not experiment.engine.address else 0
+    if on_cpu:
+        trainer *= experiment.policy.processes
     takes_turns = experiment.engine.type == "vllm" and experiment.engine.sleep and not on_cpu
     needed = max(trainer, engine) if takes_turns else trainer + engine
     found = f"about {needed / GIB:.1f} GiB needed (trainer {trainer / GIB:.1f}, engine {engine / GIB:.1f})"

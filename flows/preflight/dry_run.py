@@ -46,6 +46,10 @@ def stand_in(experiment: Experiment) -> tuple[Experiment, list[str]]:
     if experiment.policy.device != "cpu" and not torch.cuda.is_available():
         content["policy"]["device"] = "cpu"
         changed.append("policy.device: cpu")
+    devices = 2 if content["policy"]["device"] == "cpu" else torch.cuda.device_count()
+    if content["policy"]["processes"] > devices:  # two on the processor: shards and their exchanges as on GPUs
+        content["policy"]["processes"] = devices
+        changed.append(f"policy.processes: {devices}")
     _replace_engine(content, changed)
     if content["evolve"]["reflector"]["type"] != "phrases":
         # a random policy writes no template: nothing would ever be accepted, and the budget go in steps of one parent
@@ -112,10 +116,15 @@ def _facts(experiment: Experiment, layout: Layout) -> Facts:
         f"{experiment.evolve.max_metric_calls:,}, {len(search.templates)} candidates",
         "groups with signal": f"{update.groups_with_signal} of {update.groups}",
         "update": f"{update.status}, {update.steps} of {update.planned_steps} optimiser steps planned "
-        f"for mini-batches of {distill.groups_per_minibatch}",
+        f"for mini-batches of {distill.groups_per_minibatch}{_spread(experiment)}",
         "learning rate": f"{distill.learning_rate:.3g} after {distill.warmup_steps} warm-up steps",
     }
     return facts | metric_facts(experiment, update)
+
+
+def _spread(experiment: Experiment) -> str:
+    processes = experiment.policy.processes
+    return f", by {processes} processes" if processes > 1 else ""
 
 
 def metric_facts(experiment: Experiment, update: IterationUpdate) -> Facts:

@@ -91,11 +91,16 @@ def _world(prepare: WorldPrepare) -> Shape:
 
 
 def trainer_memory(experiment: Experiment, shape: Shape) -> int:
-    """Weights, gradients and AdamW's two moments, and a micro-batch's activations with its logits."""
+    """Of one process: weights, gradients and AdamW's two moments, and a micro-batch's activations with its logits. Of
+    full weights each of several processes holds its share, and whole the layer at hand and the embedding, with their
+    gradients (:mod:`p2o_core.sharding.policy`)."""
     policy, tokens = experiment.policy, experiment.distill.tokens_per_microbatch
     width, trainable = WIDTH[policy.dtype], shape.trainable(policy)
     weights = shape.parameters * width + (trainable * width if isinstance(policy, LoraPolicy) else 0)
     states = 3 * trainable * width
+    if policy.processes > 1 and not isinstance(policy, LoraPolicy):
+        whole = shape.parameters // shape.layers + shape.vocabulary * shape.hidden
+        weights, states = weights // policy.processes + 2 * whole * width, states // policy.processes
     # kept for the backward pass: a hidden state a layer, or with everything within a layer some 16 of them
     width = WIDTH[policy.engine_dtype]
     activations = tokens * shape.layers * shape.hidden * width * (2 if policy.checkpointing else 16)

@@ -22,6 +22,11 @@ class PolicySection(Section):
         False, description="activations are computed again in the backward pass: a third more time, far less memory"
     )
     device: str = Field("cpu", description="torch device; cuda:0 for a GPU")
+    processes: PositiveInt = Field(
+        1,
+        description="processes that update the policy together, on CUDA each with a GPU of its own, from 0; the last "
+        "bits depend on it, but nothing finished is made again, and a killed update goes on with any number",
+    )
     attention: Literal["sdpa", "eager"] = Field("sdpa", description="transformers attention implementation")
 
     @property

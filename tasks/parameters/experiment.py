@@ -179,9 +179,10 @@ class Experiment(Section):
         return self.engine.engine if isinstance(self.engine, RayEngineConfig) else self.engine
 
     def deciding(self) -> dict[str, Any]:
-        """Every parameter, defaults included, but those that say where the engine's work is done: a run goes on with
-        more actors, or on another cluster, and nothing finished is made again."""
-        return self.model_dump(mode="json", exclude={"engine": set(getattr(self.engine, "places", ()))})
+        """Every parameter, defaults included, but those that say where and by how many the work is done: a run goes on
+        with more processes, fewer actors or on another cluster, and nothing finished is made again."""
+        places = set(getattr(self.engine, "places", ()))
+        return self.model_dump(mode="json", exclude={"policy": {"processes"}, "engine": places})
 
     def digest_of(self, names: Sequence[str]) -> str:
         """Of the parameters with these dotted names, whole sections included."""

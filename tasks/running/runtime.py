@@ -123,6 +123,15 @@ class Runtime:
         """The kept policy was trained and saved to ``folder``."""
         self._policies[_key(folder, config)] = policy
 
+    def leave_device(self) -> None:
+        """Make room for processes that train: policies are read again when needed, an engine of its own sleeps."""
+        from p2o_core.optimizer import release_memory
+
+        self.forget_policies()
+        if self._vllm is not None:
+            self._vllm[1].sleep()
+        release_memory()
+
     def forget_policies(self) -> None:
         """Before training in place: should training fail, no half-trained policy is handed out."""
         self._policies.clear()

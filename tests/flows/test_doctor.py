@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from flows import TELEMETRY_OFF
 from flows.preflight.doctor import Health, _probe
+from flows.preflight.shapes import shape_of, trainer_memory
+from tasks.parameters.experiment import load_experiment
+from tasks.running.layout import Layout
 from tests.loopback import Reply, Request, free_port, served
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def secured(request: Request) -> Reply:
@@ -56,3 +62,21 @@ def test_the_tools_send_nothing_unless_the_user_wants_it() -> None:
         check=True,
     )
     assert done.stdout.split()[-3:] == ["True", "False", "true"]
+
+
+def test_the_paper_s_full_fine_tuning_fits_eight_cards_and_not_one() -> None:
+    """Of 80 GB each, Qwen3-4B in float32 with AdamW: shards, and whole the layer at hand and the embedding."""
+    eight = load_experiment(REPOSITORY / "recipes" / "qwen3-4b-deepmath.yaml")
+    shape = shape_of(eight, Layout(REPOSITORY, eight.experiment))
+    assert shape is not None
+    assert eight.policy.processes == 8
+    alone = eight.model_copy(update={"policy": eight.policy.model_copy(update={"processes": 1})})
+    assert trainer_memory(eight, shape) < 80e9 < trainer_memory(alone, shape)
+
+
+def test_no_stage_depends_on_the_number_of_processes() -> None:
+    one = load_experiment(REPOSITORY / "params.yaml")
+    two = one.model_copy(update={"policy": one.policy.model_copy(update={"processes": 2})})
+    other = one.model_copy(update={"policy": one.policy.model_copy(update={"attention": "eager"})})
+    assert (two.digest(), two.digest_of(["policy"])) == (one.digest(), one.digest_of(["policy"]))
+    assert other.digest_of(["policy"]) != one.digest_of(["policy"])

@@ -36,5 +36,7 @@ def test_dry_run(fresh: Callable[[], Workspace], recipe: str, options: str) -> N
     size = int(re.findall(r"mini-batches of (\d+)", facts["update"])[0])
     planned = -(-groups // size)
     assert planned > 0
+    sharded = recipe.startswith("qwen3-4b") and not options
+    assert facts["update"].endswith(", by 2 processes") == sharded, "full weights of 4 B parameters go in shards"
     assert facts["update"].startswith(f"updated, {planned} of {planned} optimiser steps planned")
     assert not (workspace.root / "data" / "runs").exists(), "nothing is left behind"

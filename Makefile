@@ -5,7 +5,7 @@ EXTRAS := dev
 # whether a package is there already
 HAS = $(BIN)/python -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$(1)') is None)"
 
-.PHONY: run test check chaos bench bench-gpu acceptance install vllm smollm2 browser docs screenshots clean
+.PHONY: run test check chaos bench bench-gpu gpu acceptance install vllm smollm2 browser docs screenshots clean
 run: install            ## train the embedded default and print its table
 	$(BIN)/p2o run
 
@@ -24,6 +24,9 @@ bench: smollm2          ## every row of benchmarks/ against its rival, and the t
 
 bench-gpu: install      ## the GPU part of S1 to S5: absolute numbers and share of the card's peak
 	$(BIN)/python -m benchmarks.gpu
+
+gpu: install            ## all that needs a card, checked on one (at most nine minutes)
+	$(BIN)/python -m stress.gpu
 
 acceptance: install     ## the embedded default's claims on three seeds (about 15 minutes)
 	$(BIN)/pytest -m slow tests/acceptance

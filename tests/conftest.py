@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +17,16 @@ prepare_environment(Path(__file__).parent)
 
 from microworld.pretrain import PretrainSettings, build_model  # noqa: E402
 from microworld.tokenizer import build_tokenizer  # noqa: E402
+from p2o_core.cluster.connection import LOCAL  # noqa: E402
 from p2o_core.config import FullPolicy, LoraPolicy  # noqa: E402
 from p2o_core.policy import Policy  # noqa: E402
 from p2o_core.prompts import Chat  # noqa: E402
 from p2o_core.verify import Verifier  # noqa: E402
 
 BIN = Path(sys.executable).parent
+
+# TRL imports Ray, which reads its settings then and never again
+os.environ.update(LOCAL)
 
 # a busy machine is no failure: an example may take longer than Hypothesis's 200 ms
 settings.register_profile("unhurried", settings.default, deadline=None)

@@ -139,6 +139,11 @@ class Cluster:
         ray.shutdown()
 
     def _connect(self) -> None:
+        if self.local and "ray" in sys.modules and (missing := [name for name in LOCAL if name not in os.environ]):
+            raise BadInput(
+                "engine.type ray: another library imported Ray before, which then read its settings. Mend: set "
+                f"{' '.join(f'{name}={LOCAL[name]}' for name in missing)} in the environment and start again."
+            )
         for name, value in (QUIET | LOCAL if self.local else QUIET).items():
             os.environ.setdefault(name, value)
         if self.local and not os.environ.get("RAY_AUTH_TOKEN_PATH"):

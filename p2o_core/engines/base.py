@@ -123,7 +123,7 @@ class SpreadingEngine(RolloutEngine, Protocol):
     def generate_parts(
         self, parts: Sequence[Sequence[RolloutRequest]], sampling: Sampling
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """Sample each part as :meth:`generate` samples it alone; yield its number and completions when it is finished,
+        """Sample each part as ``generate`` samples it alone; yield its number and completions when it is finished,
         in whatever order.
 
         Raises:

@@ -56,6 +56,18 @@ def card(device: str) -> tuple[str, float | None]:
     return name, found and float(found["tflops"]) * 1e12
 
 
+def check_card(device: str, command: str, console: Console) -> None:
+    """Say so and end with status 1 where the command wants a card and there is none."""
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        console.print(
+            f"{command} needs a CUDA card, and torch sees none on this machine: nothing was measured. "
+            "Mend: run it where `nvidia-smi` shows a card and torch is a CUDA build."
+        )
+        raise SystemExit(1)
+
+
 class Timed:
     """Seconds and peak device memory above start, in GiB, of its block."""
 
@@ -177,12 +189,7 @@ def main(
     import torch
 
     console = Console(width=140)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        console.print(
-            "make bench-gpu needs a CUDA card, and torch sees none on this machine: nothing was measured. "
-            "Mend: run it where `nvidia-smi` shows a card and torch is a CUDA build."
-        )
-        raise SystemExit(1)
+    check_card(device, "make bench-gpu", console)
     from benchmarks.inputs import Shape, random_policy
 
     name, peak = card(device)

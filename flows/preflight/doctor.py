@@ -190,7 +190,7 @@ def _cluster(experiment: Experiment, engine: RayEngineConfig) -> Check:
         return Check(what, Health.REFUSED, found, mend)
     wanted = {
         "GPU": engine.actors * engine.gpus(experiment.policy),
-        "CPU": engine.actors * experiment.threads + engine.verifiers * experiment.verify.workers,
+        "CPU": engine.processors(experiment.threads, experiment.verify.workers),
     }
     found = ", ".join(f"{there.get(kind, 0):g} {kind}s, {count:g} asked for" for kind, count in wanted.items())
     health = Health.OK if all(there.get(kind, 0) >= count for kind, count in wanted.items()) else Health.UNSURE

@@ -82,6 +82,10 @@ class RayEngineConfig(Section):
     )
     """Fields that say where the work is done and change no byte of it."""
 
+    def processors(self, threads: int, workers: int) -> int:
+        """What all actors take: an engine ``threads``, a verifier ``workers``."""
+        return self.actors * threads + self.verifiers * workers
+
     @property
     def completions_per_unit(self) -> int:
         """A shard is what one process would compute at once, and what a killed stage loses at most of each actor."""

@@ -167,7 +167,7 @@ class Runtime:
         from p2o_core.cluster.connection import Cluster
 
         if self._cluster is None:
-            slots = config.actors * experiment.threads + config.verifiers * experiment.verify.workers
+            slots = config.processors(experiment.threads, experiment.verify.workers)
             gpus = math.ceil(config.actors * config.gpus(experiment.policy))
             self._cluster = Cluster(config.address, slots=slots, gpus=gpus)
             self._open.callback(self._cluster.close)

@@ -23,8 +23,8 @@ JOB, GROUPS, RESULT, LOG = "job.json", "groups.parquet", "result.json", "log.txt
 TYPED = ("NotFinite", "WeightsNotFinite", "OSError", "SafetensorError", "BadInput")
 MESSAGE = 2000
 """Characters of an error's message at most: a line on a pipe is whole below 4,096 bytes."""
-ROOT_CAUSE = re.compile(r"Root Cause.*?\brank +: (\d+).*?\bexitcode +: -(\d+)", re.DOTALL)
-"""Process and signal, in what torchrun says at the end of one that was killed."""
+KILLED = re.compile(r"\brank +: (\d+) [^\n]*\n *exitcode +: -(\d+)\b")
+"""Process and signal, in what torchrun says at the end of each that was killed."""
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,22 @@ def error_of(failures: Sequence[Failure], folder: Path, processes: int) -> Excep
         if failure.kind in TYPED:
             return _as_raised(failure, folder)
     log = folder / LOG
-    died = ROOT_CAUSE.search(log.read_text(errors="replace"))
-    ends = [f"process {failure.rank}: {failure.message}" for failure in failures]
-    if died:
-        ends = [f"process {died[1]} died of {signal.Signals(int(died[2])).name}"]
+    ends = _killed(log.read_text(errors="replace"))
+    ends = ends or [f"process {failure.rank}: {failure.message}" for failure in failures]
     return ProcessFailed(
         f"update by {processes} processes: {'; '.join(ends) or 'they did not come to an end'}. Mend: start again, it "
         "goes on after its last step; was memory short, lower distill.tokens_per_microbatch or set "
         f"policy.checkpointing. What they said: {log}"
     )
+
+
+def _killed(said: str) -> list[str]:
+    """Who was killed, and by what. torchrun's "root cause" may be another, which failed for want of the killed one
+    within the same tenth of a second; those that it ended itself have SIGTERM and are named only where nobody else is.
+    """
+    killed = [(int(rank), signal.Signals(int(number))) for rank, number in KILLED.findall(said)]
+    first = [end for end in killed if end[1] != signal.SIGTERM]
+    return [f"process {rank} died of {cause.name}" for rank, cause in sorted(set(first or killed))]
 
 
 def _as_raised(failure: Failure, folder: Path) -> Exception:

@@ -258,6 +258,26 @@ def test_a_process_that_is_killed_ends_all_and_one_goes_on(base_folder: Path, tm
     case.assert_same("one", "two")
 
 
+def test_the_killed_one_is_named_and_not_the_one_that_missed_it(tmp_path: Path) -> None:
+    """torchrun takes the lower rank for the root cause where it sees both gone at once."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, signal, time\n"
+        f"mark = {str(tmp_path / 'gone')!r}\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    open(mark, 'w').close()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "while not os.path.exists(mark):\n"
+        "    time.sleep(0.001)\n"
+        "raise SystemExit(1)\n"
+    )
+    command = torchrun_command(tmp_path, 2, 0)
+    command[-4:] = [str(program)]  # in place of -m, the worker and its arguments
+    assert run_torchrun(command, tmp_path / LOG, 1, lambda topic, content: None)
+    told = [Failure(0, "RuntimeError", "Connection reset by peer")]
+    assert "process 1 died of SIGKILL" in str(error_of(told, tmp_path, 2))
+
+
 def test_no_process_outlives_the_stage(base_folder: Path, tmp_path: Path) -> None:
     case, folder = Case(tmp_path, base_folder, LoraPolicy(rank=4)), tmp_path / "job"
     folder.mkdir()

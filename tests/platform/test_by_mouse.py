@@ -73,9 +73,14 @@ def mlflow(page: Page, home: Home, where: str) -> None:
     page.open(f"http://127.0.0.1:{home.mlflow_port}/#/experiments")
     page.follow("tests")
     page.shows("Overview", "Training runs")
-    if page.browser.find_elements(By.XPATH, "//button[normalize-space()='Got it']"):
-        page.press("Got it")
-    page.follow(where)
+
+    def followed() -> bool:
+        for hint in page.browser.find_elements(By.XPATH, "//button[normalize-space()='Got it']"):
+            hint.click()  # it covers the side bar, and comes when it likes
+        page.browser.find_element(By.XPATH, f"//a[normalize-space()='{where}']").click()
+        return True
+
+    page.until(followed, f"{where} is not opened")
 
 
 def test_two_arms_are_compared_over_tokens(home: Home, page: Page) -> None:

@@ -14,6 +14,7 @@ Start at ``iteration``: one iteration on one screen. Its steps, in order:
 ``optimizer``    AdamW, its state kept between iterations
 ``finite``       stops on NaN and infinity           ``checkpoints``  an update goes on where it was killed
 ``sharding``     an update by several processes or GPUs, with torchrun
+``witness``      whether an engine serves the policy that it was given
 ``transfer``     what bare training can take over of what a template brings
 
 Beside them:

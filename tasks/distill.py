@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from p2o_core.evaluation import probe_skills
 from p2o_core.mining import rewards_by_problem
 from p2o_core.rollout import gold_answers, judge, mean_entropy, reuse_winners, sample_templated
 from p2o_core.schemas import read_problems, read_rows, write_record, write_rows
-from p2o_core.transfer import SampleId, TemplatedOutcome, templated_outcomes
+from p2o_core.transfer import TemplatedOutcome, templated_outcomes
 from p2o_core.types import Assignment, Completion, Judged, Problem
-from p2o_core.update_report import IterationUpdate, SkillCheck, UpdateReport
+from p2o_core.update_report import IterationUpdate, SkillCheck
 from tasks.running.rejected import rejected_update
 from tasks.running.stage import Artifact, Stage, StageIO, TrainingStopped
 
 if TYPE_CHECKING:
     from p2o_core.groups import Group
+    from p2o_core.sharding.job import UpdateJob, UpdateResult
 
-Updated: TypeAlias = "tuple[UpdateReport, Mapping[SampleId, float], int]"
-"""What :func:`p2o_core.update.update_policy` returns, and the optimiser's steps of all iterations."""
 CHECKPOINTS = "update"
 """Folder of the update's checkpoints among the stage's units."""
 
@@ -46,9 +45,9 @@ def run(io: StageIO) -> None:
 
     chat = chat_of(io.inputs["policy"], io.inputs["base"])
     groups = build_groups(chat, problems, [*bare, *templated], [*verdicts, *judged], distill, rollout.prompt)
-    update_by = _update_here if io.experiment.policy.processes == 1 else _update_in_processes
-    report, log_ratios, optimizer_steps = update_by(io, groups)
-    write_rows(io.outputs["transfer"], templated_outcomes(templated, judged, log_ratios), TemplatedOutcome)
+    result = _update(io, groups)
+    report, optimizer_steps = result.report, result.optimizer_steps
+    write_rows(io.outputs["transfer"], templated_outcomes(templated, judged, result.log_ratios), TemplatedOutcome)
     skills = _check_skills(io, problems, verdicts) if report.steps else None
     if skills is not None and skills.answer == "rolled_back":
         optimizer_steps -= report.steps  # a policy that was taken back has the optimiser it started with
@@ -67,48 +66,11 @@ def run(io: StageIO) -> None:
     write_record(io.outputs["update"], update)
 
 
-def _update_here(io: StageIO, groups: Sequence[Group]) -> Updated:
-    """Train the policy in this process and save it with its optimiser."""
-    from p2o_core.checkpoints import UpdateCheckpoints
-    from p2o_core.finite import NotFinite
-    from p2o_core.optimizer import PolicyOptimizer, release_memory
-    from p2o_core.update import update_policy
-
-    config = io.experiment.distill
-    policy = io.runtime.trainer(io.inputs["policy"], io.inputs["base"], io.experiment.policy)
-    io.runtime.forget_policies()
-    optimizer = PolicyOptimizer(policy, config)
-    optimizer.load(io.inputs["optimizer"])
-    try:
-        report, log_ratios = update_policy(
-            policy,
-            optimizer,
-            groups,
-            config,
-            temperature=io.experiment.rollout.temperature,
-            seed=io.seed("update"),
-            checkpoints=UpdateCheckpoints(io.journal.folder / CHECKPOINTS, every=config.checkpoint_every),
-            on_step=io.progress,
-        )
-    except NotFinite as error:
-        raise rejected_update(io, error) from error
-    policy.save(io.outputs["policy"])
-    optimizer.save(io.outputs["optimizer"])
-    steps = optimizer.steps_done
-    if io.experiment.engine.type in ("embedded", "ray"):  # what a cluster's actors hold is in memory of their own
-        io.runtime.policy_changed(policy, io.outputs["policy"], io.experiment.policy)
-    else:  # an engine of its own needs the memory to try the new policy
-        del policy, optimizer
-        release_memory()
-    return report, log_ratios, steps
-
-
-def _update_in_processes(io: StageIO, groups: Sequence[Group]) -> Updated:
-    """The same in ``policy.processes`` processes, which go on from the same checkpoints; nothing of the policy is held
-    in this one meanwhile."""
+def _update(io: StageIO, groups: Sequence[Group]) -> UpdateResult:
+    """Train the policy and save it with its optimiser, in this process or in ``policy.processes`` others. All of them
+    go on from the same checkpoints."""
     from p2o_core.finite import NotFinite
     from p2o_core.sharding.job import UpdateJob
-    from p2o_core.sharding.launch import update_in_processes
 
     policy = io.experiment.policy
     job = UpdateJob(
@@ -124,12 +86,34 @@ def _update_in_processes(io: StageIO, groups: Sequence[Group]) -> Updated:
         seed=io.seed("update"),
         threads=max(1, io.experiment.threads // policy.processes),
     )
-    io.runtime.leave_device()
     try:
-        result = update_in_processes(job, groups, io.journal.folder / "processes", policy.processes, io.progress)
+        return (_in_this_process if policy.processes == 1 else _in_processes)(io, job, groups)
     except NotFinite as error:
         raise rejected_update(io, error) from error
-    return result.report, result.log_ratios, result.optimizer_steps
+
+
+def _in_this_process(io: StageIO, job: UpdateJob, groups: Sequence[Group]) -> UpdateResult:
+    from p2o_core.optimizer import release_memory
+    from p2o_core.sharding.perform import perform
+
+    policy = io.runtime.trainer(job.policy, job.base, job.policy_config)
+    io.runtime.forget_policies()
+    result = perform(job, policy, groups, io.progress)
+    if io.experiment.engine.type in ("embedded", "ray"):  # what a cluster's actors hold is in memory of their own
+        io.runtime.policy_changed(policy, job.new_policy, job.policy_config)
+    else:  # an engine of its own needs the memory to try the new policy
+        del policy
+        release_memory()
+    return result
+
+
+def _in_processes(io: StageIO, job: UpdateJob, groups: Sequence[Group]) -> UpdateResult:
+    """Nothing of the policy is held in this process meanwhile."""
+    from p2o_core.sharding.launch import update_in_processes
+
+    io.runtime.leave_device()
+    folder = io.journal.folder / "processes"
+    return update_in_processes(job, groups, folder, job.policy_config.processes, io.progress)
 
 
 def _check_skills(io: StageIO, problems: Mapping[str, Problem], judged: Sequence[Judged]) -> SkillCheck | None:

@@ -97,9 +97,9 @@ def print_plan(
     table.add_row("all", "", "", f"{written:,.0f}", f"{passes:,.0f}", _duration(sum(seconds)), style="bold")
     console.print(table)
     console.print(_premises(assumed, speed))
-    trainer, engine = trainer_memory(experiment, shape) / GIB, engine_memory(experiment, shape) / GIB
-    console.print(f"Memory: trainer about {trainer:,.1f} GiB, engine {engine:,.1f} GiB at least.")
-    if roofline is not None and trainer > roofline.machine.memory_gib:
+    trainer, engine = trainer_memory(experiment, shape), engine_memory(experiment, shape)
+    console.print(f"Memory: trainer about {trainer}; engine at least {engine}.")
+    if roofline is not None and trainer.total > roofline.machine.memory_gib * GIB:
         console.print(
             f"[red]That does not fit into {machine}'s {roofline.machine.memory_gib:g} GiB.[/] Mend: a larger machine, "
             "an adapter (--arm p2o-lora), or smaller micro-batches (distill.tokens_per_microbatch)."

@@ -120,21 +120,22 @@ def _memory(experiment: Experiment, shape: Shape | None) -> Iterator[Check]:
         yield Check("memory", Health.UNSURE, "the model's shape is not known", "add it to recipes/models.yaml")
         return
     on_cpu = experiment.policy.device == "cpu"
-    trainer, engine = trainer_memory(experiment, shape), engine_memory(experiment, shape)
+    parts = trainer_memory(experiment, shape), engine_memory(experiment, shape)
+    trainer, engine = (memory.total for memory in parts)
     if experiment.engine.type == "ray":  # on a local cluster's processors all actors share what there is; cards are own
         engine *= experiment.engine.actors if on_cpu and not experiment.engine.address else 0
     if on_cpu:
         trainer *= experiment.policy.processes
     takes_turns = experiment.engine.type == "vllm" and experiment.engine.sleep and not on_cpu
     needed = max(trainer, engine) if takes_turns else trainer + engine
-    found = f"about {needed / GIB:.1f} GiB needed (trainer {trainer / GIB:.1f}, engine {engine / GIB:.1f})"
+    found = f"about {needed / GIB:.1f} GiB needed: trainer {parts[0]}, engine {parts[1]}"
     there = _free_memory() if on_cpu else _gpu_memory(experiment.policy.device)
     if there is None:
         yield Check("memory", Health.UNSURE, f"{found}; no device to compare it with", "see `device`")
         return
     mend = "lower distill.tokens_per_microbatch, policy.checkpointing: true, or an adapter (policy.type: lora)"
     health = Health.OK if needed <= there else Health.FAILED
-    yield Check("memory", health, f"{found}, {there / GIB:.1f} GiB there", mend)
+    yield Check("memory", health, f"{found}; {there / GIB:.1f} GiB there", mend)
 
 
 def _free_memory() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -90,38 +92,62 @@ def _world(prepare: WorldPrepare) -> Shape:
     )
 
 
-def trainer_memory(experiment: Experiment, shape: Shape) -> int:
-    """Of one process: weights, gradients and AdamW's two moments, and a micro-batch's activations with its logits. Of
-    full weights each of several processes holds its share, and whole the layer at hand and the embedding, with their
-    gradients (:mod:`p2o_core.sharding.policy`)."""
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by part, without the margin.
+
+    >>> print(Memory({"weights": 3 * 2**30, "cache": 2**29}))
+    4.2 GiB (weights 3.0, cache 0.5, and a fifth on top)
+    """
+
+    parts: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """With the margin."""
+        return int(sum(self.parts.values()) * MARGIN)
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {size / GIB:,.1f}" for name, size in self.parts.items())
+        return f"{self.total / GIB:,.1f} GiB ({parts}, and a fifth on top)" if parts else "none"
+
+
+def trainer_memory(experiment: Experiment, shape: Shape) -> Memory:
+    """Of one process. Of full weights each of several processes holds its share, and whole the layer at hand and the
+    embedding, with their gradients (:mod:`p2o_core.sharding.policy`)."""
+    from p2o_core.output_layer import CPU_CHUNK, CUDA_CHUNK
+
     policy, tokens = experiment.policy, experiment.distill.tokens_per_microbatch
     width, trainable = WIDTH[policy.dtype], shape.trainable(policy)
     weights = shape.parameters * width + (trainable * width if isinstance(policy, LoraPolicy) else 0)
-    states = 3 * trainable * width
+    gradients, moments = trainable * width, 2 * trainable * width
     if policy.processes > 1 and not isinstance(policy, LoraPolicy):
-        whole = shape.parameters // shape.layers + shape.vocabulary * shape.hidden
-        weights, states = weights // policy.processes + 2 * whole * width, states // policy.processes
+        whole = (shape.parameters // shape.layers + shape.vocabulary * shape.hidden) * width
+        weights, gradients = weights // policy.processes + whole, gradients // policy.processes + whole
+        moments //= policy.processes
     # kept for the backward pass: a hidden state a layer, or with everything within a layer some 16 of them
     width = WIDTH[policy.engine_dtype]
     activations = tokens * shape.layers * shape.hidden * width * (2 if policy.checkpointing else 16)
-    logits = tokens * shape.vocabulary * (width + 4 + 4)  # as computed, scaled, their gradient
-    return int((weights + states + activations + logits) * MARGIN)
+    at_once = min(tokens * shape.vocabulary, CPU_CHUNK if policy.device == "cpu" else CUDA_CHUNK)
+    logits = at_once * (width + 4 + 4)  # as computed, scaled, their gradient
+    parts = {"weights": weights, "gradients": gradients, "moments": moments}
+    return Memory(parts | {"activations": activations, "logits": logits})
 
 
-def engine_memory(experiment: Experiment, shape: Shape) -> int:
-    """Weights and key-value cache of an engine of its own; the embedded one samples from the trainer's weights, unless
-    it is an actor's. Of several actors, which have a device each, it is one's."""
+def engine_memory(experiment: Experiment, shape: Shape) -> Memory:
+    """Of an engine of its own; the embedded one samples from the trainer's weights, unless it is an actor's. Of several
+    actors, which have a device each, it is one's."""
     engine, width = experiment.sampler, WIDTH[experiment.policy.engine_dtype]
     length = experiment.rollout.max_new_tokens
     a_token = 2 * shape.layers * shape.kv_width * width
+    if engine.type == "server":
+        return Memory({})  # another process, perhaps another machine
     if engine.type == "embedded":
         rows = min(engine.rows_per_batch, experiment.rollout.problems * experiment.rollout.samples)
         weights = shape.parameters * WIDTH[experiment.policy.dtype] if experiment.engine.type == "ray" else 0
-        return int((weights + rows * length * a_token) * MARGIN)
-    if engine.type == "server":
-        return 0  # another process, perhaps another machine
+        return Memory({"weights": weights, "cache": rows * length * a_token})
     cache = engine.cpu_cache_gib * 2**30 if experiment.policy.device == "cpu" else engine.max_model_len * a_token
-    return int((shape.parameters * width + cache) * MARGIN)
+    return Memory({"weights": shape.parameters * width, "cache": cache})
 
 
 def disk_need(experiment: Experiment, shape: Shape) -> int:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from p2o_core.config import PromptStyle
 from p2o_core.seeding import derive_seed
 from p2o_core.types import Completion
+
+if TYPE_CHECKING:
+    from p2o_core.prompts import Chat
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,18 @@ class RolloutRequest:
 @dataclass(frozen=True)
 class LogprobRequest:
     """A completion that is there already, at least one token long, to be scored under a question and a template
-    (blank: the bare prompt)."""
+    (blank: the bare prompt), or under ``prompt_ids``, a prompt that is there as tokens."""
 
     problem_id: str
     question: str
     template: str
     token_ids: tuple[int, ...]
     style: PromptStyle = "plain"
+    prompt_ids: tuple[int, ...] = ()
+
+    def prompt(self, chat: Chat) -> tuple[int, ...]:
+        """What it is scored under, as tokens."""
+        return self.prompt_ids or chat.encode_prompt(self.question, self.template, self.style)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from p2o_core.config import ServerEngineConfig
+from p2o_core.engines.serving import SWAP
 
 NO_NUMBERS = "Out of range float values are not JSON compliant"
 """What Python's JSON says of NaN and infinity."""
@@ -54,6 +55,17 @@ class Answer:
     truncated: bool
 
 
+@dataclass(frozen=True)
+class ServedPolicy:
+    """What the servers are to sample from: an ``adapter``, or all weights, in a ``folder`` that they can read too. No
+    other policy has its ``name``. The ``base`` is what they were started with."""
+
+    folder: Path
+    name: str
+    adapter: bool
+    base: bool
+
+
 class Server:
     """A server and its state. ``well`` is false until :meth:`check` passes, and again after a failure that puts the
     server in doubt."""
@@ -66,21 +78,16 @@ class Server:
         self.last_error = "not asked yet"
         self.lock = asyncio.Lock()
 
-    async def check(self, body: dict[str, Any], adapter: Path | None) -> None:
-        """Check the server's health, load ``adapter``, and check which log-probs it returns. ``body`` is any request;
-        its ``model`` is the adapter's name.
+    async def check(self, body: dict[str, Any], policy: ServedPolicy) -> None:
+        """Check the server's health, have it load the policy, and check which log-probs it returns. ``body`` is any
+        request.
 
         Raises:
             httpx.HTTPError, AttemptFailed: the server is not well now, but may be later.
             EngineUnavailable: the server was started with the wrong options.
         """
         (await self.client.get(f"{self.url}/health", timeout=10.0)).raise_for_status()
-        if adapter is not None:
-            asked = {"lora_name": body["model"], "lora_path": str(adapter)}
-            loaded = await self.client.post(f"{self.url}/v1/load_lora_adapter", json=asked)
-            if loaded.status_code != httpx.codes.OK and "already" not in loaded.text:
-                said = f"adapter not loaded: {self._quoted(loaded.text)}"
-                raise AttemptFailed(f"http_{loaded.status_code}", said, unwell=True)
+        await (self._load_adapter if policy.adapter else self._read_weights)(policy)
         await self._check_logprobs(body)
 
     async def complete(self, body: dict[str, Any]) -> Answer:
@@ -113,6 +120,29 @@ class Server:
             return tuple(float(step[str(token)]["logprob"]) for step, token in zip(steps, token_ids, strict=True))
         except (KeyError, TypeError, ValueError) as error:
             raise AttemptFailed("junk", f"{type(error).__name__} in the prompt's log-probs", unwell=False) from error
+
+    async def _load_adapter(self, policy: ServedPolicy) -> None:
+        asked = {"lora_name": policy.name, "lora_path": str(policy.folder)}
+        loaded = await self.client.post(f"{self.url}/v1/load_lora_adapter", json=asked)
+        if loaded.status_code != httpx.codes.OK and "already" not in loaded.text:
+            said = f"adapter not loaded: {self._quoted(loaded.text)}"
+            raise AttemptFailed(f"http_{loaded.status_code}", said, unwell=True)
+
+    async def _read_weights(self, policy: ServedPolicy) -> None:
+        """In place of those that it has, see :mod:`p2o_core.engines.swap`. A server that can't has its base alone."""
+        asked = {"method": SWAP, "kwargs": {"folder": str(policy.folder), "name": policy.name}}
+        answer = await self.client.post(f"{self.url}/collective_rpc", json=asked)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            if policy.base:
+                return
+            raise EngineUnavailable(
+                f"{self.url} takes no full weights. Mend: start it with `p2o serve` under policy.type full."
+            )
+        if answer.status_code != httpx.codes.OK or set(answer.json()["results"]) != {policy.name}:
+            said = f"weights not read: {self._quoted(answer.text)}"
+            raise AttemptFailed(f"http_{answer.status_code}", said, unwell=True)
+        # what is cached of prompts is of the weights before, also should a run have died between the two calls
+        (await self.client.post(f"{self.url}/reset_prefix_cache")).raise_for_status()
 
     async def _check_logprobs(self, body: dict[str, Any]) -> None:
         """Check that log-probs are those of the distribution sampled from. If so, halving the temperature doubles the

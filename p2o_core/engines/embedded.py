@@ -66,7 +66,7 @@ class EmbeddedEngine:
     def completion_logps(self, requests: Sequence[LogprobRequest]) -> list[tuple[float, ...]]:
         """See :class:`p2o_core.engines.base.RolloutEngine`. Completions of like length share a forward pass."""
         chat = self.policy.chat
-        prompts = [chat.encode_prompt(r.question, r.template, r.style) for r in requests]
+        prompts = [request.prompt(chat) for request in requests]
         completions = [request.token_ids for request in requests]
         scored = self.policy.score(prompts, completions, 1.0, tokens=TOKENS_PER_PASS)
         return check_scored(requests, scored, chat.decode)

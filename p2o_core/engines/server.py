@@ -32,11 +32,20 @@ from p2o_core.engines.base import (
     check_scored,
     point_mass,
 )
-from p2o_core.engines.connection import Answer, AttemptFailed, EngineUnavailable, NoNumbers, Server, api_key
+from p2o_core.engines.connection import (
+    Answer,
+    AttemptFailed,
+    EngineUnavailable,
+    NoNumbers,
+    ServedPolicy,
+    Server,
+    api_key,
+)
 from p2o_core.engines.serving import BASE_MODEL
 from p2o_core.policy import ADAPTER_CONFIG
 from p2o_core.prompts import Chat
 from p2o_core.types import Completion
+from p2o_core.witness import check_served, read_witness
 
 LONGEST_PAUSE_S = 5.0
 Reply = TypeVar("Reply")
@@ -60,8 +69,8 @@ class ServerStats:
 
 
 class ServerEngine:
-    """See :class:`p2o_core.engines.base.RolloutEngine`. ``policy`` is a folder with an adapter that the servers can
-    read too, or the base itself. ``stats`` are those of the last call."""
+    """See :class:`p2o_core.engines.base.RolloutEngine`. ``policy`` is a folder with an adapter or full weights that the
+    servers can read too, or the base itself. ``stats`` are those of the last call."""
 
     def __init__(
         self, base: Path, policy: Path, config: ServerEngineConfig, *, on_rows: Callable[[int], None] | None = None
@@ -70,12 +79,9 @@ class ServerEngine:
         self.chat = Chat.load(base)
         self.on_rows = on_rows or (lambda rows: None)
         self.stats = ServerStats()
-        self.adapter = policy.resolve() if (policy / ADAPTER_CONFIG).exists() else None
-        if self.adapter is None and policy != base:
-            raise ValueError(
-                f"{policy}: full weights cannot be sent to a server. Mend: policy.type lora, or engine vllm."
-            )
-        self.model = f"policy-{_digest(self.adapter)}" if self.adapter else BASE_MODEL
+        self.witness = read_witness(policy)
+        self.policy = _served(policy.resolve(), base.resolve())
+        self.model = self.policy.name if self.policy.adapter else BASE_MODEL
 
     def generate(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[Completion]:
         """See :class:`p2o_core.engines.base.RolloutEngine`.
@@ -83,6 +89,7 @@ class ServerEngine:
         Raises:
             EngineUnavailable: no server was well for ``patience_s``, a request failed more often than ``retries``,
                 or a server refused one for good.
+            OtherPolicyServed: a server's log-probs are not this policy's.
         """
         rows = [(request, sample) for request in requests for sample in request.samples]
         bodies = [self._sampling_body(*row, sampling) for row in rows]
@@ -98,16 +105,7 @@ class ServerEngine:
     def completion_logps(self, requests: Sequence[LogprobRequest]) -> list[tuple[float, ...]]:
         """See :class:`p2o_core.engines.base.RolloutEngine`, and :meth:`generate` for further errors. Prompt and
         completion go in as one prompt; the one token that vLLM insists on writing is not read."""
-        bodies = [
-            {
-                "model": self.model,
-                "prompt": [*self.chat.encode_prompt(r.question, r.template, r.style), *r.token_ids],
-                "max_tokens": 1,
-                "temperature": 0.0,
-                "prompt_logprobs": 0,
-            }
-            for r in requests
-        ]
+        bodies = [self._scoring_body(request) for request in requests]
         try:
             scored = self._ask_all(
                 bodies, lambda server, index: server.score(bodies[index], requests[index].token_ids), lambda rows: None
@@ -147,6 +145,28 @@ class ServerEngine:
             "logprobs": 0,
             "return_token_ids": True,
         }
+
+    def _scoring_body(self, request: LogprobRequest) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "prompt": [*request.prompt(self.chat), *request.token_ids],
+            "max_tokens": 1,
+            "temperature": 0.0,
+            "prompt_logprobs": 0,
+        }
+
+    async def check(self, server: Server, example: dict[str, Any]) -> None:
+        """Check a server that is new, or comes back: its health, its options, and whether it serves this policy.
+
+        Raises:
+            OtherPolicyServed: it serves another one.
+            Exception: as :meth:`p2o_core.engines.connection.Server.check`.
+        """
+        await server.check(example, self.policy)
+        if self.witness is not None:
+            request = self.witness.request
+            served = await server.score(self._scoring_body(request), request.token_ids)
+            check_served(served, self.witness, server.url)
 
     def _completion(self, request: RolloutRequest, sample: int, answer: Answer, sampling: Sampling) -> Completion:
         return Completion(
@@ -252,7 +272,7 @@ class _Batch(Generic[Reply]):
             while not server.well:
                 tries += 1
                 try:
-                    await server.check(self.example, self.engine.adapter)
+                    await self.engine.check(server, self.example)
                 except NoNumbers as error:
                     raise _RowNotFinite(0) from error
                 except (httpx.HTTPError, AttemptFailed) as error:
@@ -277,10 +297,10 @@ def _pause(tries: int) -> float:
     return min(LONGEST_PAUSE_S, 0.1 * 2**tries) * random.uniform(0.5, 1.0)
 
 
-def _digest(adapter: Path) -> str:
-    """Return a digest of weights, config and path. The same adapter thus has the same name on every server, and no
-    other adapter has it. The path counts because a server reads an adapter again from where it first loaded it."""
-    whole = hashlib.sha256(str(adapter).encode())
-    for name in (ADAPTER_CONFIG, "adapter_model.safetensors"):
-        whole.update(digest(adapter / name).encode())
-    return whole.hexdigest()[:16]
+def _served(folder: Path, base: Path) -> ServedPolicy:
+    """The policy with its name. The same adapter thus has the same name on every server, and no other adapter has it.
+    The path counts because a server reads an adapter again from where it first loaded it."""
+    adapter = (folder / ADAPTER_CONFIG).exists()
+    whole = hashlib.sha256(str(folder).encode())
+    whole.update(digest(folder).encode())
+    return ServedPolicy(folder, f"policy-{whole.hexdigest()[:16]}", adapter, base=folder == base)

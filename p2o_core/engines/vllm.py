@@ -18,6 +18,7 @@ from tqdm import tqdm
 from p2o_core.config import LoraPolicy, PolicyConfig, VllmEngineConfig
 from p2o_core.engines.base import LogprobRequest, RolloutRequest, Sampling, check_sampled, check_scored, point_mass
 from p2o_core.engines.serving import QUIET, adapted_modules, lora_rank
+from p2o_core.engines.swap import repack_tied_output
 from p2o_core.policy import ADAPTER_CONFIG
 from p2o_core.prompts import Chat
 from p2o_core.types import Completion
@@ -123,7 +124,7 @@ class VllmEngine:
 
         if not requests:
             return []
-        rows = [[*self.chat.encode_prompt(r.question, r.template, r.style), *r.token_ids] for r in requests]
+        rows = [[*r.prompt(self.chat), *r.token_ids] for r in requests]
         prompts = [TokensPrompt(prompt_token_ids=row) for row in rows]
         self._check_lengths([r.problem_id for r in requests], prompts, 1)
         params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
@@ -158,7 +159,7 @@ class VllmEngine:
             self.llm.wake_up(tags=["weights"])
         self.llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
         if not self._on_gpu:
-            self.llm.apply_model(_repack_tied_output)
+            self.llm.apply_model(repack_tied_output)
         if self._asleep:
             self.llm.wake_up(tags=["kv_cache"])
             self._asleep = False
@@ -188,14 +189,6 @@ class VllmEngine:
             truncated=output.finish_reason == "length",
             prompt_tokens=prompt_tokens,
         )
-
-
-def _repack_tied_output(model: torch.nn.Module) -> None:
-    """Pack the output layer again after a reload. On CPU vLLM computes with packed copies of its matrices and repacks
-    only the layers it read weights for; an output layer tied to the embedding would keep the old ones (vLLM 0.32)."""
-    output = getattr(model, "lm_head", None)
-    if output is not None and hasattr(output, "quant_method"):
-        output.quant_method.process_weights_after_loading(output)
 
 
 class _Progress(tqdm):

@@ -55,37 +55,19 @@ def work(folder: Path, say: Say) -> None:
 
 
 def _update(folder: Path, rank: int, size: int, on_step: Callable[[int, int], None]) -> None:
-    from p2o_core.checkpoints import UpdateCheckpoints
-    from p2o_core.optimizer import PolicyOptimizer
     from p2o_core.policy import settle_arithmetic
     from p2o_core.schemas import write_record
-    from p2o_core.sharding.job import RESULT, UpdateResult, read_job
+    from p2o_core.sharding.job import RESULT, read_job
+    from p2o_core.sharding.perform import perform
     from p2o_core.sharding.policy import loaded_by
     from p2o_core.sharding.team import joined
-    from p2o_core.update import update_policy
 
     job, groups = read_job(folder)
     settle_arithmetic(job.threads)
     with joined(rank, size, job.policy_config.device, folder / "store") as team:
-        policy = loaded_by(team, job.policy, job.base, job.policy_config)
-        optimizer = PolicyOptimizer(policy, job.config)
-        optimizer.load(job.optimizer)
-        checkpoints = UpdateCheckpoints(job.checkpoints, every=job.config.checkpoint_every, team=team)
-        report, log_ratios = update_policy(
-            policy,
-            optimizer,
-            groups,
-            job.config,
-            temperature=job.temperature,
-            seed=job.seed,
-            checkpoints=checkpoints,
-            on_step=on_step,
-        )
-        policy.save(job.new_policy)
-        optimizer.save(job.new_optimizer)
+        result = perform(job, loaded_by(team, job.policy, job.base, job.policy_config), groups, on_step)
         if team.first:
-            measured = [(problem, sample, ratio) for (problem, sample), ratio in log_ratios.items()]
-            write_record(folder / RESULT, UpdateResult(report, measured, optimizer.steps_done))
+            write_record(folder / RESULT, result)
 
 
 def _end_with(stage: int) -> None:

@@ -137,15 +137,6 @@ class Experiment(Section):
         return {k: v for k, v in content.items() if v is not None} if isinstance(content, dict) else content
 
     @model_validator(mode="after")
-    def _server_gets_adapters(self) -> Experiment:
-        if self.engine.type == "server" and self.policy.type != "lora":
-            raise ValueError(
-                "engine.type is server, which loads adapters, and policy.type is full; set policy.type: lora, or "
-                "engine.type: vllm, which reads full weights in place"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _strangers_live_in_the_reflective_world(self) -> Experiment:
         online = self.evolve.enabled and self.evolve.search == "online"
         if online and self.evolve.online.reads == "stranger" and self.prepare.type != "reflective":

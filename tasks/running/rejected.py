@@ -1,4 +1,5 @@
-"""A policy that gives no numbers any more ends its run: the rows are kept, the error is typed."""
+"""A policy that gives no numbers any more, or an engine that serves another one, ends the run: the rows are kept, the
+error is typed."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from p2o_core.engines.base import PolicyNotFinite
 from p2o_core.schemas import write_rows
 from p2o_core.types import Completion
+from p2o_core.witness import OtherPolicyServed
 from tasks.running.stage import StageIO, TrainingStopped
 
 if TYPE_CHECKING:
@@ -17,14 +19,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def stopped_at_nan(path: Path, where: str) -> Iterator[None]:
+def typed_stops(path: Path, where: str) -> Iterator[None]:
     """Around whatever samples. ``path``: the parquet file for the completions; ``where``: iteration and stage.
 
     Raises:
-        TrainingStopped: an engine raised PolicyNotFinite.
+        TrainingStopped: an engine raised PolicyNotFinite or OtherPolicyServed.
     """
     try:
         yield
+    except OtherPolicyServed as error:
+        raise TrainingStopped(f"{where}: {error}") from error
     except PolicyNotFinite as error:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_rows(path, error.completions, Completion)

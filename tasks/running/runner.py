@@ -17,7 +17,7 @@ from tasks.running.imports import importing
 from tasks.running.journal import Journal
 from tasks.running.layout import Layout
 from tasks.running.manifests import SCHEMA_VERSION, Manifest, OtherSchema, check_input, manifest_path, read_manifest
-from tasks.running.rejected import stopped_at_nan
+from tasks.running.rejected import typed_stops
 from tasks.running.runtime import Runtime
 from tasks.running.stage import Stage, StageIO
 from tasks.running.storage import storage_errors
@@ -100,7 +100,7 @@ def _run(
     _settle_torch(stage, experiment.threads)
     nan = layout.rejected(iteration).with_name(f"{stage.name}.parquet")
     try:
-        with stopped_at_nan(nan, f"iteration {iteration}, {stage.name}"):
+        with typed_stops(nan, f"iteration {iteration}, {stage.name}"):
             stage.run(io)
         if stage.name == "prepare":  # dvc repro has deleted what check_unchanged would have compared before
             check_unchanged(experiment, layout, {path.name: path for path in io.outputs.values()})

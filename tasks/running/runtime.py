@@ -14,6 +14,7 @@ from p2o_core.digests import digest
 from p2o_core.schemas import BadInput
 from p2o_core.types import AnswerVerifier
 from p2o_core.verify import Verifier
+from p2o_core.witness import check_served, read_witness
 
 if TYPE_CHECKING:  # torch is imported by the stages that need it, not by those that only read parquet
     from p2o_core.cluster.connection import Cluster
@@ -56,6 +57,7 @@ class Runtime:
         self._server: tuple[str, ServerEngine] | None = None
         self._cluster: Cluster | None = None
         self._ray: tuple[str, RayEngine] | None = None
+        self._served = ""  # digest of the policy that the engine was seen to serve
 
     def __enter__(self) -> Runtime:
         return self
@@ -90,11 +92,13 @@ class Runtime:
             engine = self._started_vllm(base, experiment.policy, config)
             engine.on_rows = on_rows
             engine.use(policy)
+            self._check_served(engine, policy, "vLLM")
             return engine
         if isinstance(config, RayEngineConfig):
             spread = self._started_ray(base, experiment, config)
             spread.on_rows = on_rows
             spread.use(policy)
+            self._check_served(spread, policy, "Ray's actor")
             return spread
         from p2o_core.engines.server import ServerEngine
 
@@ -104,12 +108,19 @@ class Runtime:
         self._server[1].on_rows = on_rows or (lambda rows: None)
         return self._server[1]
 
+    def _check_served(self, engine: RolloutEngine, policy: Path, where: str) -> None:
+        """After each swap. A server engine checks its servers itself, as each of them joins."""
+        served = digest(policy)
+        if served != self._served and (witness := read_witness(policy)) is not None:
+            (logps,) = engine.completion_logps([witness.request])
+            check_served(logps, witness, where)
+        self._served = served
+
     def trainer(self, policy: Path, base: Path, config: PolicyConfig) -> Policy:
         """The policy saved in a folder, from memory when it is the one kept; an engine of its own sleeps meanwhile."""
         from p2o_core.policy import Policy
 
-        if self._vllm is not None:
-            self._vllm[1].sleep()
+        self._sleep()
         key = _key(policy, config)
         if key in self._policies:
             self._policies[key] = self._policies.pop(key)  # used last
@@ -128,9 +139,13 @@ class Runtime:
         from p2o_core.optimizer import release_memory
 
         self.forget_policies()
+        self._sleep()
+        release_memory()
+
+    def _sleep(self) -> None:
         if self._vllm is not None:
             self._vllm[1].sleep()
-        release_memory()
+            self._served = ""  # what wakes up is looked at again
 
     def forget_policies(self) -> None:
         """Before training in place: should training fail, no half-trained policy is handed out."""

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +18,12 @@ import torch
 
 from microworld.pretrain import build_model
 from microworld.tokenizer import build_tokenizer
-from p2o_core.config import LoraPolicy
+from p2o_core.config import LoraPolicy, PolicyConfig
 from p2o_core.engines.serving import server_command
 from p2o_core.policy import Policy
 from p2o_core.prompts import Chat
+from p2o_core.schemas import write_record
+from p2o_core.witness import FILE, Witness
 from tests.conftest import TINY
 from tests.loopback import free_port
 
@@ -48,6 +51,21 @@ def moved_adapter(base: Path, folder: Path, *, seed: int, scale: float = 0.2) ->
     return policy
 
 
+def with_witness(policy: Policy, folder: Path) -> Witness:
+    """In the folder of a moved adapter: as an update that moved it from the base would leave it."""
+    ids = policy.chat.tokenizer("a +5 6 b +2 8 \\boxed{ 8 }", add_special_tokens=False)["input_ids"]
+    prompt = policy.chat.encode_prompt("sum 1 a+5 b+2 ?")
+
+    def logps() -> tuple[float, ...]:
+        return policy.score([prompt], [ids], 1.0, tokens=512)[0]
+
+    with policy.model.disable_adapter():
+        before = logps()
+    witness = Witness("p", prompt, tuple(ids), before, logps())
+    write_record(folder / FILE, witness)
+    return witness
+
+
 @dataclass
 class Served:
     """A vLLM server of its own process group."""
@@ -64,9 +82,9 @@ class Served:
         self.process.wait()
 
 
-def start(base: Path, log: Path) -> Served:
+def start(base: Path, log: Path, policy: PolicyConfig = LORA) -> Served:
     port = free_port()
-    command, extra = server_command(base, LORA, port=port, max_model_len=256, cpu_cache_gib=1)
+    command, extra = server_command(base, policy, port=port, max_model_len=256, cpu_cache_gib=1)
     with log.open("w") as stream:
         process = subprocess.Popen(
             command, env=os.environ | extra, stdout=stream, stderr=stream, start_new_session=True
@@ -87,11 +105,10 @@ def wait_until_well(server: Served, log: Path, patience_s: float = 240) -> None:
             time.sleep(0.5)
 
 
-@pytest.fixture(scope="session")
-def servers(served_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Served]]:
-    folder = tmp_path_factory.mktemp("logs")
-    logs = [folder / f"{n}.log" for n in range(2)]
-    started = [start(served_base, log) for log in logs]
+@contextmanager
+def running(base: Path, folder: Path, count: int, policy: PolicyConfig = LORA) -> Iterator[list[Served]]:
+    logs = [folder / f"{n}.log" for n in range(count)]
+    started = [start(base, log, policy) for log in logs]
     try:
         for server, log in zip(started, logs, strict=True):
             wait_until_well(server, log)
@@ -100,3 +117,9 @@ def servers(served_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         for server in started:
             if server.process.poll() is None:
                 server.kill()
+
+
+@pytest.fixture(scope="session")
+def servers(served_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Served]]:
+    with running(served_base, tmp_path_factory.mktemp("logs"), 2) as started:
+        yield started

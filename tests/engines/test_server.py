@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from p2o_core.batch import Batch
-from p2o_core.config import ServerEngineConfig
+from p2o_core.config import FullPolicy, ServerEngineConfig
 from p2o_core.engines.base import LogprobRequest, RolloutRequest, Sampling
 from p2o_core.engines.connection import EngineUnavailable
 from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.engines.server import ServerEngine
+from p2o_core.engines.serving import BASE_MODEL
 from p2o_core.policy import Policy
 from p2o_core.types import Completion
+from p2o_core.witness import OtherPolicyServed
 from tests.clock import quiet_s
-from tests.engines.conftest import LORA, Served, moved_adapter
+from tests.engines.conftest import LORA, Served, moved_adapter, running, with_witness
 from tests.engines.faults import Faults, proxied
 from tests.loopback import free_port
 
@@ -103,10 +106,39 @@ def test_failures_are_counted_and_survived(servers: list[Served], served_base: P
     assert sampler.stats.failed == {"http_500": 1, "http_503": 1, "http_429": 1, "junk": 3, "timeout": 1}
 
 
-def test_full_weights_are_refused(served_base: Path, full_policy: Policy, tmp_path: Path) -> None:
-    full_policy.save(tmp_path / "full")
-    with pytest.raises(ValueError, match="full weights cannot be sent"):
-        engine(served_base, tmp_path / "full", ["http://127.0.0.1:1"])
+def test_a_server_that_serves_another_policy_is_found_out(
+    servers: list[Served], served_base: Path, tmp_path: Path
+) -> None:
+    """Each server, as it joins: the adapter passes, the base in its place does not."""
+    with_witness(moved_adapter(served_base, tmp_path / "6", seed=6), tmp_path / "6")
+    sampler = engine(served_base, tmp_path / "6", [server.url for server in servers])
+    assert len(sampler.generate(REQUESTS[:1], SAMPLING)) == 3
+    sampler.model = BASE_MODEL  # what a server does that takes an adapter and does not apply it
+    with pytest.raises(OtherPolicyServed, match=r"http://127.0.0.1:\d+ serves .*Mend"):
+        sampler.generate(REQUESTS[:1], SAMPLING)
+
+
+def test_full_weights_are_read_between_iterations(servers: list[Served], served_base: Path, tmp_path: Path) -> None:
+    """In place, on a server started for them; what was cached of the last ones is gone. The base comes back."""
+    policies = {"base": Policy.load(served_base, served_base, FullPolicy())}
+    for name in ("one", "two"):
+        policy = Policy.load(served_base, served_base, FullPolicy())
+        with torch.no_grad():
+            for parameter in policy.trainable_parameters().values():
+                parameter.mul_(1.5 if name == "one" else 0.7)
+        policy.save(tmp_path / name)
+        policies[name] = policy
+    with pytest.raises(EngineUnavailable, match=r"takes no full weights\. Mend: start it with `p2o serve`"):
+        engine(served_base, tmp_path / "one", [servers[0].url]).generate(REQUESTS, SAMPLING)
+    with running(served_base, tmp_path, 1, FullPolicy()) as (server,):
+        for name in ("one", "two", "one", "base"):
+            folder = served_base if name == "base" else tmp_path / name
+            check(policies[name], engine(served_base, folder, [server.url]).generate(REQUESTS, SAMPLING), REQUESTS)
+        gone = shutil.copytree(tmp_path / "one", tmp_path / "gone")
+        lost = engine(served_base, gone, [server.url], patience_s=3.0)
+        shutil.rmtree(gone)
+        with pytest.raises(EngineUnavailable, match="weights not read"):
+            lost.generate(REQUESTS, SAMPLING)
 
 
 def test_nobody_there_ends_in_an_error(served_base: Path) -> None:

@@ -13,11 +13,15 @@ from p2o_core.batch import Batch
 from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig, VllmEngineConfig
 from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutEngine, RolloutRequest, Sampling
 from p2o_core.engines.embedded import EmbeddedEngine
+from p2o_core.engines.vllm import VllmEngine
 from p2o_core.policy import Policy
 from p2o_core.types import Completion
+from p2o_core.witness import check_served
 from tasks.parameters.experiment import Experiment, load_experiment
+from tasks.running.rejected import typed_stops
 from tasks.running.runtime import Runtime
-from tests.engines.conftest import LORA, moved_adapter
+from tasks.running.stage import TrainingStopped
+from tests.engines.conftest import LORA, moved_adapter, with_witness
 from tests.policies import GENERATION, UP, set_fields, set_value
 
 pytest.importorskip("vllm", reason="the vllm extra is not installed: `make vllm`")
@@ -98,6 +102,19 @@ def test_adapters_are_swapped_between_iterations(runtime: Runtime, served_base: 
     # back again: neither the reference nor a cached prefix has anything of the adapters
     assert texts(runtime.engine(served_base, served_base, settings)) == reference
     assert texts(runtime.engine(tmp_path / "1", served_base, settings)) == answers[1]
+
+
+def test_an_adapter_that_is_not_applied_is_found_out(
+    runtime: Runtime, served_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness = with_witness(moved_adapter(served_base, tmp_path / "7", seed=7), tmp_path / "7")
+    engine = runtime.engine(tmp_path / "7", served_base, experiment(LORA))
+    check_served(engine.completion_logps([witness.request])[0], witness, "vLLM")
+    runtime.engine(served_base, served_base, experiment(LORA))
+    monkeypatch.setattr(VllmEngine, "use", lambda self, policy: None)
+    stopped = pytest.raises(TrainingStopped, match=r"iteration 1: vLLM serves .*Mend")
+    with stopped, typed_stops(tmp_path / "rows.parquet", "iteration 1"):
+        runtime.engine(tmp_path / "7", served_base, experiment(LORA))
 
 
 def test_completions_are_scored_as_the_trainer_scores_them(runtime: Runtime, served_base: Path, tmp_path: Path) -> None:

@@ -71,7 +71,18 @@ def test_the_paper_s_full_fine_tuning_fits_eight_cards_and_not_one() -> None:
     assert shape is not None
     assert eight.policy.processes == 8
     alone = eight.model_copy(update={"policy": eight.policy.model_copy(update={"processes": 1})})
-    assert trainer_memory(eight, shape) < 80e9 < trainer_memory(alone, shape)
+    assert trainer_memory(eight, shape).total < 80e9 < trainer_memory(alone, shape).total
+
+
+def test_the_logits_of_a_micro_batch_are_never_all_there() -> None:
+    """They are chunks of fixed size (p2o_core/output_layer.py), however long the micro-batch."""
+    eight = load_experiment(REPOSITORY / "recipes" / "qwen3-4b-deepmath.yaml")
+    shape = shape_of(eight, Layout(REPOSITORY, eight.experiment))
+    assert shape is not None
+    double = eight.distill.model_copy(update={"tokens_per_microbatch": 2 * eight.distill.tokens_per_microbatch})
+    one, two = (trainer_memory(e, shape).parts for e in (eight, eight.model_copy(update={"distill": double})))
+    assert one["logits"] == two["logits"] < 2 * 2**30 < eight.distill.tokens_per_microbatch * shape.vocabulary * 4
+    assert two["activations"] == 2 * one["activations"]
 
 
 def test_no_stage_depends_on_the_number_of_processes() -> None:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import mlflow.pyfunc
 import numpy as np
@@ -25,7 +31,10 @@ from tasks.parameters.experiment import Experiment, load_experiment
 from tasks.running.layout import Layout
 from tasks.running.manifests import Manifest
 from tasks.running.runtime import Runtime
-from tests.platform.workspace import Workspace
+from tests.conftest import BIN
+from tests.loopback import free_port
+from tests.platform.home import until
+from tests.platform.workspace import Workspace, environment
 
 
 def measured(
@@ -112,3 +121,43 @@ def test_a_better_one_becomes_champion_and_a_worse_one_does_not(
     experiment, layout = opened(noise)
     with pytest.raises(BadInput, match="not the champion's policy any more"):
         compared(experiment, layout, 2, noisy, kept, experiment.evaluate, measured)
+
+
+@pytest.mark.slow
+def test_mlflow_serves_it(copy: Workspace) -> None:
+    """`mlflow models serve` as docs/how-to.md has it, asked over HTTP."""
+    copy.sh("p2o promote --candidate")
+    port = free_port()
+    command = [BIN / "mlflow", "models", "serve", "--model-uri", f"models:/tests@{CANDIDATE}", "--port", str(port)]
+    settings = environment() | {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+    asked = json.dumps({"dataframe_records": [{"question": "sum 3 a +5 ?"}] * 2}).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", asked, {"Content-Type": "application/json"}
+    )
+    with (copy.root / "serve.log").open("w") as log:
+        server = subprocess.Popen(
+            [*command, "--env-manager", "local"],
+            cwd=copy.root,
+            env=settings,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        answers = until(lambda: answered(request), "mlflow models serve does not answer")
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    assert len(answers["predictions"]) == 2
+    assert all(isinstance(answer, str) for answer in answers["predictions"])
+
+
+def answered(request: urllib.request.Request) -> Any:
+    """None: nobody listens yet."""
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return json.loads(reply.read())
+    except urllib.error.HTTPError as error:
+        raise AssertionError(error.read().decode()) from error
+    except OSError:
+        return None

@@ -16,7 +16,11 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
 )
+from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Cancelling, Running, Scheduled, StateType
 
@@ -138,6 +142,33 @@ def test_killed_cancelled_and_killed_with_its_worker(home: Home) -> None:
     until(lambda: home.state(run) == StateType.CRASHED, "its silence is not noticed")
     home.workspace.sh("p2o up")
     assert home.pids()["worker"] != worker
+
+
+@pytest.mark.slow
+def test_a_cron_schedule_fires_a_training_run(home: Home) -> None:
+    """As a user adds one: a line in prefect.yaml, and `p2o up` again."""
+    train = "    parameters: {wait: true}\n    work_pool: *pool\n"
+    every_minute = (
+        '    schedules:\n      - {cron: "* * * * *", slug: minutely, active: true}\n    concurrency_limit: *alone\n'
+    )
+    chosen = train.replace("{wait: true}", "{wait: true, arm: grpo, seed: 3, iterations: 1}") + every_minute
+    home.workspace.edit("prefect.yaml", train, chosen)
+    home.workspace.sh("p2o up")
+
+    def fired() -> list[FlowRun]:
+        wanted = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])))
+        with home.client() as client:
+            return [run for run in client.read_flow_runs(flow_run_filter=wanted) if run.auto_scheduled]
+
+    try:
+        run, *_ = until(fired, "no run was fired, or none ended well", patience_s=2 * PATIENCE_S)
+    finally:
+        home.workspace.edit("prefect.yaml", "active: true", "active: false")
+        home.workspace.sh("p2o up")
+    assert run.name == "tiny-grpo-s3 · grpo · seed 3"
+    assert run.expected_start_time.second == 0
+    trained = home.workspace.root / "experiments" / "tiny-grpo-s3" / "data" / "runs" / "tiny-grpo-s3"
+    assert (trained / "1" / "metrics.json").exists()
 
 
 def retry(home: Home, run: UUID) -> None:

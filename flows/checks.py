@@ -11,8 +11,8 @@ from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.processes import Processes
+from flows.lifecycle.stopping import until_stopped
 
 REPOSITORY = Path(__file__).parents[1]
 CHECKS = {
@@ -49,7 +49,7 @@ def checks(names: list[Check] | None = None) -> State | None:
     Args:
         names: Which of them. None: all.
     """
-    return until_cancelled(lambda: _run(list(names or CHECKS)))
+    return until_stopped(lambda: _run(list(names or CHECKS)))
 
 
 def _run(checks: list[str]) -> None:

@@ -25,8 +25,8 @@ from flows.comparison.entries import Comparison, load_comparison
 from flows.comparison.page import write_report
 from flows.comparison.workspace import open_comparison, stage_of
 from flows.display import console, stage_progress
-from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.processes import Processes
+from flows.lifecycle.stopping import until_stopped
 from flows.parameters import ComparisonName, Count
 from flows.progress import RunProgress
 from flows.publishing import log_arm, show_delivery
@@ -76,7 +76,7 @@ def compare(
         with file_lock(root / WORKSPACE_LOCK, command(), wait=wait):
             _compare(root, jobs)
 
-    return until_cancelled(work)
+    return until_stopped(work)
 
 
 def _compare(root: Path, jobs: int) -> None:

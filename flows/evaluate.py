@@ -11,8 +11,8 @@ from prefect.cache_policies import NO_CACHE
 from rich.table import Table
 
 from flows.display import console, publish_table
-from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.secrets import prefect_secret
+from flows.lifecycle.stopping import until_stopped
 from flows.parameters import ArmName, Iteration, RecipeName, Seed, run_name
 from flows.tracking.contest import whereabouts
 from flows.tracking.delivery import store_needed
@@ -71,7 +71,7 @@ def evaluate(
             policy = _trained(trained_workspace(Path(workspace), recipe, arm, seed), iteration)
         return _evaluate(*policy, benchmarks or [], settings or {})
 
-    return until_cancelled(work)
+    return until_stopped(work)
 
 
 def trained_workspace(start: Path, recipe: str, arm: str, seed: int | None) -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from prefect import State, flow, get_run_logger
 
-from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.processes import Processes
+from flows.lifecycle.stopping import until_stopped
 from flows.parameters import ArmName, Count, RecipeName, Seed, Settings, run_name
 from flows.train import train_workspace
 from flows.versioning.workspace import open_workspace
@@ -52,7 +52,7 @@ def nightly(
             train_workspace(root, iterations, run_cache=True)
         _report(root)
 
-    return until_cancelled(work)
+    return until_stopped(work)
 
 
 def _report(root: Path) -> None:

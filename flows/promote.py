@@ -12,8 +12,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.comparison.gate import Promotion, read_rewards
 from flows.display import console, publish_table
-from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.secrets import prefect_secret
+from flows.lifecycle.stopping import until_stopped
 from flows.tracking.contest import compared, deliver
 from flows.tracking.delivery import STORE_ERRORS, failure
 from flows.tracking.models import CHAMPION, POLICY_TAG, aliased, model_name
@@ -74,7 +74,7 @@ def promote(
         with file_lock(home(root) / PROMOTE_LOCK, command(), wait=True):
             return _promote(root, iteration, candidate_only, settings or {})
 
-    return until_cancelled(work)
+    return until_stopped(work)
 
 
 def _promote(root: Path, iteration: int | None, candidate_only: bool, settings: dict[str, Any]) -> bool:

@@ -14,9 +14,9 @@ from prefect.cache_policies import NO_CACHE
 from flows.assets import asset_key, digests, upstream
 from flows.display import console, stage_progress
 from flows.health import findings
-from flows.lifecycle.cancellation import until_cancelled
 from flows.lifecycle.events import LOST_SKILLS, NO_SIGNAL, stops_are_told, tell
 from flows.lifecycle.secrets import prefect_secret
+from flows.lifecycle.stopping import until_stopped
 from flows.parameters import ArmName, Count, RecipeName, Seed, Settings, run_name
 from flows.progress import RunProgress
 from flows.publishing import Publishers
@@ -128,7 +128,7 @@ def train(
         with file_lock(root / WORKSPACE_LOCK, command(), wait=wait):
             train_workspace(root, iterations, run_cache)
 
-    return until_cancelled(work)
+    return until_stopped(work)
 
 
 def train_workspace(root: Path, iterations: int | None, run_cache: bool) -> None:

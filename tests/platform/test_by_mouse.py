@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from prefect.states import StateType
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -12,7 +13,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from tests.platform.chromium import Page
-from tests.platform.home import Home
+from tests.platform.home import ENDLESS, UNITS, Home, until
 
 BADGE = "//*[contains(@class,'state-badge')]"
 SEED_1 = "tiny-grpo-s1 · grpo · seed 1"
@@ -65,6 +66,33 @@ def test_a_custom_run_is_watched_until_it_is_completed(home: Home, page: Page) -
     page.shows(SEED_1, "tiny-grpo-s1: arm grpo, seed 1", "done: Iteration 1")
     trained = home.workspace.root / "experiments" / "tiny-grpo-s1" / "data" / "runs" / "tiny-grpo-s1"
     assert (trained / "1" / "metrics.json").exists(), run
+
+
+@pytest.mark.slow
+def test_a_run_is_suspended_resumed_cancelled_and_retried(home: Home, page: Page) -> None:
+    """With the buttons of its page. Each time its process ends, and the next one goes on with what was finished."""
+    run = home.start(seed=6, settings=ENDLESS, iterations=1)
+    process = home.at_work(run)
+    page.open(f"http://127.0.0.1:{home.prefect_port}/runs/flow-run/{run}")
+    page.press("Suspend")
+    page.press("Submit")
+    state(page, "Suspended")
+    until(lambda: not process.is_running(), "its process stays")
+    units = set(home.workspace.root.rglob(UNITS))
+    page.press("Resume")
+    page.press("Submit")
+    process = home.at_work(run)
+    assert units <= set(home.workspace.root.rglob(UNITS)), "what was finished stayed"
+    page.press("Cancel")
+    page.press("Confirm")
+    state(page, "Cancelled")
+    until(lambda: not process.is_running(), "its process stays")
+    page.press("Retry")
+    page.click("//*[contains(@class,'p-modal')]//button[normalize-space()='Retry']")
+    process = home.at_work(run)
+    assert units <= set(home.workspace.root.rglob(UNITS)), "what was finished stayed"
+    process.kill()
+    until(lambda: home.state(run) == StateType.CRASHED, "the worker does not see that it was killed")
 
 
 def mlflow(page: Page, home: Home, where: str) -> None:

@@ -45,6 +45,16 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         _ = p2o_core.p2o
 
 
+def test_the_example_runs() -> None:
+    """From a base that was hardly trained: all is hard, and nothing is rescued."""
+    main = runpy.run_path(str(EXAMPLE))["main"]
+    main.__globals__["BASE"] = main.__globals__["TINY"](seed=0, steps=5)
+    done = main()
+    assert len({sample.problem_id for sample in done.hard}) == len(done.bare) / 6 == 24
+    assert done.report.status == "no_signal"
+
+
+@pytest.mark.slow
 def test_the_example_rescues_hard_problems(capsys: pytest.CaptureFixture[str]) -> None:
     """Hard problems are found, a template solves some of them, and the update gets a signal that the bare completions
     do not have."""

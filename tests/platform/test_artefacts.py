@@ -69,7 +69,7 @@ def test_a_run_mends_what_was_damaged(copy: Workspace, trained: Workspace) -> No
     assert "up to date" in copy.sh("dvc status").stdout
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 0.97])
+@pytest.mark.parametrize("share", [0.4, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.0, 0.97))])
 def test_a_dvc_lock_cut_by_a_kill_is_mended(copy: Workspace, trained: Workspace, share: float) -> None:
     """DVC writes it in place; what is finished is recorded again and nothing is run."""
     lock = copy.root / "dvc.lock"
@@ -85,7 +85,7 @@ def files(root: Path) -> dict[Path, int]:
     return {path: path.stat().st_size for path in root.rglob("*") if path.is_file() and "timings" not in path.parts}
 
 
-@pytest.mark.parametrize(("stage", "kib"), [("rollout", 4), ("distill", 300)])
+@pytest.mark.parametrize(("stage", "kib"), [("rollout", 4), pytest.param("distill", 300, marks=pytest.mark.slow)])
 def test_a_disk_that_takes_no_more(copy: Workspace, trained: Workspace, stage: str, kib: int) -> None:
     """As the kernel says it when a file may not grow (EFBIG). Nothing half written stays; afterwards it goes on."""
     before = files(copy.root / "data" / "runs")
@@ -133,6 +133,7 @@ def test_a_folder_that_may_not_be_written_to(copy: Workspace) -> None:
     assert files(folder) == before
 
 
+@pytest.mark.slow
 def test_a_changed_data_set_is_refused(copy: Workspace) -> None:
     sources = copy.root / "data" / "sources"
     problems = [asdict(p) for p in read_problems(copy.root / "data/base/train.parquet")]

@@ -1,9 +1,10 @@
-"""A few kills of stress/chaos.py in CI; a hundred at night."""
+"""A few kills of stress/chaos.py; `make chaos` makes a hundred."""
 
 from __future__ import annotations
 
 import random
 
+import pytest
 from rich.console import Console
 
 from stress.chaos import delete_from, kill_at_random, points
@@ -11,6 +12,7 @@ from stress.chaos import digests as everything
 from tests.platform.workspace import Workspace
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_change_nothing(copy: Workspace, trained: Workspace) -> None:
     delete_from(copy.root, random.Random(1))
     (copy.root / "mlflow.db").unlink()

@@ -30,6 +30,7 @@ def test_the_checks_can_be_started(name: str) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_check_that_fails_fails_the_flow(fresh: Callable[[], Workspace]) -> None:
     workspace = fresh()
     (workspace.root / "night.py").write_text(SCRIPT)

@@ -65,6 +65,7 @@ def _made(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_a_finished_arm_is_made_again(compared: Workspace) -> None:
     path = compared.root / "data/runs/p2o-s0/1/metrics.json"
     before, content = digests(compared), path.read_text()
@@ -146,6 +147,7 @@ def test_the_same_runs_give_the_same_report(compared: Workspace) -> None:
     assert (compared.root / "report/report.html").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_searches_are_measured_again(compared: Workspace) -> None:
     """The benchmark runs on what a comparison leaves behind."""
     command = f"python -m stress.search --workspace {compared.root} --seeds 1 --max-metric-calls 60"

@@ -49,6 +49,7 @@ def until(condition, what: str):
     return found
 
 
+@pytest.mark.slow
 def test_parameters_edited_under_a_run_are_not_recorded(copy: Workspace, trained: Workspace) -> None:
     copy.sh("rm -r data/runs/tiny/2 data/reports")
     run = started(copy, "p2o run --no-run-cache", "run.log")
@@ -93,6 +94,7 @@ def test_a_lock_ends_with_its_process(copy: Workspace) -> None:
     assert "another process" in holder(workspace / ".p2o.lock"), "nobody is named when nobody is there"
 
 
+@pytest.mark.slow
 def test_two_experiments_side_by_side_do_not_touch_each_other(copy: Workspace, trained: Workspace) -> None:
     copy.sh("rm -r data/runs/tiny/2 data/reports")
     with ThreadPoolExecutor(2) as pool:

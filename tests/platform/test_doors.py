@@ -50,6 +50,7 @@ def test_after_one_door_the_other_does_nothing(copy: Workspace, reproduced: Work
     assert not [line for line in lines if line.endswith(" s") and "@" in line]
 
 
+@pytest.mark.slow
 def test_an_evaluation_parameter_reruns_evaluation_only(copy: Workspace) -> None:
     copy.sh("git add -A && git -c user.email=t@t -c user.name=t commit -qm run")
     copy.edit("params.yaml", "evaluate: {samples: 2", "evaluate: {samples: 3")

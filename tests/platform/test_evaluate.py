@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from mlflow import MlflowClient
 
 from p2o_core.schemas import read_problems
@@ -70,17 +71,20 @@ def test_own_file_and_the_last_iteration(copy: Workspace) -> None:
     assert list(json.loads(path.read_text())["problems"].values()) == [6]
 
 
-def test_what_is_not_there_is_refused(copy: Workspace) -> None:
-    (copy.root / "bad.csv").write_text("question,solution\n1+1,2\n")
-    for options, words in (
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
         ("--iteration 7", "no policy of iteration 7"),
-        ("--benchmark missing.jsonl", "no such file"),
         ("--benchmark bad.csv", "column 'answer' for answer is missing"),
-        ("--benchmark no-such-benchmark", "no-such-benchmark"),
-        ("--set sample=3", "sample"),
-    ):
-        done = copy.sh(f"p2o evaluate {options}", check=False)
-        assert done.returncode == 2, options
-        assert words in done.stderr, done.stderr[-500:]
-        assert "Mend" in done.stderr, options
+        pytest.param("--benchmark missing.jsonl", "no such file", marks=pytest.mark.slow),
+        pytest.param("--benchmark no-such-benchmark", "no-such-benchmark", marks=pytest.mark.slow),
+        pytest.param("--set sample=3", "sample", marks=pytest.mark.slow),
+    ],
+)
+def test_what_is_not_there_is_refused(copy: Workspace, options: str, words: str) -> None:
+    (copy.root / "bad.csv").write_text("question,solution\n1+1,2\n")
+    done = copy.sh(f"p2o evaluate {options}", check=False)
+    assert done.returncode == 2
+    assert words in done.stderr, done.stderr[-500:]
+    assert "Mend" in done.stderr
     assert not (copy.root / "data/evaluations").exists()

@@ -221,6 +221,7 @@ def test_remotes_that_are_away(copy: Workspace) -> None:
     assert quiet_s() - started < 15
 
 
+@pytest.mark.slow
 def test_prefect_server_killed_in_the_middle(copy: Workspace, trained: Workspace, tmp_path: Path) -> None:
     """kill -9 while a stage runs: started again, the run ends as if nothing had been; left dead, it stops with the
     mend after its last stage, and the same command goes on without it."""

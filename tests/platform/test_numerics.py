@@ -74,6 +74,7 @@ def test_an_update_that_costs_skills(copy: Workspace, answer: str) -> None:
         assert report["optimizer_steps"] > previous
 
 
+@pytest.mark.slow
 def test_warnings_are_seen(copy: Workspace) -> None:
     """In the console and in Prefect's log, with advice; training goes on."""
     copy.edit("params.yaml", RATE, "learning_rate: 0.05")

@@ -43,8 +43,15 @@ def overflow(folder: Path) -> None:
     edit_weights(folder, lambda weights: weights[UP].fill_(1e38))
 
 
-@pytest.mark.parametrize("command", ["p2o doctor", "p2o run"])
-@pytest.mark.parametrize("kind", ["NaN", "no end-of-sequence token"])
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("NaN", "p2o run"),
+        ("no end-of-sequence token", "p2o doctor"),
+        pytest.param("NaN", "p2o doctor", marks=pytest.mark.slow),
+        pytest.param("no end-of-sequence token", "p2o run", marks=pytest.mark.slow),
+    ],
+)
 def test_refused_before_anything_is_paid_for(
     fresh: Callable[[], Workspace], base_folder: Path, kind: str, command: str
 ) -> None:

@@ -84,6 +84,7 @@ def test_other_ports_are_refused(home: Home, fresh: Callable[[], Workspace]) -> 
     assert "Nothing was running" in other.sh("p2o down").stdout
 
 
+@pytest.mark.slow
 def test_a_run_started_in_the_page_is_trained(home: Home) -> None:
     run = home.start(arm="grpo", seed=1, iterations=1)
     until(lambda: home.state(run) in (StateType.COMPLETED, StateType.FAILED, StateType.CRASHED), "it does not end")

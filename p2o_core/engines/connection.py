@@ -138,7 +138,11 @@ class Server:
             raise EngineUnavailable(
                 f"{self.url} takes no full weights. Mend: start it with `p2o serve` under policy.type full."
             )
-        if answer.status_code != httpx.codes.OK or set(answer.json()["results"]) != {policy.name}:
+        try:
+            read = answer.status_code == httpx.codes.OK and set(answer.json()["results"]) == {policy.name}
+        except (KeyError, TypeError, ValueError):
+            read = False
+        if not read:
             said = f"weights not read: {self._quoted(answer.text)}"
             raise AttemptFailed(f"http_{answer.status_code}", said, unwell=True)
         # what is cached of prompts is of the weights before, also should a run have died between the two calls

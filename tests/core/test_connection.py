@@ -19,10 +19,23 @@ from tests.policies import GENERATION, set_fields
 JUNK = [{}, {"logprobs": None}, {"logprobs": {"top_logprobs": []}}, {"logprobs": {"top_logprobs": [{"\ufffd": -1.0}]}}]
 
 
+def without_swaps(request: Request) -> Reply | None:
+    """A server that was started for adapters is well, and reads no full weights; None: to what else it is asked."""
+    return {"/health": Reply(200), "/collective_rpc": Reply(404)}.get(request.path)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"results": ["policy-of-yesterday"]}', b"junk", b"[]"])
+def test_junk_for_a_swap(base_folder: Path, body: bytes) -> None:
+    with served(lambda request: Reply(200, body)) as url:
+        engine = ServerEngine(base_folder, base_folder, ServerEngineConfig(urls=(url,), patience_s=0.5))
+        with pytest.raises(EngineUnavailable, match="weights not read"):
+            engine.generate([RolloutRequest("p", "q", "", (0,), 0)], Sampling(1.0, 4))
+
+
 @pytest.mark.parametrize("choice", JUNK)
 def test_junk_for_log_probs(base_folder: Path, choice: dict[str, object]) -> None:
     def answer(request: Request) -> Reply:
-        return Reply(200, json.dumps({"choices": [choice]}).encode())
+        return without_swaps(request) or Reply(200, json.dumps({"choices": [choice]}).encode())
 
     with served(answer) as url:
         engine = ServerEngine(base_folder, base_folder, ServerEngineConfig(urls=(url,), patience_s=0.5))
@@ -37,16 +50,14 @@ def test_a_policy_of_nan_is_the_policy_s_fault(base_folder: Path) -> None:
 
     def answer(request: Request) -> Reply:
         asked.append(request)
-        if request.path == "/health":
-            return Reply(200)
-        return Reply(400, json.dumps({"error": said}).encode())
+        return without_swaps(request) or Reply(400, json.dumps({"error": said}).encode())
 
     with served(answer) as url:
         engine = ServerEngine(base_folder, base_folder, ServerEngineConfig(urls=(url,)))
         with pytest.raises(PolicyNotFinite) as raised:
             engine.generate([RolloutRequest("p", "q", "", (0,), 0)], Sampling(1.0, 4))
     assert [completion.problem_id for completion in raised.value.completions] == ["p"]
-    assert len(asked) == 2
+    assert [request.path for request in asked] == ["/health", "/collective_rpc", "/v1/completions"]
 
 
 @pytest.mark.parametrize("row", [0, 3, 5])
@@ -57,8 +68,8 @@ def test_the_row_without_numbers_is_named(base_folder: Path, row: int) -> None:
     broken = rows[row][0].seed(rows[row][1])
 
     def answer(request: Request) -> Reply:
-        if request.path == "/health":
-            return Reply(200)
+        if known := without_swaps(request):
+            return known
         asked = json.loads(request.body)
         if asked["seed"] == broken and not asked["logprobs"]:
             return Reply(400, b'{"message": "Out of range float values are not JSON compliant"}')
@@ -79,8 +90,8 @@ def test_servers_are_told_every_end(base_folder: Path, tmp_path: Path) -> None:
     bodies: list[dict] = []
 
     def answer(request: Request) -> Reply:
-        if request.path == "/health":
-            return Reply(200)
+        if known := without_swaps(request):
+            return known
         bodies.append(json.loads(request.body))
         logprobs = {"token_logprobs": [-0.5, -0.5], "top_logprobs": [{"a": -0.1, "b": -0.1}]}
         choice = {"token_ids": [12, 9], "logprobs": logprobs, "finish_reason": "stop"}
@@ -104,8 +115,8 @@ def score(base_folder: Path, prompt_logprobs: Callable[[list[int]], object]) -> 
     """``prompt_logprobs`` of the prompt that is asked for."""
 
     def answer(request: Request) -> Reply:
-        if request.path == "/health":
-            return Reply(200)
+        if known := without_swaps(request):
+            return known
         asked = json.loads(request.body)
         assert (asked["max_tokens"], asked["prompt_logprobs"]) == (1, 0)
         return Reply(

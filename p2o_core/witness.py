@@ -69,25 +69,21 @@ class Witnessing:
         self.policy = policy
         self.tokens = config.tokens_per_microbatch
         self.sample = max(_candidates(groups, config), key=_moves_most, default=None)
-        self.before = self._logps()
+        self.before = self._logps(self.sample) if self.sample else ()
 
     def save(self, folder: Path, *, updated: bool, previous: Path) -> None:
         """Put the witness into the new policy's ``folder``; without an update, that of the ``previous`` one."""
-        after = self._logps()
-        if not self.policy.team.first:
-            return
-        if updated and self.sample is not None:
-            sample, ids = self.sample, self.sample.completion_ids[:TOKENS]
-            witness = Witness(sample.problem_id, sample.prompt_ids, ids, self.before, after)
-            write_record(folder / FILE, witness)
-        elif (previous / FILE).exists():
+        if updated and self.sample:
+            sample, after = self.sample, self._logps(self.sample)
+            if self.policy.team.first:
+                ids = sample.completion_ids[:TOKENS]
+                write_record(folder / FILE, Witness(sample.problem_id, sample.prompt_ids, ids, self.before, after))
+        elif self.policy.team.first and (previous / FILE).exists():
             shutil.copyfile(previous / FILE, folder / FILE)
 
-    def _logps(self) -> tuple[float, ...]:
-        if self.sample is None:
-            return ()
-        ids = self.sample.completion_ids[:TOKENS]
-        (logps,) = self.policy.score([self.sample.prompt_ids], [ids], 1.0, tokens=self.tokens)
+    def _logps(self, sample: TrainingSample) -> tuple[float, ...]:
+        ids = sample.completion_ids[:TOKENS]
+        (logps,) = self.policy.score([sample.prompt_ids], [ids], 1.0, tokens=self.tokens)
         return logps
 
 

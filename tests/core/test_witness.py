@@ -9,37 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from p2o_core.config import DistillConfig, FullPolicy, LoraPolicy, PolicyConfig
+from p2o_core.config import FullPolicy, LoraPolicy, PolicyConfig
 from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.groups import Group
-from p2o_core.optimizer import PolicyOptimizer
 from p2o_core.policy import Policy
 from p2o_core.sharding.job import UpdateJob
 from p2o_core.sharding.perform import perform
 from p2o_core.witness import FILE, OtherPolicyServed, Witness, check_served, read_witness
-from tests.core.test_update import CONFIG, flat_group, mixed_groups
+from tests.core.test_sharding import Case
+from tests.core.test_update import flat_group
 
 
-def updated(folder: Path, base: Path, config: PolicyConfig, groups: list[Group] | None = None, **settings) -> UpdateJob:
-    """A policy in folder/before and, an update later, in folder/after."""
-    policy, distill = Policy.create(base, config, seed=0), DistillConfig(**CONFIG.model_dump() | settings)
-    policy.save(folder / "before")
-    PolicyOptimizer(policy, distill).save(folder / "moments")
-    job = UpdateJob(
-        policy=folder / "before",
-        base=base,
-        optimizer=folder / "moments",
-        new_policy=folder / "after",
-        new_optimizer=folder / "new-moments",
-        checkpoints=folder / "checkpoints",
-        policy_config=config,
-        config=distill,
-        temperature=0.7,
-        seed=1,
-        threads=1,
-    )
-    perform(job, policy, mixed_groups(policy) if groups is None else groups)
-    return job
+def updated(folder: Path, base: Path, config: PolicyConfig, groups: list[Group] | None = None) -> UpdateJob:
+    """The job of an update that is done."""
+    case = Case(folder, base, config)
+    case.groups = groups or case.groups
+    case.alone("after")
+    return case.job("after")
 
 
 def served(policy: Path, job: UpdateJob, witness: Witness) -> tuple[float, ...]:

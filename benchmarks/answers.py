@@ -19,22 +19,24 @@ from benchmarks.row import OURS, THEIRS, CaseRuns, Disagreement, Row, Settings, 
 ANSWERS = "P2O_BENCHMARK_ANSWERS"
 TIMEOUT_S = 5
 CASES: Mapping[str, Settings] = {
-    "1 % hanging": {"count": 1000, "hanging": 10, "repeats": 1},
-    "honest": {"count": 1000, "hanging": 0, "repeats": 1},
-    "honest, each four times": {"count": 250, "hanging": 0, "repeats": 4},
+    "1 % powers of powers": {"count": 1000, "huge": 10, "hanging": 0, "repeats": 1},
+    "1 % endless expansions": {"count": 1000, "huge": 0, "hanging": 10, "repeats": 1},
+    "honest": {"count": 1000, "huge": 0, "hanging": 0, "repeats": 1},
+    "honest, each four times": {"count": 250, "huge": 0, "hanging": 0, "repeats": 4},
 }
-GOALS = {"1 % hanging": 20.0, "honest": 1.9, "honest, each four times": 4.0}
+GOALS = {"1 % powers of powers": 20.0, "1 % endless expansions": 20.0, "honest": 1.9, "honest, each four times": 4.0}
 
 
 def pairs(settings: Settings) -> list[tuple[str, str]]:
     from stress.hostile import math_pairs
-    from stress.hostile_corpus import hanging, honest
+    from stress.hostile_corpus import hanging, honest, huge
 
     path = os.environ.get(ANSWERS)
     made = math_pairs(Path(path))[: settings["count"]] if path else honest(settings["count"])
     made = made * settings["repeats"]
-    for index, pair in enumerate(hanging(settings["hanging"])):
-        made.insert(index * len(made) // settings["hanging"], pair)
+    bad = hanging(settings["hanging"]) + huge(settings["huge"])
+    for index, pair in enumerate(bad):
+        made.insert(index * len(made) // len(bad), pair)
     return made
 
 
@@ -109,16 +111,16 @@ def agree(case: CaseRuns) -> Mapping[str, Any]:
 def _judge(cases: Mapping[str, CaseRuns]) -> Verdict:
     speed = {name: case.ratios("wall_s") for name, case in cases.items()}
     ratios = {name: pooled(found)[0] for name, found in speed.items()}
-    first = "1 % hanging"
-    ratio, spread = pooled(speed[first])
-    hanging = cases[first]
+    ratio, spread = pooled(speed["1 % powers of powers"])
+    hanging = cases["1 % endless expansions"]
     until_honest = hanging.median(THEIRS, "wall_s") / hanging.median(OURS, "honest_s")
     return Verdict(
         ratio=ratio,
         spread=spread,
         reached=all(ratios[name] >= goal for name, goal in GOALS.items()),
         limit_share=None,
-        bound="ours waits hanging answers' full time-outs, two at a time; math-verify waits one after the other",
+        bound="a number beyond 2**20 bits is refused before it is computed; what hangs otherwise has its full time-out "
+        "of 5 s here too, two at a time",
         more={"ratios": ratios, "goals": GOALS, "ratio_until_honest_answers_are_judged": until_honest},
     )
 
@@ -129,7 +131,7 @@ ROWS = {
         title="1,000 answers, 1 % hanging, against math-verify in process",
         goal="≥ 20×; honest alone ≥ 1.9× with 2 workers; ≥ 4× where answers repeat",
         cases=CASES,
-        small={"count": 60, "repeats": 1, "hanging": 0},
+        small={"count": 60, "repeats": 1, "huge": 0, "hanging": 0},
         sides={OURS: ours, THEIRS: in_process},
         agree=agree,
         judge=_judge,

@@ -250,7 +250,12 @@ def corpus() -> list[Hostile]:
 
 
 def hanging(count: int) -> list[tuple[str, str]]:
-    """Different responses that hang inside one integer power, with a gold answer."""
+    """Different responses that keep sympy expanding for minutes, with a gold answer."""
+    return [(box(f"(x+y)^{{{10_000 + i}}}"), "17") for i in range(count)]
+
+
+def huge(count: int) -> list[tuple[str, str]]:
+    """Different responses that would hang inside one integer power, with a gold answer."""
     return [(box(f"10^{{10^{{10^{{{10 + i}}}}}}}"), "17") for i in range(count)]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from p2o_core.types import Verdict, VerdictStatus
 from p2o_core.verify.equivalence import equivalent, last_boxed, readable
+from p2o_core.verify.magnitude import NumberTooLarge
 from p2o_core.verify.prose import answer_in_prose
 
 Pair = tuple[str, str | Sequence[str]]
@@ -32,6 +33,9 @@ SHOWN_CHARACTERS = 200
 
 _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control and bidirectional characters and lone surrogates: a person would see another answer than the parser reads."""
+
+_ENDLESS = re.compile(r"\d[eE][-+]?\d{6}")
+"""A decimal with an exponent of six digits: its fraction would have a million."""
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200d\u2060-\u2064\ufeff\ufff9-\ufffb\ufffe\uffff]")
 _BRACE = re.compile(r"(?<!\\)[{}]")
@@ -61,8 +65,10 @@ def shown(text: str) -> str:
 
 
 def hopeless(answer: str) -> bool:
-    """Whether an answer is too long, nested too deep or has characters nobody can see, and is not parsed at all."""
-    return len(answer) > ANSWER_CHARACTERS or _UNREADABLE.search(answer) is not None or _too_deep(answer)
+    """Whether an answer is too long, nested too deep, has a number of millions of digits or characters nobody can see,
+    and is not parsed at all."""
+    unreadable = _UNREADABLE.search(answer) or _ENDLESS.search(answer)
+    return len(answer) > ANSWER_CHARACTERS or unreadable is not None or _too_deep(answer)
 
 
 def check_answer(pair: Pair) -> Verdict:
@@ -101,6 +107,8 @@ def checked(pair: Pair) -> Verdict:
     """
     try:
         return check_answer(pair)
+    except NumberTooLarge:
+        return Verdict(VerdictStatus.UNPARSABLE, 0.0, "")
     except Exception as error:  # RecursionError and MemoryError are among them
         return failed(f"{type(error).__name__}: {_words(error)}")
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from p2o_core.verify import measured, units
@@ -42,6 +43,9 @@ from p2o_core.verify.notation import (
 from p2o_core.verify.spelling import whole_and_part
 from p2o_core.verify.times import same_date
 from p2o_core.verify.values import same_number, same_numbers_inside
+
+REMEMBERED = 512
+"""Parsed values a worker keeps."""
 
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _THOUSANDS = re.compile(r"\A-?\d{1,3}(?:(?:,|\{,\}|['’])\d{3})+(?:\.\d+)?\Z")
@@ -213,8 +217,10 @@ def _scaled(value: str, ratio: Fraction) -> str:
     return f"\\frac{{{ratio.numerator}}}{{{ratio.denominator}}} \\cdot ({value})"
 
 
+@lru_cache(maxsize=REMEMBERED)
 def _parsed(value: str) -> list[Any]:
-    """What latex2sympy makes of it and the text itself; empty when it makes nothing."""
+    """What latex2sympy makes of it and the text itself; empty when it makes nothing. Parsing is most of a verdict's
+    time, a group's rollouts share their gold answer, and a wrong answer is asked for twice."""
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 

@@ -13,6 +13,7 @@ import os
 import signal
 
 from p2o_core.verify.checking import checked
+from p2o_core.verify.magnitude import refuse_huge_numbers
 
 FORK_SERVER = os.getpid()
 """The process that imported this first."""
@@ -47,6 +48,7 @@ def die_with_parent() -> None:
 die_with_parent()
 # math-verify warns at every call that its own time-outs are off; ours is the kill from outside
 logging.getLogger("math_verify").setLevel(logging.ERROR)
+refuse_huge_numbers()
 for _shape in _SHAPES:
     checked(_shape)
 gc.collect()

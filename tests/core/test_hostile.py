@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from math import factorial
 from pathlib import Path
 from unicodedata import normalize
 
@@ -18,12 +19,12 @@ from p2o_core.types import VerdictStatus
 from p2o_core.verify import Verifier
 from p2o_core.verify.checking import READ_CHARACTERS, SHOWN_CHARACTERS, check_answer, hopeless, shown, window
 from p2o_core.verify.equivalence import last_boxed
-from p2o_core.verify.host import WORKER_MEMORY_BYTES
+from p2o_core.verify.host import WORKER_MEMORY_BYTES, Host
 from p2o_core.verify.measured import split
 from p2o_core.verify.notation import in_latex, joins_numbers, plain_mathematics, plain_numbers
 from p2o_core.verify.prose import whole_expression
 from stress.hostile import PeakMemory, descendants, judge_each, throughput, verifier_processes
-from stress.hostile_corpus import BIDI, CONTROL, FAMILIES, box, code, corpus, hanging, honest
+from stress.hostile_corpus import BIDI, CONTROL, FAMILIES, box, code, corpus, hanging, honest, huge
 from tests.clock import PATIENCE_S
 
 TIMEOUT_S = 1.0
@@ -76,11 +77,30 @@ def test_honest_answers_beside_one_per_cent_of_hanging_ones() -> None:
     assert speed.ratio > 0.4, "0.7 and more on a machine of its own (stress/hostile.py); tests share theirs"
 
 
-def test_a_giant_number_meets_the_memory_limit() -> None:
-    with PeakMemory() as peak, Verifier(workers=1, timeout_s=2.0) as verifier:
-        verdicts = verifier.verify([("The answer is " + "\\boxed{7^{10^{10}}}", "17")])
-    assert verdicts[0].reward == 0.0
-    assert peak.bytes < WORKER_MEMORY_BYTES + 512 * 2**20
+NUMBERS = ("10^{10^{10}}", "7^{10^{10}}", "(3/7)^{10^8}", "(10^9)!", "(10^9)!!", "\\binom{10^9}{10^8}", "1e-111111111")
+
+
+def test_numbers_too_large_for_any_answer_are_refused_before_they_are_computed(verifier: Verifier) -> None:
+    """At once, with the worker that met them; what is equal as text stays right."""
+    verdicts = verifier.verify([*((box(number), "17") for number in NUMBERS), *huge(20)])
+    assert {verdict.status for verdict in verdicts} == {VerdictStatus.UNPARSABLE}
+    assert verifier.effort.replaced == 0
+    right = [
+        ("10^{10^{10}}", "10^{10^{10}}"),
+        ("2^{100}", f"{2**100}"),
+        ("1^{10^{30}}", "1"),
+        ("20!", f"{factorial(20)}"),
+    ]
+    assert all(verdict.reward for verdict in verifier.verify([(box(answer), gold) for answer, gold in right]))
+
+
+def test_a_worker_has_a_memory_limit() -> None:
+    host = Host(workers=1, timeout_s=TIMEOUT_S)
+    try:
+        with pytest.raises(MemoryError):
+            host._started().schedule(bytearray, args=[2 * WORKER_MEMORY_BYTES]).result()
+    finally:
+        host.close()
 
 
 def test_code_in_an_answer_is_not_run(verifier: Verifier, tmp_path: Path) -> None:

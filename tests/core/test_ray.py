@@ -189,7 +189,7 @@ def test_verdicts_are_one_verifier_s(runtime: Runtime, verifier: Verifier) -> No
     spread = runtime.verifier(experiment(SPREAD))
     assert isinstance(spread, RayVerifier)
     pairs = [(f"so \\boxed{{{n}}}", ("52", "53") if n % 2 else "52") for n in range(300)]
-    pairs += [("\\boxed{9^{9^{9^{9}}}}", "52"), ("nothing", "52"), *pairs[:3]]
+    pairs += [("\\boxed{(x+y)^{10000}}", "52"), ("nothing", "52"), *pairs[:3]]
     alone = verifier.verify(pairs)
     assert spread.verify(pairs) == alone
     os.kill(actors("VerifierWorker")[0].pid, signal.SIGKILL)

@@ -68,11 +68,12 @@ def test_a_custom_run_is_watched_until_it_is_completed(home: Home, page: Page) -
 
 
 @pytest.mark.slow
-def test_a_run_is_suspended_resumed_and_cancelled(home: Home, page: Page) -> None:
+def test_a_run_is_suspended_resumed_cancelled_and_retried(home: Home, page: Page) -> None:
     """With the buttons of its page. Each time its process ends, and the next one goes on with what was finished."""
     run = home.start(seed=6, settings=ENDLESS, iterations=1)
+    address = f"http://127.0.0.1:{home.prefect_port}/runs/flow-run/{run}"
     process = home.at_work(run)
-    page.open(f"http://127.0.0.1:{home.prefect_port}/runs/flow-run/{run}")
+    page.open(address)
     page.press("Suspend")
     page.press("Submit")
     state(page, "Suspended")
@@ -82,10 +83,21 @@ def test_a_run_is_suspended_resumed_and_cancelled(home: Home, page: Page) -> Non
     page.press("Submit")
     process = home.at_work(run)
     assert units <= set(home.workspace.root.rglob(UNITS)), "what was finished stayed"
+    cancel(page)
+    until(lambda: not process.is_running(), "its process stays")
+    page.open(address)  # anew: while a page takes in another state its buttons are drawn again, and a click is lost
+    state(page, "Cancelled")
+    page.press("Retry")
+    page.click("//*[@id='p-modal-teleport-target']//button[normalize-space()='Retry']")
+    process = home.at_work(run)
+    cancel(page)
+    until(lambda: not process.is_running(), "its process stays")
+
+
+def cancel(page: Page) -> None:
     page.press("Cancel")
     page.press("Confirm")
     state(page, "Cancelled")
-    until(lambda: not process.is_running(), "its process stays")
 
 
 def mlflow(page: Page, home: Home, where: str) -> None:

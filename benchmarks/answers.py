@@ -32,7 +32,8 @@ def pairs(settings: Settings) -> list[tuple[str, str]]:
     from stress.hostile_corpus import hanging, honest, huge
 
     path = os.environ.get(ANSWERS)
-    made = math_pairs(Path(path))[: settings["count"]] if path else honest(settings["count"])
+    made = math_pairs(Path(path)) if path else honest(settings["count"])
+    made = made[:: max(1, len(made) // settings["count"])][: settings["count"]]  # right ones come first
     made = made * settings["repeats"]
     bad = hanging(settings["hanging"]) + huge(settings["huge"])
     for index, pair in enumerate(bad):

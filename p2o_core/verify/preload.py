@@ -13,6 +13,7 @@ import os
 import signal
 
 from p2o_core.verify.checking import checked
+from p2o_core.verify.grammar import read_in_two_stages
 from p2o_core.verify.magnitude import refuse_huge_numbers
 
 FORK_SERVER = os.getpid()
@@ -25,6 +26,9 @@ _SHAPES = [
     ("$x = \\sqrt{2} + 3\\pi$", "x=3\\pi+\\sqrt{2}"),
     ("\\boxed{\\left[ \\frac{\\pi^2}{8}, \\frac{5 \\pi^2}{4} \\right)}", "[0, 1)"),
     ("\\boxed{\\{1, 2, 3\\}}", "1, 2, 3"),
+    ("\\boxed{(1, -16, -4)}", "\\left( \\frac{3}{2}, -13 \\right)"),
+    ("\\boxed{x \\in [-2, 7]}", "\\frac{11 + 9a}{20}"),
+    ("\\boxed{(a + 5)(b + 2)}", "x^5 - x^4 + x^3 - x^2 + x - 1"),
     ("\\boxed{(-\\infty, -3) \\cup (3, \\infty)}", "(3, \\infty)"),
     ("\\boxed{\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}}", "\\begin{pmatrix} 1 & 2 \\\\ 3 & 5 \\end{pmatrix}"),
     ("\\boxed{x^3 + 3x - 6 \\le y}", "x^3+3x-6"),
@@ -49,6 +53,7 @@ die_with_parent()
 # math-verify warns at every call that its own time-outs are off; ours is the kill from outside
 logging.getLogger("math_verify").setLevel(logging.ERROR)
 refuse_huge_numbers()
+read_in_two_stages()
 for _shape in _SHAPES:
     checked(_shape)
 gc.collect()

@@ -1,9 +1,9 @@
 """latex2sympy's grammar, read in ANTLR's two stages.
 
-``(1, 2, 3)`` and intervals are ambiguous to the grammar until their end. ANTLR's full look-ahead (LL) finds that out anew
-for every answer, in some 80 ms of Python; its quick one (SLL) keeps what it found, and either reads the same or meets an
-error, after which the full one is asked: "two-stage parsing" in T. Parr, The Definitive ANTLR 4 Reference, section 13.7.
-Without a comma little is ambiguous, and a product without a sign (``2x``) always needs the full one.
+``(1, 2, 3)`` and intervals are ambiguous to the grammar until their end. ANTLR's full look-ahead (LL) finds that out
+anew for every answer, in some 80 ms of Python; its quick one (SLL) keeps what it found, and either reads the same or
+meets an error, after which the full one is asked: "two-stage parsing" in T. Parr, The Definitive ANTLR 4 Reference,
+section 13.7. Without a comma little is ambiguous, and a product without a sign (``2x``) always needs the full one.
 """
 
 from __future__ import annotations

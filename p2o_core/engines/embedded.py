@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from p2o_core.engines.attention import grouped_attention
 from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutRequest, Sampling, check_scored
 from p2o_core.engines.prefill import prefill
 from p2o_core.policy import Policy
@@ -55,7 +56,8 @@ class EmbeddedEngine:
         finished: dict[tuple[int, int], Completion] = {}
         for chunk in batches(requests, self.policy.chat, self.rows_per_batch):
             rows = [(index, _Row(requests[index], sample)) for index in chunk for sample in requests[index].samples]
-            self._write([row for _, row in rows], sampling)
+            with grouped_attention(self.policy.causal_model):
+                self._write([row for _, row in rows], sampling)
             for index, row in rows:
                 finished[index, row.sample] = self._completion(row)
             if self.on_rows:

@@ -16,7 +16,7 @@ def read_in_two_stages() -> None:
     from antlr4.atn.PredictionMode import PredictionMode
     from latex2sympy2_extended import latex2sympy2
 
-    class TwoStages(latex2sympy2.PSParser):  # type: ignore[misc]  # generated code without types
+    class TwoStages(latex2sympy2.PSParser):
         def math(self) -> Any:
             if "," in str(self.getTokenStream().tokenSource.inputStream):
                 self._interp.predictionMode = PredictionMode.SLL

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from p2o_core.batch import Batch
 from p2o_core.engines import embedded
+from p2o_core.engines.attention import NAME
 from p2o_core.engines.base import LogprobRequest, PolicyNotFinite, RolloutRequest, Sampling
 from p2o_core.engines.embedded import EmbeddedEngine
 from p2o_core.engines.prefill import prefill, shared_beginnings
@@ -51,6 +55,27 @@ def test_logps_are_those_of_the_unpadded_model(full_policy: Policy) -> None:
         logps = logits.log_softmax(-1)[len(prompt) - 1 : -1]
         expected = logps.gather(1, torch.tensor(completion.token_ids).unsqueeze(1)).squeeze(1)
         torch.testing.assert_close(torch.tensor(completion.logps), expected, atol=1e-4, rtol=0)
+
+
+def test_query_heads_that_share_keys_see_what_transformers_shows_them() -> None:
+    """Three query heads to a key head, padded rows; more than one new token a row is transformers' own business."""
+    attention = AttentionInterface._global_mapping[NAME]
+    module = SimpleNamespace(num_key_value_groups=3, is_causal=True)
+    generator = torch.Generator().manual_seed(0)
+    keys, values = torch.randn(2, 4, 2, 7, 8, generator=generator)
+    mask = torch.ones(4, 1, 1, 7, dtype=torch.bool)
+    mask[1, ..., :3] = False
+    for new in (1, 2):
+        query = torch.randn(4, 6, new, 8, generator=generator)
+        given = (module, query, keys, values, mask.expand(4, 1, new, 7))
+        ours, theirs = attention(*given, scaling=0.3)[0], sdpa_attention_forward(*given, scaling=0.3)[0]
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_policy_has_its_own_attention_again(full_policy: Policy) -> None:
+    before = full_policy.model.config._attn_implementation
+    EmbeddedEngine(full_policy, rows_per_batch=8).generate(requests(), Sampling(1.0, 2))
+    assert full_policy.model.config._attn_implementation == before == "sdpa"
 
 
 def test_order_and_batch_size_do_not_change_what_is_sampled(full_policy: Policy) -> None:

@@ -8,10 +8,14 @@ import signal
 import subprocess
 import urllib.request
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psutil
 import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -22,14 +26,16 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Running, Scheduled, StateType
 
+from flows.lifecycle.events import LOST_SKILLS, tell
 from flows.lifecycle.lost import end_lost_runs
-from flows.services.registration import automations
+from flows.services.registration import NOTIFIER, _automate, automations
 from tests.clock import PATIENCE_S
 from tests.loopback import free_port
 from tests.platform.home import ENDLESS, UNITS, Home, until
-from tests.platform.servers import Server
+from tests.platform.servers import Server, prefect_server
 from tests.platform.workspace import Workspace
 
 
@@ -210,3 +216,43 @@ def test_a_console_s_run_whose_process_is_gone_has_crashed(prefect: Server) -> N
         assert end_lost_runs(client) == ["gone"]
         states = {name: client.read_flow_run(run).state_type for name, run in runs.items()}
     assert states == {name: StateType.CRASHED if name == "gone" else StateType.RUNNING for name in signatures}
+
+
+class Listener(HTTPServer):
+    """Keeps what is posted to it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Post)
+        self.heard: list[Any] = []
+        self.timeout = 3
+
+
+class Post(BaseHTTPRequestHandler):
+    server: Listener
+
+    def do_POST(self) -> None:
+        self.server.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+
+def test_findings_are_sent_to_the_notification_block(tmp_path: Path) -> None:
+    """To a webhook on loopback; other events are not sent."""
+    with (
+        prefect_server(tmp_path) as server,
+        Listener() as listener,
+        temporary_settings({PREFECT_API_URL: f"{server.url}/api"}),
+        SyncPrefectClient(f"{server.url}/api") as client,
+    ):
+        url, words = f"http://127.0.0.1:{listener.server_port}/", {"title": "{{subject}}", "text": "{{body}}"}
+        CustomWebhookNotificationBlock(name="hook", url=url, json_data=words).save(NOTIFIER)
+        _automate(client)
+
+        def heard() -> bool:  # again and again: the server takes a moment to know a new automation
+            tell("p2o.nothing", "tiny-s3", "of no interest")
+            tell(LOST_SKILLS, "tiny-s3", "2 of 10 skills are lost in iteration 4")
+            listener.handle_request()
+            return bool(listener.heard)
+
+        until(heard, "nothing is sent")
+    assert listener.heard[0] == {"title": "P²O Lab: tiny-s3", "text": "2 of 10 skills are lost in iteration 4"}

@@ -136,5 +136,6 @@ ROWS = {
         sides={OURS: ours, THEIRS: in_process},
         agree=agree,
         judge=_judge,
+        repetitions=1,
     )
 }

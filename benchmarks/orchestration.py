@@ -1,7 +1,8 @@
 """S8: what Prefect, DVC and MLflow add to a stage, against the same stages called one after the other.
 
-Measured are the seconds between one stage's end and the beginning of the next, start-up aside, from a clock around the
-stages of both sides. The world is stress/chaos.yaml's, its base made before.
+Measured are the seconds between one stage's end and the beginning of the next, from a clock around the stages of both
+sides. The first iteration's do not count, they are start-up: it imports MLflow and opens its database. The world is
+stress/chaos.yaml's, its base made before.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def _numbers(root: Path, spans: Spans, folder: Path) -> dict[str, Any]:
 
     (folder / "digests.json").write_text(json.dumps(digests(root)))
     found = spans.between()
-    stages = [seconds for iteration in found.values() for seconds in iteration]
+    stages = [seconds for number, iteration in found.items() for seconds in iteration if number > 1]
     return {
         "stages": len(stages),
         "stages_an_iteration": max(map(len, found.values())),
@@ -177,11 +178,11 @@ ROWS = {
         name="S8",
         title="Prefect, DVC and MLflow around the stages, against the stages alone (wall clock, start-up aside)",
         goal="≤ 0.2 s a stage, ≤ 3 % of an iteration of 60 s; flat from 10 to 390 iterations",
-        cases={"of 10 iterations": {"iterations": 10, "run": 3}, "of 390 iterations": {"iterations": 390, "run": 2}},
-        small={"run": 1},
+        cases={"of 10 iterations": {"iterations": 10, "run": 3}, "of 390 iterations": {"iterations": 390, "run": 3}},
+        small={"run": 2},
         sides={OURS: orchestrated, THEIRS: bare},
         agree=agree,
         judge=_judge,
-        repetitions=3,
+        repetitions=1,
     )
 }

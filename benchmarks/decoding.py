@@ -17,7 +17,7 @@ from benchmarks.row import OURS, THEIRS, CaseRuns, Disagreement, Row, Settings, 
 
 SOURCE: Settings = {"samples": 8, "temperature": 1.0}
 MICRO: Settings = {**SOURCE, "base": "micro", "prompts": 64, "new_tokens": 44, "drawn": 2000}
-SMOLLM2: Settings = {**SOURCE, "base": "smollm2", "prompts": 6, "new_tokens": 96, "drawn": 0}
+SMOLLM2: Settings = {**SOURCE, "base": "smollm2", "prompts": 4, "new_tokens": 64, "drawn": 0}
 CASES: Mapping[str, Settings] = {
     "micro-world float32": {**MICRO, "dtype": "float32"},
     "micro-world bfloat16": {**MICRO, "dtype": "bfloat16"},

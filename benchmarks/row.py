@@ -118,6 +118,7 @@ class Row:
     agree: Callable[[CaseRuns], Mapping[str, Any]]
     judge: Callable[[Mapping[str, CaseRuns]], Verdict]
     repetitions: int = 3
+    """Of every side; once where a side takes a minute, since `make bench` has half an hour."""
 
 
 def load_row(name: str) -> Row:

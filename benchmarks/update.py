@@ -181,7 +181,7 @@ def _judge(cases: Mapping[str, CaseRuns], goal: float, memory: float | None) -> 
 
 def _row(name: str, title: str, goal: str, cases: Mapping[str, Settings], speed: float, memory: float | None) -> Row:
     sides = {OURS: ours, THEIRS: trl}
-    return Row(name, title, goal, cases, SMALL, sides, agree, lambda runs: _judge(runs, speed, memory))
+    return Row(name, title, goal, cases, SMALL, sides, agree, lambda runs: _judge(runs, speed, memory), repetitions=1)
 
 
 ROWS = {

@@ -21,7 +21,7 @@ def test_a_row_says_what_it_is(name: str) -> None:
     row = load_row(name)
     assert (row.name, bool(row.title), bool(row.goal)) == (name, True, True)
     assert "ours" in row.sides
-    assert row.repetitions >= 3
+    assert row.repetitions in (1, 3)
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("S*.json")), ids=lambda path: path.stem)

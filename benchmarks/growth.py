@@ -52,7 +52,7 @@ CURVES: Mapping[str, Curve] = {
         "update's memory over sequences", "S1", "full", update_points(), "groups", "peak_bytes", "MiB", 1 / MIB
     ),
     "update_memory_vocabulary": Curve(
-        "update's memory over the vocabulary (LoRA)",
+        "LoRA update's memory over the vocabulary",
         "S1",
         "LoRA",
         [
@@ -132,7 +132,7 @@ def draw(curves: Mapping[str, Any], path: Path) -> None:
     for place, curve in zip(places.flat, curves.values(), strict=False):
         x, y = zip(*curve["points"], strict=True)
         place.plot(x, y, "o-", color="#1f5fa8")
-        place.set_title(f"{curve['title']} (exponent {curve['exponent']:.2f})", fontsize=9)
+        place.set_title(f"{curve['title']} (exponent {curve['exponent']:.2f})", fontsize=8)
         place.set_xlabel(curve["x"].replace("_", " "), fontsize=8)
         place.set_ylabel(curve["unit"], fontsize=8)
         place.set_xlim(left=0)

@@ -1,4 +1,4 @@
-"""S11: what `make run` does after installing, on three seeds, each in a fresh clone without caches."""
+"""S11: what `make run` does after installing, in a fresh clone without caches; ``--repetitions 3`` for three seeds."""
 
 from __future__ import annotations
 
@@ -70,12 +70,13 @@ def _judge(cases: Mapping[str, CaseRuns]) -> Verdict:
 ROWS = {
     "S11": Row(
         name="S11",
-        title="`make run`, installation aside, on three seeds",
+        title="`make run`, installation aside, a seed a repetition",
         goal="≤ 90 s; hard ≥ 60 %, GRPO 0",
         cases={"params.yaml": {"iterations": 10, "limit_s": 1800}},
         small={"iterations": 1},
         sides={OURS: make_run},
         agree=agree,
         judge=_judge,
+        repetitions=1,
     )
 }

@@ -74,5 +74,6 @@ ROWS = {
         sides={OURS: start},
         agree=lambda case: {},
         judge=_judge,
+        repetitions=1,
     )
 }

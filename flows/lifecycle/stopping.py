@@ -52,7 +52,8 @@ def until_stopped(work: Callable[[], Result]) -> Result | State:
 def _stoppable() -> Iterator[Stop]:
     """While the block runs, a run that is being cancelled or suspended interrupts it as Ctrl-C would, so that engines
     and verifier are closed on the way out. To cancel a run of a deployment is left to its worker, which ends the
-    process; of suspending, which the page offers for these alone, a worker takes no notice."""
+    process, unless the run is Cancelled at once, as one that was about to begin; of suspending, which the page offers
+    for these alone, a worker takes no notice."""
     stop, over = Stop(), threading.Event()
     if flow_run.id is None:
         yield stop
@@ -68,7 +69,7 @@ def _stoppable() -> Iterator[Stop]:
 
 def _watch(run: UUID, ours: bool, stop: Stop, over: threading.Event) -> None:
     """``ours``: a person started the run, and no worker watches over it."""
-    signed, wanted = not ours, StateType.CANCELLING if ours else StateType.PAUSED
+    signed, wanted = not ours, {StateType.CANCELLING} if ours else {StateType.PAUSED, StateType.CANCELLED}
     with get_client(sync_client=True) as client:
         while not over.wait(POLL_S):
             try:
@@ -79,7 +80,7 @@ def _watch(run: UUID, ours: bool, stop: Stop, over: threading.Event) -> None:
                 state = client.read_flow_run(run).state
             except Exception:  # a server that is away cannot ask for anything; the next look may find it
                 continue
-            if state is not None and state.type == wanted and not over.is_set():
+            if state is not None and state.type in wanted and not over.is_set():
                 stop.asked = state
                 os.kill(os.getpid(), signal.SIGINT)
                 return

@@ -90,6 +90,8 @@ def test_a_run_is_suspended_resumed_cancelled_and_retried(home: Home, page: Page
     page.press("Retry")
     page.click("//*[@id='p-modal-teleport-target']//button[normalize-space()='Retry']")
     process = home.at_work(run)
+    page.open(address)
+    state(page, "Running")
     cancel(page)
     until(lambda: not process.is_running(), "its process stays")
 

@@ -1,4 +1,4 @@
-"""How cost grows with the work: ``python -m benchmarks.growth`` writes results/growth.json and docs/growth.svg.
+"""How cost grows with the work: ``python -m benchmarks.growth`` writes results/growth.json and docs/images/growth.svg.
 
 Every point is one of the rows' own sides, in a process of its own. ``exponent`` is the slope in double logarithms: 1 is
 linear, 0 is flat.
@@ -20,7 +20,7 @@ from rich.table import Table
 
 from benchmarks.row import OURS, REPOSITORY, RESULTS, Settings, commit, load_row, machine, run_side, versions
 
-PICTURE = REPOSITORY / "docs" / "growth.svg"
+PICTURE = REPOSITORY / "docs" / "images" / "growth.svg"
 SMALLER = {"vocabulary": 8192, "hidden": 128, "layers": 2, "heads": 4, "feed_forward": 512}
 MIB = 2**20
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from flows.lifecycle.lost import end_lost_runs, sign
 Result = TypeVar("Result")
 POLL_S = 2.0
 """Seconds between two looks at the run's state."""
+WORKER_S = 20.0
+"""Seconds in which a worker ends a run that is being cancelled. It takes some five, but a run that was cancelled, retried
+and is cancelled again it leaves alone for minutes (Prefect 3.7): then the run ends itself."""
 
 
 @dataclass
@@ -52,8 +56,7 @@ def until_stopped(work: Callable[[], Result]) -> Result | State:
 def _stoppable() -> Iterator[Stop]:
     """While the block runs, a run that is being cancelled or suspended interrupts it as Ctrl-C would, so that engines
     and verifier are closed on the way out. To cancel a run of a deployment is left to its worker, which ends the
-    process, unless the run is Cancelled at once, as one that was about to begin; of suspending, which the page offers
-    for these alone, a worker takes no notice."""
+    process, for :data:`WORKER_S`; of suspending, which the page offers for these alone, a worker takes no notice."""
     stop, over = Stop(), threading.Event()
     if flow_run.id is None:
         yield stop
@@ -69,7 +72,9 @@ def _stoppable() -> Iterator[Stop]:
 
 def _watch(run: UUID, ours: bool, stop: Stop, over: threading.Event) -> None:
     """``ours``: a person started the run, and no worker watches over it."""
-    signed, wanted = not ours, {StateType.CANCELLING} if ours else {StateType.PAUSED, StateType.CANCELLED}
+    signed, patience_s = not ours, 0.0 if ours else WORKER_S
+    stopping = {StateType.CANCELLING, StateType.CANCELLED, StateType.PAUSED}
+    since: float | None = None
     with get_client(sync_client=True) as client:
         while not over.wait(POLL_S):
             try:
@@ -80,7 +85,11 @@ def _watch(run: UUID, ours: bool, stop: Stop, over: threading.Event) -> None:
                 state = client.read_flow_run(run).state
             except Exception:  # a server that is away cannot ask for anything; the next look may find it
                 continue
-            if state is not None and state.type in wanted and not over.is_set():
+            if state is None or state.type not in stopping or over.is_set():
+                since = None
+                continue
+            since = time.monotonic() if since is None else since
+            if state.type == StateType.PAUSED or time.monotonic() - since >= patience_s:
                 stop.asked = state
                 os.kill(os.getpid(), signal.SIGINT)
                 return

@@ -23,8 +23,8 @@ Result = TypeVar("Result")
 POLL_S = 2.0
 """Seconds between two looks at the run's state."""
 WORKER_S = 20.0
-"""Seconds in which a worker ends a run that is being cancelled. It takes some five, but a run that was cancelled, retried
-and is cancelled again it leaves alone for minutes (Prefect 3.7): then the run ends itself."""
+"""Seconds in which a worker ends a run that is being cancelled. It takes some five; but a run that was cancelled,
+retried and is cancelled again it leaves alone for minutes (Prefect 3.7): then the run ends itself."""
 
 
 @dataclass

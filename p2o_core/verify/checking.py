@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from p2o_core.types import Verdict, VerdictStatus
 from p2o_core.verify.equivalence import equivalent, last_boxed, readable
-from p2o_core.verify.magnitude import NumberTooLarge
+from p2o_core.verify.magnitude import ENDLESS_DECIMAL, NumberTooLarge
 from p2o_core.verify.prose import answer_in_prose
 
 Pair = tuple[str, str | Sequence[str]]
@@ -33,9 +33,6 @@ SHOWN_CHARACTERS = 200
 
 _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control and bidirectional characters and lone surrogates: a person would see another answer than the parser reads."""
-
-_ENDLESS = re.compile(r"\d[eE][-+]?\d{6}")
-"""A decimal with an exponent of six digits: its fraction would have a million."""
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200d\u2060-\u2064\ufeff\ufff9-\ufffb\ufffe\uffff]")
 _BRACE = re.compile(r"(?<!\\)[{}]")
@@ -67,7 +64,7 @@ def shown(text: str) -> str:
 def hopeless(answer: str) -> bool:
     """Whether an answer is too long, nested too deep, has a number of millions of digits or characters nobody can see,
     and is not parsed at all."""
-    unreadable = _UNREADABLE.search(answer) or _ENDLESS.search(answer)
+    unreadable = _UNREADABLE.search(answer) or ENDLESS_DECIMAL.search(answer)
     return len(answer) > ANSWER_CHARACTERS or unreadable is not None or _too_deep(answer)
 
 

@@ -6,11 +6,16 @@ What they would come to is known before: a power has about ``exponent · log2(ba
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 BITS = 2**20
 """Most bits of a number that is computed: 315,000 decimal digits, which takes sympy milliseconds."""
+
+ENDLESS_DECIMAL = re.compile(r"\d[eE][-+]?\d{6}")
+"""A decimal with an exponent of six digits: the fraction that sympy reads would have a million. No method can be
+guarded there, so such an answer is not parsed at all (:func:`p2o_core.verify.checking.hopeless`)."""
 
 
 class NumberTooLarge(ArithmeticError):

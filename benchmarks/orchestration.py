@@ -120,7 +120,7 @@ def orchestrated(settings: Settings, meter: Meter, folder: Path) -> Mapping[str,
 
         flow.run_stage = spans  # type: ignore[assignment]
         with flow_ends():
-            flow.train(str(root), iterations=settings["run"], run_cache=False)
+            flow.train(str(root), iterations=settings["run"], run_cache=True)
     return _numbers(root, spans, folder)
 
 

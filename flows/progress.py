@@ -7,8 +7,9 @@ from uuid import UUID
 
 import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import SettingsContext, get_settings_context
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import Settings
 
 EVERY_S = 3.0
 """Seconds between two looks of a person at a page; each costs the run a request, 10 ms."""
@@ -21,6 +22,19 @@ LIMIT_S = 5.0
 def artifact_key(name: str) -> str:
     """A name as Prefect takes it for an artefact's key: small letters, digits and dashes."""
     return name.replace("_", "-").replace(".", "-").lower()
+
+
+_hasty: list[tuple[Settings, Settings]] = []
+"""Prefect's settings and :func:`in_passing`'s copy of them: kept, since copying takes a twentieth of a second."""
+
+
+def in_passing() -> SettingsContext:
+    """A context in which a request to Prefect is tried once, LIMIT_S long at most: training waits for it."""
+    now = get_settings_context()
+    if not _hasty or _hasty[0][0] is not now.settings:
+        hasty = now.settings.copy_with_update({"client.max_retries": 0, "api.request_timeout": LIMIT_S})
+        _hasty[:] = [(now.settings, hasty)]
+    return SettingsContext(profile=now.profile, settings=_hasty[0][1])
 
 
 class RunProgress:
@@ -54,7 +68,7 @@ class RunProgress:
         if first and now < self._next:
             return  # a short step after a short step
         try:
-            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: LIMIT_S}):
+            with in_passing():
                 if self._id is not None:
                     update_progress_artifact(self._id, round(percent, 1), what)
                 elif first:

@@ -13,7 +13,6 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.comparison.arms import Arm, arm_experiment, arm_layout, arms_of, is_done
 from flows.comparison.entries import FILE as COMPARISON_FILE
@@ -21,7 +20,7 @@ from flows.comparison.entries import Comparison, load_comparison
 from flows.display import console
 from flows.iteration_page import iteration_page
 from flows.lifecycle.environment import MLFLOW_PORT
-from flows.progress import artifact_key
+from flows.progress import artifact_key, in_passing
 from flows.services.records import LOOPBACK, MLFLOW, running
 from flows.tracking.delivery import Delivery
 from flows.tracking.parents import check_project
@@ -73,7 +72,7 @@ class Publishers:
         """One question for all of the experiment's iterations."""
         if self._pages is None:
             try:
-                with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                with in_passing():
                     self._pages = known_pages(self.layout)
             except AWAY:
                 return False
@@ -98,8 +97,7 @@ class Publishers:
     def _publish(self, last: bool) -> None:
         while self._unpublished:
             try:
-                # no retries within an attempt, they would hold training; the end of the flow has them
-                with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                with in_passing():
                     publish_iteration(self.layout, self._rows[: self._unpublished[0] + 1], self._links())
             except AWAY as error:
                 said = f"Prefect: artefact not taken ({type(error).__name__}: {error})"

@@ -46,7 +46,7 @@ class DvcLock:
         Raises:
             DvcException: it cannot be read.
         """
-        stamp = _stamp(self.path)
+        stamp = file_stamp(self.path)
         if self._read is None or stamp != self._read:
             from dvc.dvcfile import Lockfile
 
@@ -81,10 +81,10 @@ class DvcLock:
             self._read = None
             return
         entries[name] = entry
-        self._read = _stamp(self.path)
+        self._read = file_stamp(self.path)
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def file_stamp(path: Path) -> tuple[int, ...]:
     """Another one after every write; empty where there is no file."""
     if not path.exists():
         return ()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dvc.config import Config
-from dvc.dvcfile import load_file
+from dvc.dvcfile import ProjectFile, load_file
 from dvc.exceptions import ConfirmRemoveError, DvcException
 from dvc.fs import localfs
 from dvc.repo import Repo, lock_repo
@@ -18,7 +18,7 @@ from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.loader import StageLoader
 from dvc_objects.fs.generic import test_links
 
-from flows.versioning.dvc_lock import DvcLock, mend_lock
+from flows.versioning.dvc_lock import DvcLock, file_stamp, mend_lock
 from flows.versioning.pipeline import PIPELINE_FILE
 from p2o_core.schemas import BadInput
 from tasks.running.storage import storage_errors
@@ -50,9 +50,10 @@ class PushFailed(Exception):
 
 
 class Versions:
-    """The DVC side of a workspace. Every call opens the repository anew, since dvc.yaml, params.yaml and the
-    outputs change between calls; only what dvc.lock says is kept, since that file has all stages of all iterations. A
-    lock held by another process is waited for."""
+    """The DVC side of a workspace. What changes between calls, parameters and outputs, is read anew by each. Kept are
+    the opened repository, its locks aside (opening one is half of what a commit costs), dvc.yaml while nobody writes
+    it, and what dvc.lock says, since that file has all stages of all iterations. A lock held by another process is
+    waited for."""
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
@@ -61,6 +62,8 @@ class Versions:
         if not (workspace / ".dvc").exists():
             raise BadInput(f"{workspace}: no DVC repository. Mend: `dvc init` there, or name another --workspace.")
         self._links: bool | None = None
+        self._repo: Repo | None = None
+        self._file: tuple[tuple[int, ...], ProjectFile] | None = None
         self.lock = DvcLock(workspace)
         try:
             stale = self._status()
@@ -73,13 +76,19 @@ class Versions:
     @contextmanager
     def _open(self) -> Iterator[Repo]:
         """The locked repository, with the workspace as current folder: DVC reads paths relative to that."""
-        with storage_errors(self.workspace), chdir(self.workspace), Repo(_wait_for_lock=True) as repo, lock_repo(repo):
-            yield repo
+        with storage_errors(self.workspace), chdir(self.workspace):
+            if self._repo is None:
+                self._repo = Repo(_wait_for_lock=True)
+            with lock_repo(self._repo):  # which also forgets what DVC knows of files, at both ends
+                yield self._repo
 
     def _stages(self, repo: Repo) -> StageLoader:
         """dvc.yaml's stages by name, with what dvc.lock says of each. DVC's own way there, by a target, parses all of
         dvc.lock for every stage, and by none walks through the whole workspace."""
-        file = load_file(repo, str(self.workspace / PIPELINE_FILE))
+        stamp = (*file_stamp(self.workspace / PIPELINE_FILE), *file_stamp(self.workspace / "params.yaml"))
+        if self._file is None or self._file[0] != stamp:  # its templates may name parameters
+            self._file = stamp, load_file(repo, str(self.workspace / PIPELINE_FILE))
+        file = self._file[1]
         return StageLoader(file, file.contents, {"stages": self.lock.entries(repo)})
 
     def _status(self) -> set[str]:

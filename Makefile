@@ -5,16 +5,20 @@ EXTRAS := dev
 # whether a package is there already
 HAS = $(BIN)/python -c "import importlib.util, sys; sys.exit(importlib.util.find_spec('$(1)') is None)"
 
-.PHONY: run test check chaos bench bench-gpu gpu acceptance install vllm smollm2 browser docs screenshots clean
+.PHONY: run test check engines chaos bench bench-gpu gpu acceptance install vllm smollm2 browser docs screenshots clean
 run: install            ## train the embedded default and print its table
 	$(BIN)/p2o run
 
-# vLLM has both cores to itself; the others mostly wait for processes of their own and run two files at a time
 # resolved together, once instead of three times, which takes minutes each
 test: EXTRAS := dev,vllm,docs,scale
-test: check vllm browser .venv/.docs  ## everything CI runs
+# vLLM's tests have the cores to themselves, but for the checks, which are one process. The others mostly wait for
+# processes of their own: three files at a time
+test: install vllm browser .venv/.docs  ## everything CI runs
+	$(MAKE) --no-print-directory --jobs 2 check engines
+	$(BIN)/pytest -m "not slow" --ignore tests/engines -n 3 --dist loadfile --no-loadscope-reorder
+
+engines: vllm
 	$(BIN)/pytest -m "not slow" tests/engines
-	$(BIN)/pytest -m "not slow" --ignore tests/engines -n 2 --dist loadfile --no-loadscope-reorder
 
 chaos: install         ## a hundred kills at random moments (about half an hour)
 	$(BIN)/python -m stress.chaos --kills 100

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,59 +23,56 @@ from tests.platform.servers import Server, prefect_server
 from tests.platform.workspace import Workspace, new_workspace
 
 
-def made_once(factory: pytest.TempPathFactory, name: str, command: str) -> Workspace:
-    """A workspace in which the command has run, shared by all of pytest's worker processes."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First the tests that make the workspace which most others need; the other workers begin with the library's."""
+    items.sort(key=lambda item: item.path.name != "test_artefacts.py")
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Workspace], None]) -> Workspace:
+    """A new workspace in which ``make`` has run, shared by all of pytest's worker processes."""
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with FileLock(f"{folder}.lock"):
         if not (folder / "done").exists():
             shutil.rmtree(folder / "clone", ignore_errors=True)  # of a worker that failed at it
-            new_workspace(folder / "clone").sh(f"{command} > run.log 2>&1", timeout=1500)
+            make(new_workspace(folder / "clone"))
             (folder / "done").touch()
     return Workspace(folder / "clone")
 
 
 @pytest.fixture(scope="session")
-def reproducing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Workspace]]:
-    """The same as ``trained`` through ``dvc repro``, a process a stage, with a cache of its own; in the background."""
-    tmp_path_factory.getbasetemp()  # made here: two threads that ask first at once get two
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(made_once, tmp_path_factory, "dvc", "dvc repro")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Two iterations through the Prefect flow. Read only: tests that run something take a copy."""
+    return made_once(tmp_path_factory, "prefect", lambda new: new.long("p2o run"))
 
 
 @pytest.fixture(scope="session")
-def trained(reproducing: Future[Workspace], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Two iterations through the Prefect flow. Read only: tests that run something take a copy."""
-    return made_once(tmp_path_factory, "prefect", "p2o run")
+def reproduced(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The same through ``dvc repro``, a process a stage, with a cache of its own. The base is the one of ``trained``:
+    that training it twice gives the same bytes is seen by the micro-world's own tests, in a second."""
+
+    def make(new: Workspace) -> None:
+        shutil.copytree(trained.root / "data" / "base", new.root / "data" / "base")
+        new.long("dvc repro")
+
+    return made_once(tmp_path_factory, "dvc", make)
 
 
 @pytest.fixture(scope="session")
 def online(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Two iterations that search online, from the base of ``trained``, their stages one after the other. Read only."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "online"
-    workspace = Workspace(folder / "clone")
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "done").exists():
-            shutil.rmtree(workspace.root, ignore_errors=True)
-            shutil.copytree(trained.root / "data" / "base", workspace.root / "data" / "base")
-            shutil.copytree(trained.root / "recipes", workspace.root / "recipes")
-            for name in ("params.yaml", "mlproject"):
-                shutil.copyfile(trained.root / name, workspace.root / name)
-            workspace.edit("params.yaml", "evolve: {min_hard: 6,", "evolve: {search: online, min_hard: 6,")
-            torch.set_num_threads(1)
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            experiment = load_experiment(workspace.root / "params.yaml")
-            with Runtime(lambda name: "") as runtime:
-                for _ in run_plan(plan(2)[1:-1], experiment, Layout(workspace.root, "tiny"), runtime):
-                    pass
-            (folder / "done").touch()
-    return workspace
 
+    def make(new: Workspace) -> None:
+        shutil.copytree(trained.root / "data" / "base", new.root / "data" / "base")
+        new.edit("params.yaml", "evolve: {min_hard: 6,", "evolve: {search: online, min_hard: 6,")
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        experiment = load_experiment(new.root / "params.yaml")
+        with Runtime(lambda name, field: "") as runtime:
+            for _ in run_plan(plan(2)[1:-1], experiment, Layout(new.root, "tiny"), runtime):
+                pass
 
-@pytest.fixture(scope="session")
-def reproduced(reproducing: Future[Workspace]) -> Workspace:
-    return reproducing.result()
+    return made_once(tmp_path_factory, "online", make)
 
 
 @pytest.fixture(scope="session")

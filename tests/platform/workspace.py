@@ -44,6 +44,10 @@ class Workspace:
         assert not check or done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done
 
+    def long(self, command: str) -> None:
+        """Run one that may take its time on a busy machine; its output is in run.log."""
+        self.sh(f"{command} > run.log 2>&1", timeout=1500)
+
     def on_its_own(self) -> Workspace:
         """With Prefect's server and its database inside."""
         return Workspace(self.root)

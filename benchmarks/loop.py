@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.measuring import Meter
 from benchmarks.orchestration import p2o
-from benchmarks.row import OURS, REPOSITORY, CaseRuns, Disagreement, Row, Settings, Verdict
+from benchmarks.row import OURS, REPOSITORY, CaseRuns, Row, Settings, Verdict
 
 GOAL_S = 90.0
 HARD = 0.6
@@ -46,24 +46,25 @@ def _hard(root: Path) -> float:
 
 
 def agree(case: CaseRuns) -> Mapping[str, Any]:
-    """The README's claims, on every seed."""
-    found = {run.numbers["seed"]: (run.numbers["hard"], run.numbers["hard_grpo"]) for run in case.sides[OURS]}
-    if case.settings["iterations"] == 10 and any(hard < HARD or grpo > 0 for hard, grpo in found.values()):
-        raise Disagreement(f"hard accuracy of P²O and of GRPO by seed: {found}")
-    return {"hard": {str(seed): hard for seed, (hard, _) in found.items()}, "hard_grpo": 0.0}
+    """Nothing to compare with. What each seed reached is part of the goal."""
+    numbers = [run.numbers for run in case.sides[OURS]]
+    return {name: {str(run["seed"]): run[name] for run in numbers} for name in ("hard", "hard_grpo")}
 
 
 def _judge(cases: Mapping[str, CaseRuns]) -> Verdict:
+    """Fast enough, and the README's claims on every seed."""
     (case,) = cases.values()
-    ratios = [GOAL_S / float(run.numbers["wall_s"]) for run in case.sides[OURS]]
+    numbers = [run.numbers for run in case.sides[OURS]]
+    ratios = [GOAL_S / float(run["wall_s"]) for run in numbers]
     middle = case.median(OURS, "wall_s")
+    claims = all(run["hard"] >= HARD and run["hard_grpo"] == 0 for run in numbers)
     return Verdict(
         ratio=GOAL_S / middle,
         spread=(min(ratios), max(ratios)),
-        reached=middle <= GOAL_S,
+        reached=middle <= GOAL_S and claims,
         limit_share=None,
         bound="by stage: see stages_s; prepare is the pre-training of the base policy",
-        more={"median_s": middle, "ratio_is": "goal over measured seconds"},
+        more={"median_s": middle, "claims_hold": claims, "ratio_is": "goal over measured seconds"},
     )
 
 

@@ -50,7 +50,7 @@ def register(home: Path, server: str) -> list[str]:
     """Tell the server at this address. Returns what there is to say about it. Raises CalledProcessError where
     `prefect deploy` fails."""
     with SyncPrefectClient(f"{server}/api") as client:
-        said = [_make_pool(client), _deploy(client, home, f"{server}/api"), _automate(client)]
+        said = [_make_pool(client), _deploy(client, home, f"{server}/api"), automate(client)]
         lost = end_lost_runs(client, since_before=True)
     return [*said, *[f"{name}: its process is gone, Crashed now" for name in lost]]
 
@@ -150,7 +150,7 @@ def _notifier(client: SyncPrefectClient) -> Any:
     return None
 
 
-def _automate(client: SyncPrefectClient, silence: timedelta = SILENCE) -> str:
+def automate(client: SyncPrefectClient, silence: timedelta = SILENCE) -> str:
     names = []
     for automation in automations(client, silence):
         names.append(automation.name.removeprefix("p2o: "))

@@ -31,7 +31,7 @@ from prefect.states import Cancelling, Running, Scheduled, StateType
 
 from flows.lifecycle.events import LOST_SKILLS, tell
 from flows.lifecycle.lost import end_lost_runs
-from flows.services.registration import NOTIFIER, _automate, automations
+from flows.services.registration import NOTIFIER, automate, automations
 from tests.clock import PATIENCE_S
 from tests.loopback import free_port
 from tests.platform.home import ENDLESS, UNITS, Home, until
@@ -246,7 +246,7 @@ def test_findings_are_sent_to_the_notification_block(tmp_path: Path) -> None:
     ):
         url, words = f"http://127.0.0.1:{listener.server_port}/", {"title": "{{subject}}", "text": "{{body}}"}
         CustomWebhookNotificationBlock(name="hook", url=url, json_data=words).save(NOTIFIER)
-        _automate(client)
+        automate(client)
 
         def heard() -> bool:  # again and again: the server takes a moment to know a new automation
             tell("p2o.nothing", "tiny-s3", "of no interest")

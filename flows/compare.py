@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,7 +74,8 @@ def compare(
 
     def work() -> None:
         root = open_comparison(Path(workspace), recipe, quick=quick, seeds=seeds, iterations=iterations, wait=wait)
-        with file_lock(root / WORKSPACE_LOCK, command(), wait=wait):
+        # DVC wants to work there, and a folder changed for it while others run is changed for Prefect's threads too
+        with file_lock(root / WORKSPACE_LOCK, command(), wait=wait), chdir(root):
             _compare(root, jobs)
 
     return until_stopped(work)

@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 from selenium.webdriver import Chrome
@@ -39,6 +40,8 @@ def compared(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Wo
             assert process.poll() is None, (root / "killed.log").read_text()[-3000:]
             assert time.monotonic() < deadline
             time.sleep(0.02)
+        arms = [child for child in psutil.Process(process.pid).children() if "arm" in child.cmdline()]
+        assert {child.cwd() for child in arms} == {str(folder)}, "one folder for all of it: DVC's, all the time"
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert not (folder / "report").exists()

@@ -31,18 +31,23 @@ from functools import lru_cache
 from typing import Any
 
 from p2o_core.verify import measured, units
+from p2o_core.verify.choices import same_choice
+from p2o_core.verify.grammar import tell_capitals_apart
 from p2o_core.verify.notation import (
+    GREEK,
     TEXT,
     has_dots,
     in_latex,
     joins_numbers,
+    own_names,
     plain_mathematics,
     plain_numbers,
     same_dots,
 )
 from p2o_core.verify.spelling import whole_and_part
+from p2o_core.verify.statements import contradict, same_by_name, same_ratio, same_under_conditions
 from p2o_core.verify.times import same_date
-from p2o_core.verify.values import same_number, same_numbers_inside
+from p2o_core.verify.values import DIGITS, exact, same_number, same_numbers_inside
 
 REMEMBERED = 512
 """Parsed values a worker keeps."""
@@ -62,13 +67,14 @@ _BASES = {
 _FIGURE = re.compile(
     r"\\(?:triangle|angle|Delta|square|measuredangle)(?![a-zA-Z])|[\s{}]|\\(?:text|mathrm|overline)(?=\{)"
 )
-_NAMED_NUMBER = re.compile(r"\A([a-zA-Z](?:_\{?\w\}?)?) *= *[-\d.,/ ]+\Z")
-_CHOICE = re.compile(
-    r"\A(?:(?:option|choice|answer) +)?(?:\(([A-J])\)|([A-J])[).:]|(?<=[a-z] )([A-J])\Z)(?: *(.+))?\Z",
-    re.IGNORECASE | re.DOTALL,
+_NAMED_NUMBER = re.compile(
+    rf"\A([a-zA-Z](?:_\{{?\w\}}?)?'*|\\(?:{GREEK})|[a-zA-Z] ?\(-?\d+\)) *= *"
+    r"(?:[-+\d.,/ ^{}()e]|\\(?:frac|sqrt|pi|times|cdot)(?![a-zA-Z]))+\Z"
 )
+_AS_WRITTEN = re.compile(r"\\(?:gcd|lcm) ?[({][^(){}]*[a-zA-Z]|!!")
+"""What sympy would compute as if letters were polynomials, and what it does not know."""
+_WORD = re.compile(r"[A-Za-z][a-z]+|[A-Z]{3,}|NO")
 _AND = re.compile(r" ?\\text *\{ *and *\} ?| and ")
-_LETTER = re.compile(r"\A\(?([A-J])[).]?\Z", re.IGNORECASE)
 
 
 def last_boxed(text: str) -> str | None:
@@ -92,14 +98,15 @@ def last_boxed(text: str) -> str | None:
 def equivalent(answer: str, gold: str) -> bool:
     """Whether the answer is right. Both as they stand in a box; raises what latex2sympy and sympy raise."""
     ours, theirs = in_latex(answer), in_latex(gold)
-    if not _squeezed(ours) or not _squeezed(theirs):
+    if not _squeezed(ours) or not _squeezed(theirs) or contradict(answer, gold):
         return False
     if _squeezed(ours) == _squeezed(theirs) or "" != _words(ours) == _words(theirs):
         return True
     ours, theirs = (whole_and_part(ours, theirs), whole_and_part(theirs, ours))
-    choice = _same_choice(ours, theirs)
-    if choice is not None:
-        return choice
+    for look in (same_choice, same_under_conditions, same_by_name, same_ratio):
+        said = look(ours, theirs, equivalent)
+        if said is not None:
+            return said
     if has_dots(ours) or has_dots(theirs):
         return _same_lists(ours, theirs)
     if joins_numbers(ours) or joins_numbers(theirs):
@@ -138,7 +145,8 @@ def _same_value(mine: str, gold: str) -> bool:
         return True
     if _DECIMAL.match(mine) and _DECIMAL.match(gold):
         return Fraction(mine) == Fraction(gold)
-    if _other_name(mine, gold) or _contradicts_itself(mine):
+    written = _AS_WRITTEN.search(mine) or _AS_WRITTEN.search(gold)
+    if written or _other_name(mine, gold) or _contradicts_itself(mine):
         return False
     bags = [_members(side) for side in (mine, gold)]
     if any(len(set(bag)) < len(bag) for bag in bags):
@@ -156,7 +164,8 @@ def _same_expression(ours: list[Any], theirs: list[Any]) -> bool:
     from math_verify import verify
 
     return any(
-        verify([right], [said], timeout_seconds=None) and same_numbers_inside(said, right)
+        verify([right], [said], float_rounding=DIGITS, numeric_precision=DIGITS, timeout_seconds=None)
+        and same_numbers_inside(said, right)
         for said in ours
         for right in theirs
     )
@@ -208,7 +217,7 @@ def _core(value: str) -> str:
     value = value.strip()
     if _THOUSANDS.match(value):
         value = re.sub(r"\{,\}|[,'’]", "", value)
-    return plain_mathematics(plain_numbers(value)).strip()
+    return own_names(plain_mathematics(plain_numbers(value))).strip()
 
 
 def _scaled(value: str, ratio: Fraction) -> str:
@@ -224,33 +233,11 @@ def _parsed(value: str) -> list[Any]:
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 
+    tell_capitals_apart()
     # units are off: they have been taken off by name, and math-verify would take letters of formulas for some
     normalization = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all")
     config = LatexExtractionConfig(normalization_config=normalization)
-    return list(parse(f"\\boxed{{{value}}}", [config], parsing_timeout=None))
-
-
-def _same_choice(ours: str, theirs: str) -> bool | None:
-    """Two letters of a multiple choice, with or without their texts; None where there are no two letters."""
-    one, other = _choice(ours), _choice(theirs)
-    if one is None and other is None:
-        return None
-    if one is not None and other is not None:
-        values = all(re.search(r"[\d\\]", text) for _, text in (one, other))
-        return one[0] == other[0] and (not values or equivalent(one[1], other[1]))  # A) 12 and A) 13
-    (letter, text), plain = (one, theirs) if one is not None else (other, ours)  # type: ignore[misc]
-    lone = _LETTER.match(re.sub(TEXT, r"\1", plain).strip())
-    if lone is not None:
-        return lone[1].upper() == letter
-    return equivalent(text, plain) if one is not None and text else bool(text) and equivalent(plain, text)
-
-
-def _choice(text: str) -> tuple[str, str] | None:
-    """The letter of ``C) 14`` and its text, blank for none; a letter alone needs its parentheses: C may be a number."""
-    match = _CHOICE.match(re.sub(TEXT, r"\1", text).strip())
-    if match is not None and re.match(r"(?i)(?:and|or|,|&|\()\b", match[4] or ""):
-        return None  # (A) and (B)
-    return None if match is None else ((match[1] or match[2] or match[3]).upper(), (match[4] or "").strip())
+    return [exact(said) for said in parse(f"\\boxed{{{value}}}", [config], parsing_timeout=None)]
 
 
 def _same_lists(ours: str, theirs: str) -> bool:
@@ -293,4 +280,4 @@ def _squeezed(text: str) -> str:
     plain = re.sub(r"\A\((\w)\)\Z", r"\1", plain)
     if not has_dots(plain):
         plain = plain.strip(".")
-    return plain if len(plain) < 2 or re.search(r"[\d\\]", plain) else plain.lower()  # East is east, Mg is not mg
+    return plain.lower() if _WORD.fullmatch(plain) else plain  # East is east

@@ -18,6 +18,8 @@ from p2o_core.verify.spelling import one_spelling, plain_functions
 TEXT = r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|mbox|mathrm|operatorname)\s*\{([^{}]*)\}"
 """A LaTeX text group; its content is the expression's one group."""
 
+GREEK = "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|phi|chi|psi|omega"
+
 _MATH_MARKS = re.compile(r"\A(?:\$\$?|\\\(|\\\[)([^$]*?)(?:\$\$?|\\\)|\\\])\Z")
 _LOOKS = re.compile(
     r"\\(?:textcolor\s*\{[^{}]*\}|color\s*\{[^{}]*\}|(?:boldsymbol|bm|pmb|underline|uline|mathbf|mathsf|mathtt|mathit"
@@ -33,11 +35,26 @@ _BRACELESS = re.compile(
     r"(\\(?:[dtc]?frac|[dt]?binom))(?: *([\da-zA-Z])|(?<=frac)(?: *(\\[a-zA-Z]{2,})| +([a-zA-Z])))"
     r" *(?:(\d(?!\d)|[a-zA-Z])|(\\[a-zA-Z]{2,})(?! *[{(\[]))"
 )
+_GREEK_MACRO = rf"\\(?:{GREEK}|Gamma|Delta|Theta|Lambda|Sigma|Phi|Psi|Omega)(?![a-zA-Z])"
+_BRACED = r"\{(?:[^{}]|\{[^{}]*\})*\}"
+_HALF_BRACED = [
+    (re.compile(rf"(\\(?:[dtc]?frac|[dt]?binom)) *({_GREEK_MACRO}|[\da-zA-Z]) *(?=\{{)"), r"\1{\2}"),
+    (re.compile(rf"(\\(?:[dtc]?frac|[dt]?binom) *{_BRACED}) *({_GREEK_MACRO}|[\da-zA-Z])"), r"\1{\2}"),
+    (re.compile(r"(\\sqrt *\[[^\[\]]*\]) *([\da-zA-Z])"), r"\1{\2}"),
+    (re.compile(rf"(\^|\\sqrt) *(\\[dtc]?frac *{_BRACED} *{_BRACED})"), r"\1{\2}"),
+]
+"""``\\frac\\pi{12}``, ``\\frac{x}y``, ``\\sqrt[3]2``, ``2^\\frac{1}{2}``."""
 _UNSEEN = "\u00ad\u200b\u2060\ufeff"
 _LONE_BRACES = re.compile(r"(?<![\^_}\])\w])\{ *(-?[\w.]+) *\}")
 _ENVIRONMENT = re.compile(r"\\begin\s*\{")
 
 _GROUPS_OF_THREE = re.compile(r"(?<![\w.,]) ?\d{1,3}(?: \d{3})+(?! ?\d)(?P<under> ?/ ?\d+)?")
+_GROUPS_ANYWHERE = re.compile(
+    r"(?<![\d.,_])\d{1,3}(?:\{,\}\d{3})+(?!\d)"  # nothing else is written so
+    r"|(?<![\d.,_])[1-9]\d{0,2}(?:,\d{3})*,0\d\d(?:,\d{3})*(?![\d,]|\.\.)"  # no member of a list begins with 0
+    r"|(?<=\frac\{)[1-9]\d{0,2}(?:,\d{3})+(?=\})|(?<=[a-zA-Z] = )[1-9]\d{0,2}(?:,\d{3})+\Z"
+    r"|(?<=[a-zA-Z]=)[1-9]\d{0,2}(?:,\d{3})+\Z|\A-?[1-9]\d{0,2}(?:\\?_\d{3})+\Z"
+)
 _BEHIND_THE_POINT = re.compile(r"(?<![\w.,])\d{1,20}\.\d{3}(?: \d{3}){1,20}(?: \d{1,2})?(?! ?\d)")
 _ENDLESS = re.compile(
     r"(?<![\d.])(\d{0,20}\.\d{0,20}?)(?:(\d)\2{2,20}|(\d{2,6})\3{1,20})(?:\\[lc]?dots(?![a-zA-Z])|\.{3})"
@@ -72,15 +89,22 @@ _OVERLINED = re.compile("((?:\\d[\u0304\u0305])+)")
 _ROOT = re.compile(r"([√∛∜]) *(?:(\d+(?:\.\d+)?|[a-zA-Z]|\\[a-zA-Z]+ ?)|(?=[({]))")
 _ROOTS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 
-_GREEK = "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|phi|chi|psi|omega"
 _FUNCTIONS = "sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|arcsin|arccos|arctan"
 _NAME = re.compile(
-    rf"(?<![a-zA-Z\\])(?:(a(?:sin|cos|tan))|(infinity|infty|oo|inf)|({_GREEK}|{_FUNCTIONS}))(?![a-zA-Z])", re.IGNORECASE
+    rf"(?<![a-zA-Z\\])(?:(a(?:sin|cos|tan))|(infinity|infty|oo|inf)|({GREEK}|{_FUNCTIONS}))(?![a-zA-Z])", re.IGNORECASE
 )
 _OPERATORS = {"**": "^", "<=": r"\leq ", ">=": r"\geq ", "!=": r"\neq "}
 _OPERATOR = re.compile(r"\*\*|<=|>=|!=")
 _OPENED = re.compile(r"((?<![a-zA-Z])(?:\\?sqrt|(?:\\sqrt\[\d\]))|\^) *\(")
 _LONG_POWER = re.compile(r"\^ *([+-]?\d{2,}|-\d)")
+_DERIVATIVE = re.compile(
+    r"\\[dt]?frac ?\{ ?(?:d|\\partial) ?([a-zA-Z]) ?\} ?\{ ?(?:d|\\partial) ?([a-zA-Z]) ?\}"
+)
+_TRANSPOSED = re.compile(
+    r"(?<![a-zA-Z\\])([A-Z]) ?\^ ?(?:\{ ?(?:T|\\top|\\intercal) ?\}|(?:T|\\top)(?![a-zA-Z]))"
+)
+_PRIMES = re.compile(r"(?<![a-zA-Z\\])([a-zA-Z])('+)")
+_FACTOR = re.compile(r"(?<![\w.^_{\\}])(\d+(?:\.\d+)?|\(-?\d+\)) ?\((?=[-\d]|\\frac)")
 _SYMBOL = r"[a-zA-Z](?:_\{?\w\}?)?"
 _VALUE_FIRST = re.compile(rf"\A([^=<>]*[^=<>\s\\!]) *= *({_SYMBOL})\Z")
 _DOTS = re.compile(r"\\(?:[lc]?dots[cbmio]?|ldotp)(?![a-zA-Z])|\.{2,}")
@@ -99,7 +123,8 @@ def in_latex(answer: str) -> str:
         text = re.sub(r"(?<!\\)\$", " ", text)
     text = _without_looks(_from_unicode(text)).replace(r"\varnothing", r"\emptyset")
     text = one_spelling(_THIN_AFTER_COMMA.sub(",", text).strip())
-    text = _ENDLESS.sub(r"\1\\overline{\2\3}", _BRACELESS.sub(_braced, text))
+    text = _ENDLESS.sub(r"\1\\overline{\2\3}", _with_braces(_BRACELESS.sub(_braced, text)))
+    text = _GROUPS_ANYWHERE.sub(lambda match: re.sub(r"\{,\}|\\?[,_]", "", match[0]), text)
     text = re.sub(r"\} +\{", "}{", _SPACE.sub(" ", text).strip())
     if not text.endswith(".."):
         text = text.rstrip(".").rstrip()
@@ -142,6 +167,20 @@ def plain_mathematics(text: str) -> str:
     return f"{match[2]} = {match[1].strip()}"  # 5 = x
 
 
+def own_names(text: str) -> str:
+    r"""What latex2sympy would drop or compute, as symbols: primes, derivatives, transposes; and a factor before a
+    bracket with its sign, since it reads ``4(\frac12)`` as a mixed number.
+
+    >>> own_names("y'' + A^T"), own_names("\\frac{dy}{dx}"), own_names("4(\\frac12)")
+    ('y_{p2} + A_{T}', 'y_{Dx}', '4\\cdot (\\frac12)')
+    """
+    if "\\text" in text:
+        return text
+    text = _TRANSPOSED.sub(r"\1_{T}", _DERIVATIVE.sub(r"\1_{D\2}", text))
+    text = _PRIMES.sub(lambda match: f"{match[1]}_{{p{len(match[2])}}}", text)
+    return _FACTOR.sub(r"\1\\cdot (", text)
+
+
 def has_dots(text: str) -> bool:
     """Whether the answer goes on in dots: ``1, 2, …, n`` or ``3.14…``."""
     return _DOTS.search(text) is not None
@@ -167,6 +206,13 @@ def _braced(match: re.Match[str]) -> str:
     r"""``\frac12`` and ``\frac\pi6`` with their braces."""
     over, under = match[2] or match[3] or match[4], match[5] or match[6]
     return f"{match[1]}{{{over}}}{{{under}}}"
+
+
+def _with_braces(text: str) -> str:
+    if "\\" in text:
+        for pattern, into in _HALF_BRACED:
+            text = pattern.sub(into, text)
+    return text
 
 
 def _grouped(text: str) -> str:

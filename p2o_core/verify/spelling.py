@@ -43,6 +43,14 @@ _MACROS = _rows(
     (r"\^ ?(?:\{ ?\\prime ?\}|\\prime(?![a-zA-Z]))", "'"),
     (rf" ?\\(?:checkmark|blacksquare|qed|square|Box){_END} ?\Z", ""),
     (r"\\(?:phantom|underset|overset|label|tag) ?\{ ?\}", ""),
+    (r"\{ ?\\rm ?([a-zA-Z]+) ?\}", r"\\text{\1}"),
+    (r"(\\mathbb ?(?:\{[CNQRZ]\}|[CNQRZ])) ?(?:-|\\backslash(?![a-zA-Z])) ?(?=\\\{)", r"\1\\setminus "),
+    (r"(?<=\d)\{:\}(?=\d)", ":"),
+    (
+        r"\A\\begin ?\{(aligned|align\*?|gathered|split|equation\*?)\}((?:(?!\\\\).)*)\\end ?\{\1\}\Z",
+        r"\2",
+    ),
+    (r"(?<=%) ?\\text ?\{ ?(?:per (?:year|annum|month|day|week)|of (?:the )?[a-z]+(?: [a-z]+)?) ?\}\Z", ""),
 )
 _AROUND = _rows(
     (r"\A(?:\*\*|__)(?=[^*_])(.*?)(?:\*\*|__)\Z", r"\1"),
@@ -52,12 +60,24 @@ _AROUND = _rows(
         r"(?i)\A(?:\\text\{)? *(?:the )?(?:final |correct )?(?:answer|option|choice)(?:(?: is)? ?:| is) *\}? *(?=.)",
         "",
     ),
-    (r"\A(?:=|\\approx(?![a-zA-Z])|\\sim(?:eq)?(?![a-zA-Z])|≈|~|≃|(?:about|approximately|roughly) ) *(?=[^ =])", ""),
+    (
+        r"\A(?:=|\\(?:approx|sim(?:eq)?|therefore|implies|Rightarrow)(?![a-zA-Z])|≈|~|≃|∴"
+        r"|(?:about|approximately|roughly|exactly) |\\text ?\{ ?(?:about|approximately|roughly|exactly) ?\}) *(?=[^ =])",
+        "",
+    ),
     (r"(?i)\A(?:minus|negative) +(?=[\d.\\$])|\A\\text\{ ?(?:minus|negative) ?\} ?(?=[\d.\\$])", "-"),
     (r"(?i)\A(\d[^{}]{0,20}\\text ?\{[^{}]{0,40}?) +(?:below|under) +(?:zero|0) ?\}\Z", r"-\1}"),
     (r"(?i)\A(\d[^-+<>=]{0,60}?) *(?:\\text ?\{ *)?(?:below|under) +(?:zero|0) ?\}?\Z", r"-\1"),
-    (r"\A(?:\\text\{ *[A-Za-z ]+\}|[A-Za-z]{4,}(?: [A-Za-z]+)*) *[=:] *(?=.)", ""),
-    (r"\A\\text\{([^{}]*\d[^{}]*)\}\Z", r"\1"),
+    (r"\A(?:\\text\{ *[A-Za-z ]+\}|[A-Za-z]{4,}(?: [A-Za-z]+)*) *(?:= *(?=[^=]+\Z)|: *(?=.))", ""),
+    (r"(?<=\d) ?(?:\\text ?\{ *)?squared ?\}?\Z", "^{2}"),
+    (r"(?<=\d) ?(?:\\text ?\{ *)?cubed ?\}?\Z", "^{3}"),
+    (r"(?<=\d) ?(?:\\text ?\{ *)?factorial ?\}?\Z", "!"),
+    (r"\A\\text ?\{ ?(\\text[a-z]* ?\{[^{}]*\}) ?\}\Z", r"\1"),
+    (r"\A\\(?:text(?:bf|it|rm|up|normal)?|mbox|mathrm) ?\{([^{}]*\d[^{}]*)\}\Z", r"\1"),
+    (r"\A\]([^][,;]+[,;][^][,;]+)\[\Z", r"(\1)"),
+    (r"\A\[([^][,;]+[,;][^][,;]+)\[\Z", r"[\1)"),
+    (r"\A\]([^][,;]+[,;][^][,;]+)\]\Z", r"(\1]"),
+    (r"\A([\[(])([^][();,]+);([^][();,]+)([\])])\Z", r"\1\2,\3\4"),
     (r"(?<=[\d)}]) +to +(?=[\d({\\])|(?<=[\d)}]) ?\\text\{ *to *\} ?(?=[\d({\\])", ":"),
     (r"\A\(([^()]*\\pm[^()]*)\) ?/ ?(\w+)\Z", r"\\frac{\1}{\2}"),
     (r"(?<!\\)[,;] ?\Z|(?<!\\)\\\Z", ""),
@@ -95,6 +115,18 @@ _WORDS = {
 }
 
 
+_TENS = {word: 10 * number for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+_TEENS = "thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+_LARGER = {word: str(number) for number, word in enumerate(_TEENS, 13)} | {
+    f"{ten}{joint}{one}".rstrip("- "): str(value + int(digit))
+    for ten, value in _TENS.items()
+    for joint in "- "
+    for one, digit in [("", "0"), *list(_WORDS.items())[1:10]]
+}
+_LARGER |= {"one hundred": "100", "a hundred": "100", "one thousand": "1000", "a thousand": "1000"}
+_LARGER |= {"one half": "1/2", "one-half": "1/2", "one third": "1/3", "one-third": "1/3", "one quarter": "1/4"}
+
+
 _WHOLE_AND = re.compile(
     rf"(?<![\w.,/^)}}])(\d+|{'|'.join(list(_WORDS)[1:13])}) ?(?:and|\\(?:text|mathrm) ?\{{ *and *\}}) ?"
     r"(?:(an? half|one half)|(?=\d+ ?/ ?\d+(?![\d.])|\\[dtc]?frac))"
@@ -110,8 +142,8 @@ def one_spelling(text: str) -> str:
     ('\\sin (x)', '3.14')
     """
     word = text.removeprefix("\\text{").rstrip("}").lower()
-    if word in _WORDS:
-        return _WORDS[word]
+    if word in _WORDS or word in _LARGER:
+        return _WORDS.get(word) or _LARGER[word]
     for pattern, into in _AROUND:
         text = pattern.sub(into, text)
     if "\\" in text or "^" in text or "th" in text or "∶" in text:

@@ -90,17 +90,19 @@ def _number(side: Any) -> Any:
         side = side.subs(next(iter(side.free_symbols)), sympy.I)
     if side.free_symbols:
         return None
-    exact = _exact(side).doit()
-    if exact.is_Rational or exact in (sympy.oo, -sympy.oo):
-        return exact
-    return exact if exact.is_number and exact.is_finite else None
+    value = exact(side).doit()
+    if value.is_Rational or value in (sympy.oo, -sympy.oo):
+        return value
+    return value if value.is_number and value.is_finite else None
 
 
-def _exact(side: Any) -> Any:
-    """Decimals as fractions."""
+def exact(side: Any) -> Any:
+    """An expression of sympy's, or what holds several, with its decimals as fractions."""
     import sympy
 
-    return side.replace(lambda part: part.is_Float, lambda part: sympy.Rational(str(part)))
+    if not isinstance(side, sympy.Basic | sympy.MatrixBase):
+        return side
+    return side.xreplace({part: sympy.Rational(str(part)) for part in side.atoms(sympy.Float)})
 
 
 def _at_a_point(side: Any, shift: int = 0) -> Any:
@@ -113,7 +115,7 @@ def _at_a_point(side: Any, shift: int = 0) -> Any:
         return side
     codes = {symbol: sum(map(ord, symbol.name)) + shift for symbol in side.free_symbols}
     point = {symbol: 1 + sympy.Rational(code % 997, 499) for symbol, code in codes.items()}
-    return _exact(side).subs(point)
+    return exact(side).subs(point)
 
 
 def _members(side: Any) -> list[Any]:

@@ -5,7 +5,9 @@
 ``prose``        the answer without a box          ``values``              what sympy knows of it
 ``notation``     many ways to write a number       ``spelling``            and many names for one macro
 ``measured``     a number and what is beside it    ``units``, ``times``    what pint knows of that; hours and dates
-``grammar``      latex2sympy's, read faster        ``magnitude``           numbers too large for any answer
+``statements``   names, conditions, denials        ``choices``             A to J, with and without their texts
+``symbols``      what latex2sympy would misread    ``grammar``             its own, with capitals and faster
+``magnitude``    numbers too large for any answer
 """
 
 from p2o_core.verify.checking import check_answer

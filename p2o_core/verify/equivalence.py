@@ -31,21 +31,20 @@ from functools import lru_cache
 from typing import Any
 
 from p2o_core.verify import measured, units
-from p2o_core.verify.choices import same_choice
+from p2o_core.verify.choices import Same, same_choice
 from p2o_core.verify.grammar import tell_capitals_apart
 from p2o_core.verify.notation import (
-    GREEK,
     TEXT,
     has_dots,
     in_latex,
     joins_numbers,
-    own_names,
     plain_mathematics,
     plain_numbers,
     same_dots,
 )
 from p2o_core.verify.spelling import whole_and_part
 from p2o_core.verify.statements import contradict, same_by_name, same_ratio, same_under_conditions
+from p2o_core.verify.symbols import GREEK, both_signs, own_names
 from p2o_core.verify.times import same_date
 from p2o_core.verify.values import DIGITS, exact, same_number, same_numbers_inside
 
@@ -55,15 +54,6 @@ REMEMBERED = 512
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|[{}]")
 _THOUSANDS = re.compile(r"\A-?\d{1,3}(?:(?:,|\{,\}|['’])\d{3})+(?:\.\d+)?\Z")
 _DECIMAL = re.compile(r"\A-?(?:\d+(?:\.\d*)?|\.\d+)\Z")
-_BASE = re.compile(
-    r"(?<=[\dA-Z)}]) *(?:_ *\{? *|(?=\(?base)|(?=\\text *\{ *\(? *base))"
-    r"(?:\\(?:text|mathrm) *\{ *)?\(? *(?:base *\}? *)?"
-    r"(\d{1,2}|two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen) *\)?[ })]*\Z"
-)
-_BASES = {
-    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
-    "ten": "10", "twelve": "12", "sixteen": "16",
-}  # fmt: skip
 _FIGURE = re.compile(
     r"\\(?:triangle|angle|Delta|square|measuredangle)(?![a-zA-Z])|[\s{}]|\\(?:text|mathrm|overline)(?=\{)"
 )
@@ -71,6 +61,8 @@ _NAMED_NUMBER = re.compile(
     rf"\A([a-zA-Z](?:_\{{?\w\}}?)?'*|\\(?:{GREEK})|[a-zA-Z] ?\(-?\d+\)) *= *"
     r"(?:[-+\d.,/ ^{}()e]|\\(?:frac|sqrt|pi|times|cdot)(?![a-zA-Z]))+\Z"
 )
+_SYMMETRIC = re.compile(r"(\\(?:gcd|lcm)) ?[({]([^(){}]*)[)}]")
+_UNITS = re.compile(r"%|\\text|\\circ")
 _AS_WRITTEN = re.compile(r"\\(?:gcd|lcm) ?[({][^(){}]*[a-zA-Z]|!!")
 """What sympy would compute as if letters were polynomials, and what it does not know."""
 _WORD = re.compile(r"[A-Za-z][a-z]+|[A-Z]{3,}|NO")
@@ -109,9 +101,26 @@ def equivalent(answer: str, gold: str) -> bool:
             return said
     if has_dots(ours) or has_dots(theirs):
         return _same_lists(ours, theirs)
-    if joins_numbers(ours) or joins_numbers(theirs):
+    return not joins_numbers(ours) and not joins_numbers(theirs) and _same_sides(ours, theirs)
+
+
+def _same_sides(ours: str, theirs: str) -> bool:
+    """Numbers with their units, formulas, and lists of them."""
+    if _same_measured(measured.split(ours), measured.split(theirs)) or _same_letters(ours, theirs):
+        return True
+    mine, gold = (_members(side) for side in (ours, theirs))
+    with_units = 1 < len(mine) == len(gold) and _UNITS.search(ours + theirs) is not None
+    return with_units and _same_bags(mine, gold, equivalent)
+
+
+def _same_letters(ours: str, theirs: str) -> bool:
+    r"""Where both have the same letters, what was taken for a unit is a variable: ``\frac12 m`` and ``\frac m2``."""
+    sides = [(measured.split(side), side) for side in (ours, theirs)]
+    if all(part.unit is None for part, _ in sides) or any("\\text" in side for _, side in sides):
         return False
-    return _same_measured(measured.split(ours), measured.split(theirs))
+    letters = [re.sub(r"\\[a-zA-Z]+|[^a-zA-Z]", "", side) for _, side in sides]
+    mine, gold = letters
+    return 0 < len(mine) < 4 and mine == gold and _same_value(_core(ours), _core(theirs))
 
 
 def readable(answer: str) -> bool:
@@ -128,7 +137,7 @@ def _same_measured(ours: measured.Measured, theirs: measured.Measured) -> bool:
     mine, other = _core(ours.value), _core(theirs.value)
     if ratio is None or not mine or not other:
         return False
-    (mine, base), (other, another) = _based(mine), _based(other)
+    (mine, base), (other, another) = measured.based(mine), measured.based(other)
     if base or another:  # one on one side only is no error, like a unit
         return (not base or not another or base == another) and mine.lower() == other.lower()
     if _same_value(_scaled(mine, ratio), other):
@@ -141,7 +150,7 @@ def _same_measured(ours: measured.Measured, theirs: measured.Measured) -> bool:
 
 
 def _same_value(mine: str, gold: str) -> bool:
-    if _squeezed(mine) == _squeezed(gold):
+    if _squeezed(_sorted(mine)) == _squeezed(_sorted(gold)):
         return True
     if _DECIMAL.match(mine) and _DECIMAL.match(gold):
         return Fraction(mine) == Fraction(gold)
@@ -150,8 +159,13 @@ def _same_value(mine: str, gold: str) -> bool:
         return False
     bags = [_members(side) for side in (mine, gold)]
     if any(len(set(bag)) < len(bag) for bag in bags):
-        return _same_bags(*bags)
+        return _same_bags(bags[0], bags[1], _same_value)
     return _same_expression(_parsed(mine), _parsed(gold))
+
+
+def _sorted(value: str) -> str:
+    """``\\gcd(n, m)`` as ``\\gcd(m,n)``."""
+    return _SYMMETRIC.sub(lambda match: f"{match[1]}({','.join(sorted(re.split(' *, *', match[2].strip())))})", value)
 
 
 def _same_expression(ours: list[Any], theirs: list[Any]) -> bool:
@@ -201,11 +215,11 @@ def _members(value: str) -> list[str]:
     return [_squeezed(member.strip()) for member in members]
 
 
-def _same_bags(ours: list[str], theirs: list[str]) -> bool:
+def _same_bags(ours: list[str], theirs: list[str], same: Same) -> bool:
     """``1, 2, 2`` is not ``1, 1, 2``: in a list without braces, repetition counts."""
     rest = list(theirs)
     for mine in ours:
-        match = next((gold for gold in rest if _same_value(mine, gold)), None)
+        match = next((gold for gold in rest if same(mine, gold)), None)
         if match is None:
             return False
         rest.remove(match)
@@ -217,7 +231,7 @@ def _core(value: str) -> str:
     value = value.strip()
     if _THOUSANDS.match(value):
         value = re.sub(r"\{,\}|[,'’]", "", value)
-    return own_names(plain_mathematics(plain_numbers(value))).strip()
+    return both_signs(own_names(plain_mathematics(plain_numbers(value)))).strip()
 
 
 def _scaled(value: str, ratio: Fraction) -> str:
@@ -252,15 +266,6 @@ def _same_lists(ours: str, theirs: str) -> bool:
         _squeezed(one) == _squeezed(other) or (not has_dots(one) and not has_dots(other) and equivalent(one, other))
         for one, other in zip(mine, gold, strict=True)
     )
-
-
-def _based(value: str) -> tuple[str, str]:
-    r"""A number's digits and its base, blank for none: ``101_{\text{two}}``, ``(101)_2``, ``101 base 2``."""
-    match = _BASE.search(value)
-    digits = re.sub(r"\\(?:text|mathrm)|[{}() ]", "", value[: match.start()]) if match is not None else ""
-    if match is None or not re.fullmatch(r"-?\d[\dA-Fa-f]*|[A-Fa-f][\dA-Fa-f]+|\d*\.\d+", digits):
-        return value, ""
-    return digits, _BASES.get(match[1], match[1])
 
 
 def _words(text: str) -> str:

@@ -64,6 +64,17 @@ _ANOTHER_WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}")
 _PLAIN_NUMBER = re.compile(r"(?<=\d)e(?=[-+\d])|[-+\d.,/ ^{}()]|\\[dt]?frac|\\times|\\cdot|\\sqrt|\\pi")
 
 
+_BASE = re.compile(
+    r"(?<=[\dA-Z)}]) *(?:_ *\{? *|(?=\(?base)|(?=\\text *\{ *\(? *base))"
+    r"(?:\\(?:text|mathrm) *\{ *)?\(? *(?:base *\}? *)?"
+    r"(\d{1,2}|two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen) *\)?[ })]*\Z"
+)
+_BASES = {
+    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+    "ten": "10", "twelve": "12", "sixteen": "16",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Measured:
     """An answer's number, in LaTeX as it was written, and its unit, None for none."""
@@ -105,6 +116,15 @@ def _marked(text: str) -> Measured | None:
     if (match := _MARK_AFTER.match(text)) is not None:
         return Measured(match[1], named([match[2]]))
     return _compound(text)
+
+
+def based(value: str) -> tuple[str, str]:
+    r"""A number's digits and its base, blank for none: ``101_{\text{two}}``, ``(101)_2``, ``101 base 2``."""
+    match = _BASE.search(value)
+    digits = re.sub(r"\\(?:text|mathrm)|[{}() ]", "", value[: match.start()]) if match is not None else ""
+    if match is None or not re.fullmatch(r"-?\d[\dA-Fa-f]*|[A-Fa-f][\dA-Fa-f]+|\d*\.\d+", digits):
+        return value, ""
+    return digits, _BASES.get(match[1], match[1])
 
 
 def same_time(one: Measured, other: Measured) -> bool | None:

@@ -12,13 +12,13 @@ import unicodedata
 from fractions import Fraction
 from functools import cache
 from itertools import groupby
+from math import prod
 
 from p2o_core.verify.spelling import one_spelling, plain_functions
+from p2o_core.verify.symbols import GREEK, with_braces
 
 TEXT = r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|mbox|mathrm|operatorname)\s*\{([^{}]*)\}"
 """A LaTeX text group; its content is the expression's one group."""
-
-GREEK = "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|phi|chi|psi|omega"
 
 _MATH_MARKS = re.compile(r"\A(?:\$\$?|\\\(|\\\[)([^$]*?)(?:\$\$?|\\\)|\\\])\Z")
 _LOOKS = re.compile(
@@ -26,24 +26,12 @@ _LOOKS = re.compile(
     r"|mathnormal|mathcal|emph|hbox|underbrace|vec|hat|fbox|boxed|ensuremath|displaystyle|textstyle|scriptstyle|tiny|small|large|Large|LARGE|huge|Huge|bf"
     r"|it|rm|limits)(?![a-zA-Z]))|\\(?:left|right|[bB]igg?[lrm]?)(?:\.|(?![a-zA-Z]))"
 )
+_ROMAN = re.compile(r"\{ ?\\rm ?([a-zA-Z]+) ?\}")
 _SPACE = re.compile(
     r"(?<!\\)\\(?:[ ,;:!\n]|(?:q?quad|thinspace|enspace|space)(?![a-zA-Z]))|(?<!\\)~"
     r"|\\[hv]space\*?\{[^{}]*\}|\\(?:text|mbox|mathrm)\{\s*\}|\s+"
 )
 _THIN_AFTER_COMMA = re.compile(r"(?<=\d),\\! *(?=\d{3})")
-_BRACELESS = re.compile(
-    r"(\\(?:[dtc]?frac|[dt]?binom))(?: *([\da-zA-Z])|(?<=frac)(?: *(\\[a-zA-Z]{2,})| +([a-zA-Z])))"
-    r" *(?:(\d(?!\d)|[a-zA-Z])|(\\[a-zA-Z]{2,})(?! *[{(\[]))"
-)
-_GREEK_MACRO = rf"\\(?:{GREEK}|Gamma|Delta|Theta|Lambda|Sigma|Phi|Psi|Omega)(?![a-zA-Z])"
-_BRACED = r"\{(?:[^{}]|\{[^{}]*\})*\}"
-_HALF_BRACED = [
-    (re.compile(rf"(\\(?:[dtc]?frac|[dt]?binom)) *({_GREEK_MACRO}|[\da-zA-Z]) *(?=\{{)"), r"\1{\2}"),
-    (re.compile(rf"(\\(?:[dtc]?frac|[dt]?binom) *{_BRACED}) *({_GREEK_MACRO}|[\da-zA-Z])"), r"\1{\2}"),
-    (re.compile(r"(\\sqrt *\[[^\[\]]*\]) *([\da-zA-Z])"), r"\1{\2}"),
-    (re.compile(rf"(\^|\\sqrt) *(\\[dtc]?frac *{_BRACED} *{_BRACED})"), r"\1{\2}"),
-]
-"""``\\frac\\pi{12}``, ``\\frac{x}y``, ``\\sqrt[3]2``, ``2^\\frac{1}{2}``."""
 _UNSEEN = "\u00ad\u200b\u2060\ufeff"
 _LONE_BRACES = re.compile(r"(?<![\^_}\])\w])\{ *(-?[\w.]+) *\}")
 _ENVIRONMENT = re.compile(r"\\begin\s*\{")
@@ -67,6 +55,7 @@ _MIXED = re.compile(
     r"(?<![\w.,/^)}])(?P<sign>-?) ?(?P<whole>\d+)(?:(?: +|(?=\\[dtc]?frac))(?:(?P<over>\d+) ?/ ?(?P<under>\d+)"
     r"(?![\d.])|\\[dtc]?frac *(?:\{ *(?P<over2>\d+) *\}|(?P<over3>\d)) *(?:\{ *(?P<under2>\d+) *\}|(?P<under3>\d))))"
 )
+_DOUBLE_FACTORIAL = re.compile(r"(?<![\w.])(\d{1,2})!!(?!!)")
 _E_NOTATION = re.compile(r"(?<![\w\\.])(\d+(?:\.\d*)?|\.\d+)[eE]([+-]?\d{1,4})(?!\w|\.\d)")
 _TIMES_TEN = re.compile(r"(?<=\d) *(?:[xX*]|\\(?:times|cdot)(?![a-zA-Z])) *10 *\^ *\{? *([+-]?\d+) *\}?")
 _RECURRING = re.compile(
@@ -97,14 +86,6 @@ _OPERATORS = {"**": "^", "<=": r"\leq ", ">=": r"\geq ", "!=": r"\neq "}
 _OPERATOR = re.compile(r"\*\*|<=|>=|!=")
 _OPENED = re.compile(r"((?<![a-zA-Z])(?:\\?sqrt|(?:\\sqrt\[\d\]))|\^) *\(")
 _LONG_POWER = re.compile(r"\^ *([+-]?\d{2,}|-\d)")
-_DERIVATIVE = re.compile(
-    r"\\[dt]?frac ?\{ ?(?:d|\\partial) ?([a-zA-Z]) ?\} ?\{ ?(?:d|\\partial) ?([a-zA-Z]) ?\}"
-)
-_TRANSPOSED = re.compile(
-    r"(?<![a-zA-Z\\])([A-Z]) ?\^ ?(?:\{ ?(?:T|\\top|\\intercal) ?\}|(?:T|\\top)(?![a-zA-Z]))"
-)
-_PRIMES = re.compile(r"(?<![a-zA-Z\\])([a-zA-Z])('+)")
-_FACTOR = re.compile(r"(?<![\w.^_{\\}])(\d+(?:\.\d+)?|\(-?\d+\)) ?\((?=[-\d]|\\frac)")
 _SYMBOL = r"[a-zA-Z](?:_\{?\w\}?)?"
 _VALUE_FIRST = re.compile(rf"\A([^=<>]*[^=<>\s\\!]) *= *({_SYMBOL})\Z")
 _DOTS = re.compile(r"\\(?:[lc]?dots[cbmio]?|ldotp)(?![a-zA-Z])|\.{2,}")
@@ -121,9 +102,10 @@ def in_latex(answer: str) -> str:
         text = match[1].strip()
     if text.count("$") - text.count(r"\$") in (2, 4, 6):  # $5$ or $6$
         text = re.sub(r"(?<!\\)\$", " ", text)
-    text = _without_looks(_from_unicode(text)).replace(r"\varnothing", r"\emptyset")
+    text = _ROMAN.sub(r"\\text{\1}", _from_unicode(text))
+    text = _without_looks(text).replace(r"\varnothing", r"\emptyset")
     text = one_spelling(_THIN_AFTER_COMMA.sub(",", text).strip())
-    text = _ENDLESS.sub(r"\1\\overline{\2\3}", _with_braces(_BRACELESS.sub(_braced, text)))
+    text = _ENDLESS.sub(r"\1\\overline{\2\3}", with_braces(text))
     text = _GROUPS_ANYWHERE.sub(lambda match: re.sub(r"\{,\}|\\?[,_]", "", match[0]), text)
     text = re.sub(r"\} +\{", "}{", _SPACE.sub(" ", text).strip())
     if not text.endswith(".."):
@@ -146,6 +128,7 @@ def plain_numbers(text: str) -> str:
     ['10000', '\\frac{5}{4}', '\\frac{1}{6}', '4.5\\times 10^{33}']
     """
     text = _RECURRING.sub(_recurring, _mixed(_grouped(text)))
+    text = _DOUBLE_FACTORIAL.sub(lambda match: str(prod(range(int(match[1]), 0, -2))), text)
     text = _TIMES_TEN.sub(r"\\times 10^{\1}", text)
     return _E_NOTATION.sub(r"\1\\times 10^{\2}", re.sub(rf"([/^])({_E_NOTATION.pattern})", r"\1(\2)", text))
 
@@ -167,20 +150,6 @@ def plain_mathematics(text: str) -> str:
     return f"{match[2]} = {match[1].strip()}"  # 5 = x
 
 
-def own_names(text: str) -> str:
-    r"""What latex2sympy would drop or compute, as symbols: primes, derivatives, transposes; and a factor before a
-    bracket with its sign, since it reads ``4(\frac12)`` as a mixed number.
-
-    >>> own_names("y'' + A^T"), own_names("\\frac{dy}{dx}"), own_names("4(\\frac12)")
-    ('y_{p2} + A_{T}', 'y_{Dx}', '4\\cdot (\\frac12)')
-    """
-    if "\\text" in text:
-        return text
-    text = _TRANSPOSED.sub(r"\1_{T}", _DERIVATIVE.sub(r"\1_{D\2}", text))
-    text = _PRIMES.sub(lambda match: f"{match[1]}_{{p{len(match[2])}}}", text)
-    return _FACTOR.sub(r"\1\\cdot (", text)
-
-
 def has_dots(text: str) -> bool:
     """Whether the answer goes on in dots: ``1, 2, …, n`` or ``3.14…``."""
     return _DOTS.search(text) is not None
@@ -199,19 +168,6 @@ def _without_looks(text: str) -> str:
         if close is not None:
             rest = f"{rest[1:close]} {rest[close + 1 :]}"
         text = f"{text[: match.start()]} {rest}"
-    return text
-
-
-def _braced(match: re.Match[str]) -> str:
-    r"""``\frac12`` and ``\frac\pi6`` with their braces."""
-    over, under = match[2] or match[3] or match[4], match[5] or match[6]
-    return f"{match[1]}{{{over}}}{{{under}}}"
-
-
-def _with_braces(text: str) -> str:
-    if "\\" in text:
-        for pattern, into in _HALF_BRACED:
-            text = pattern.sub(into, text)
     return text
 
 

@@ -11,6 +11,9 @@ import re
 LONGEST_RUN = 4096
 """Characters of an expression at most."""
 
+LONGEST_SENTENCE = 400
+"""Characters of a last sentence that are looked at for a condition."""
+
 _SPAN = re.compile(r"\$\$[^$]+\$\$|\$[^$\n]+\$|\\\([^\n]{1,500}?\\\)|\\\[[^\n]{1,500}?\\\]")
 _PHRASE = re.compile(
     r"(?i)\b(?:answer|option|choice)(?:\*\*|__)?(?: is| would be| =|:)+(?:\*\*|__)?:?[ \n]*(?P<said>[^\n]{1,80})"
@@ -46,6 +49,15 @@ _NO_UNIT = re.compile(
     r"|it|I|they|you|in (?:total|all))\b"
 )
 _GLUED_WORD = re.compile(r"[a-zA-Z]{1,20}\Z")
+_SENTENCE = r"(?:[^.\n]|\.(?=\d))*"
+_CONDITION = re.compile(
+    rf"(?:\A|(?<=[.!?:\n]))(?P<said>{_SENTENCE}\d{_SENTENCE}?),? +(?:when|at|if|where|for|since|because|with) +"
+    rf"(?:\$|\\\()?(?:[a-zA-Z](?:_\w)? *(?:[=<>≤≥]|\\(?:leq?|geq?|in)\b)|divided by ){_SENTENCE}\.?\s*\Z"
+)
+"""A last sentence that says when its answer holds: ``It is 12 at x = 5.``"""
+_LARGER_UNIT = re.compile(
+    r"\d+ (?:weeks?|days?|hours?|hrs?|minutes?|mins?|years?|months?|feet|ft|pounds?|lbs?|degrees?),? (?:and )?\Z"
+)
 _SIGN_BEFORE = re.compile(r"(?:\\?\$|[€£¥₹])\Z")
 
 
@@ -55,6 +67,7 @@ def answer_in_prose(response: str) -> str | None:
     >>> answer_in_prose("So the answer is 3 + 4i."), answer_in_prose("Answer: C"), answer_in_prose("It is not 5.")
     ('3 + 4i', 'C', None)
     """
+    response = _without_condition(response)
     said = [match["said"].strip() for match in _PHRASE.finditer(response)]
     if said and (match := _WORDS.match(said[-1])) is not None:
         return match["words"]
@@ -72,6 +85,11 @@ def answer_in_prose(response: str) -> str | None:
         sign = _SIGN_BEFORE.search(response[max(0, start - 2) : start])
         return (sign[0] if sign and sign[0] != "$" else "") + response[start:end]
     return whole_expression(response, start, end)
+
+
+def _without_condition(response: str) -> str:
+    match = _CONDITION.search(response, max(0, len(response) - LONGEST_SENTENCE))
+    return response if match is None else response[: match.end("said")]
 
 
 def _last_found(response: str) -> str:
@@ -106,6 +124,9 @@ def whole_expression(response: str, start: int, end: int) -> str | None:
     if _NO_ANSWER.search(response[max(0, left - 30) : left]):
         return None
     after = unit[0].rstrip() if unit is not None and not _NO_UNIT.match(unit[0]) else ""
+    larger = _LARGER_UNIT.search(response, max(line, left - 30), left)
+    if larger is not None and after:  # 3 hours and 20 minutes
+        text = larger[0] + text
     if "=" in text and not re.search(r"!=|[,;<>≤≥≠]| or | and ", text):
         text = text[text.rindex("=") + 1 :]
     return (text + after).strip() or None

@@ -13,6 +13,9 @@ _END = r"(?![a-zA-Z])"
 _AT_LEAST = rf"(?:>=|\\geq?{_END})"
 
 
+_NEARLY = "(?:about|approximately|roughly|exactly)"
+
+
 def _rows(*rows: tuple[str, str]) -> list[tuple[re.Pattern[str], str]]:
     return [(re.compile(pattern), into) for pattern, into in rows]
 
@@ -43,18 +46,18 @@ _MACROS = _rows(
     (r"\^ ?(?:\{ ?\\prime ?\}|\\prime(?![a-zA-Z]))", "'"),
     (rf" ?\\(?:checkmark|blacksquare|qed|square|Box){_END} ?\Z", ""),
     (r"\\(?:phantom|underset|overset|label|tag) ?\{ ?\}", ""),
-    (r"\{ ?\\rm ?([a-zA-Z]+) ?\}", r"\\text{\1}"),
     (r"(\\mathbb ?(?:\{[CNQRZ]\}|[CNQRZ])) ?(?:-|\\backslash(?![a-zA-Z])) ?(?=\\\{)", r"\1\\setminus "),
-    (r"(?<=\d)\{:\}(?=\d)", ":"),
+    (r"(\\\{ ?[a-zA-Z](?: ?\\in[^|:{}]*)?) ?\| ?", r"\1:"),
     (
         r"\A\\begin ?\{(aligned|align\*?|gathered|split|equation\*?)\}((?:(?!\\\\).)*)\\end ?\{\1\}\Z",
         r"\2",
     ),
-    (r"(?<=%) ?\\text ?\{ ?(?:per (?:year|annum|month|day|week)|of (?:the )?[a-z]+(?: [a-z]+)?) ?\}\Z", ""),
+    (r"(?<=%) ?\\text ?\{ ?of (?:the )?[a-z]+(?: [a-z]+)? ?\}\Z", ""),
 )
 _AROUND = _rows(
     (r"\A(?:\*\*|__)(?=[^*_])(.*?)(?:\*\*|__)\Z", r"\1"),
     (r"\A\*([^*]+)\*\Z", r"\1"),
+    (r"(?<=\d)\{:\}(?=\d)", ":"),
     (r"\A`+([^`]+)`+\Z", r"\1"),
     (
         r"(?i)\A(?:\\text\{)? *(?:the )?(?:final |correct )?(?:answer|option|choice)(?:(?: is)? ?:| is) *\}? *(?=.)",
@@ -62,7 +65,7 @@ _AROUND = _rows(
     ),
     (
         r"\A(?:=|\\(?:approx|sim(?:eq)?|therefore|implies|Rightarrow)(?![a-zA-Z])|≈|~|≃|∴"
-        r"|(?:about|approximately|roughly|exactly) |\\text ?\{ ?(?:about|approximately|roughly|exactly) ?\}) *(?=[^ =])",
+        rf"|{_NEARLY} |\\text ?\{{ ?{_NEARLY} ?\}}) *(?=[^ =])",
         "",
     ),
     (r"(?i)\A(?:minus|negative) +(?=[\d.\\$])|\A\\text\{ ?(?:minus|negative) ?\} ?(?=[\d.\\$])", "-"),
@@ -115,11 +118,11 @@ _WORDS = {
 }
 
 
-_TENS = {word: 10 * number for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
-_TEENS = "thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_TEENS = ("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
 _LARGER = {word: str(number) for number, word in enumerate(_TEENS, 13)} | {
-    f"{ten}{joint}{one}".rstrip("- "): str(value + int(digit))
-    for ten, value in _TENS.items()
+    f"{ten}{joint}{one}".rstrip("- "): str(10 * number + int(digit))
+    for number, ten in enumerate(_TENS, 2)
     for joint in "- "
     for one, digit in [("", "0"), *list(_WORDS.items())[1:10]]
 }

@@ -12,7 +12,7 @@ from p2o_core.verify.choices import Same
 from p2o_core.verify.notation import TEXT
 
 _DENIED = re.compile(r"(?i)(?<![a-z\\])(?:not|isn['’]?t|aren['’]?t|never|wrong|incorrect|false)(?![a-z])")
-_FORMULA = re.compile(r"\d|\\(?!text|mathrm|mbox)[a-zA-Z]|\A[a-zA-Z]\Z")
+_FORMULA = re.compile(r"[\d=^]|\\(?!text|mathrm|mbox)[a-zA-Z]|\A[a-zA-Z]\Z")
 _BASE = re.compile(r"(?:\d|\\overline ?\{ ?\d+ ?\}) ?_ ?\{? ?(\d{1,2})(?!\d)")
 _PERCENT, _CURRENCY = re.compile("%"), re.compile(r"\\\$|[€£¥₹]")
 _COUNTED = re.compile(r"(?<![\d.,])(\d+(?:\.\d+)?) ?([a-zA-Z]{3,})")

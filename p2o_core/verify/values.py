@@ -102,6 +102,8 @@ def exact(side: Any) -> Any:
 
     if not isinstance(side, sympy.Basic | sympy.MatrixBase):
         return side
+    if isinstance(side, sympy.Eq):
+        return sympy.Eq(exact(side.lhs), exact(side.rhs), evaluate=False)  # 1/2 = 0.5 stays an equation
     return side.xreplace({part: sympy.Rational(str(part)) for part in side.atoms(sympy.Float)})
 
 

@@ -9,7 +9,14 @@ r"""Whether an answer says the same as the gold answer. What is decided here, an
 - **A space joins no digits**: ``4 5`` is not 45; ``10 000`` is 10000.
 - **Lists that go on in dots** are equal member by member; ``1, 2, \ldots, n`` and ``1, 2, 3, \ldots, n`` are not.
 - **Multiple choice**: the letter, the letter with its text and the text alone are the same; two texts with numbers
-  in them have to agree.
+  in them have to agree. ``(A) 5 (B) 6`` chooses nothing.
+- **Capitals**: ``R`` and ``r`` are two symbols; a letter that is chosen (``a``) and a constant of integration may be
+  written either way.
+- **Names**: ``x=2, y=1`` is not ``(1,2)``; names that follow each other in the alphabet have that order. Labels that
+  are swapped (``5 boys and 7 girls``) are another answer.
+- **Conditions**: ``12 when x=5`` is 12 and not 5; one on one side only is no error. What is denied is not said.
+- **Primes, derivatives and transposes** are symbols of their own; ``\gcd`` and ``\operatorname{lcm}`` of letters are
+  compared as they are written, since sympy takes letters for polynomials. A ratio of three (``3:4:5``) is no number.
 - **Words that are factors** belong to the number: ``5 dozen`` is 60, ``2 thirds`` is not 2. ``5 below zero`` is -5.
 - **A colon**: ``3:30`` is a time, not 0.1, and ``2:40`` is not ``1:20``; a ratio is one in lowest terms (``3:10``).
 - **What contradicts**: ``5 more`` and ``5 fewer``, ``5 m north`` and ``5 m south``, ``5 red`` and ``5 blue``,
@@ -17,7 +24,8 @@ r"""Whether an answer says the same as the gold answer. What is decided here, an
   (``3 to 4``) turned around is another. In a list without braces repetition counts, in a set it does not.
 - **Words are text**: ``ABC`` is not ``ACB``; short lower-case ones (``ab``) are products.
 - **Two units are one number**: ``5 ft 6 in`` is 66 inches. ``7:05`` and dates are compared as they are written.
-- ``1/2x`` is half of x: a stroke takes the numbers beside it. ``0.333\ldots`` goes on as it began: it is a third.
+- ``1/2x`` is half of x: a stroke takes the numbers beside it. ``4(\frac12)`` is a product, ``4\frac12`` is 4.5.
+  ``0.333\ldots`` goes on as it began: it is a third.
 - An inequality is not an interval: ``x>2`` is not ``(2,\infty)``, unless math-verify's default says so.
 
 Everything else is math-verify's word.

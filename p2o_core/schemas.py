@@ -98,6 +98,10 @@ def _read_table(path: Path) -> pa.Table:
         ) from error
 
 
+UNSEEN = " \t\n\r\xa0\u00ad\u200b\u200c\u200d\u2060\u3000\ufeff"
+"""What nobody sees: a field of nothing else is empty."""
+
+
 def check_problems(problems: Sequence[Problem], source: Path, rows: Iterable[int] | None = None) -> None:
     """Refuse duplicate ids and blank fields. ``rows`` are the problems' rows in ``source``, counted from 1 without gaps
     where not given.
@@ -109,7 +113,7 @@ def check_problems(problems: Sequence[Problem], source: Path, rows: Iterable[int
     for row, problem in zip(rows or range(1, len(problems) + 1), problems, strict=True):
         fields_there = [(name, getattr(problem, name)) for name in ("id", "question", "answer")]
         for name, value in (*fields_there, *(("alternatives", other) for other in problem.alternatives)):
-            if not (value or "").strip():
+            if not (value or "").strip(UNSEEN):
                 raise BadInput(
                     f"{source}: row {row} (id {problem.id!r}): field {name!r} is empty. Mend: fill it or drop the row."
                 )

@@ -88,6 +88,13 @@ def sharded(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
 
 
+def tensor_in_two_shards(folder: Path) -> None:
+    sharded(folder)
+    first, second = sorted(folder.glob("model-*.safetensors"))
+    name, value = next(iter(load_file(first).items()))
+    save_file(load_file(second) | {name: 0 * value}, second, metadata={"format": "pt"})
+
+
 def missing_shard(folder: Path) -> None:
     sharded(folder)
     (folder / "model-00002-of-00002.safetensors").unlink()
@@ -213,6 +220,20 @@ REFUSED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "a masked language model": (
         set_fields(CONFIG, model_type="bert", architectures=["BertLMHeadModel"]),
         (CONFIG, "model_type", "bert", "causal"),
+    ),
+    "outputs as tuples": (set_fields(CONFIG, return_dict=False), (CONFIG, "return_dict", "False")),
+    "attentions asked for": (set_fields(CONFIG, output_attentions=True), (CONFIG, "output_attentions")),
+    "a tensor in two shards": (tensor_in_two_shards, ("is here too",)),
+    "a length that is no number": (set_fields(TOKENIZER_CONFIG, model_max_length="x"), (TOKENIZER_CONFIG,)),
+    "a template with a byte order mark": (
+        lambda folder: (folder / TEMPLATE).write_text("\ufeff" + (folder / TEMPLATE).read_text()),
+        (TEMPLATE, "byte order mark"),
+    ),
+    "a template that escapes": (
+        lambda folder: (folder / TEMPLATE).write_text(
+            (folder / TEMPLATE).read_text().replace("message['content']", "message['content'] | e")
+        ),
+        ("does not hold the question",),
     ),
     "custom code": (set_fields(CONFIG, auto_map=CODE), (CONFIG, "auto_map")),
     "a tokenizer's custom code": (

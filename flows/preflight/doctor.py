@@ -20,6 +20,7 @@ from p2o_core.cluster.connection import INSTALL, resources
 from p2o_core.config import RayEngineConfig, SelfReflectorConfig, TeacherReflectorConfig
 from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import Experiment, FilesPrepare
+from tasks.prepare import is_prepared
 from tasks.problems.base_policy import FolderPolicy, GgufPolicy, HubPolicy
 from tasks.problems.catalogue import entry_named
 from tasks.problems.sources import ProblemSource
@@ -212,7 +213,7 @@ def _probe(what: str, url: str, key: str, mend: str, *, by_proxy: bool = True) -
 
 
 def _base_policy(experiment: Experiment, layout: Layout, sources: Path) -> Iterator[Check]:
-    if (layout.base / "policy" / "config.json").exists():
+    if is_prepared(experiment, layout) and (layout.base / "policy" / "config.json").exists():
         yield _looked_at("base policy", layout.base / "policy", experiment, "prepared")
         return
     policy = experiment.prepare.policy if isinstance(experiment.prepare, FilesPrepare) else None
@@ -257,7 +258,7 @@ def _problems(experiment: Experiment, layout: Layout, sources: Path) -> Iterator
     if not isinstance(experiment.prepare, FilesPrepare):
         yield Check("problems", Health.OK, "made here by prepare")
         return
-    if (layout.base / "train.parquet").exists():
+    if is_prepared(experiment, layout):
         yield Check("problems", Health.OK, "prepared")
         return
     for source in (*experiment.prepare.train, *experiment.prepare.heldout):

@@ -21,7 +21,7 @@ class PolicySection(Section):
     checkpointing: bool = Field(
         False, description="activations are computed again in the backward pass: a third more time, far less memory"
     )
-    device: str = Field("cpu", description="torch device; cuda:0 for a GPU")
+    device: str = Field("cpu", pattern=r"^(cpu|mps|(cuda|xpu)(:\d+)?)$", description="torch device; cuda:0 for a GPU")
     processes: PositiveInt = Field(
         1,
         description="processes that update the policy together, on CUDA each with a GPU of its own, from 0; the last "

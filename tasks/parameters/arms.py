@@ -25,7 +25,14 @@ def arm_settings(arm: str, home: Path, own: Mapping[str, dict[str, Any]] = Mappi
     path = home / ARMS_FILE
     if not path.exists():
         raise BadInput(f"{path}: no such file. Mend: run in a clone, or name one with --workspace.")
-    arms = read_yaml(path.read_text(encoding="utf-8-sig"), path)
+    try:
+        arms = read_yaml(path.read_text(encoding="utf-8-sig"), path)
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{path}: is no UTF-8 ({error.reason} at byte {error.start}). Mend: save it as UTF-8."
+        ) from error
+    if not isinstance(arms, dict) or not all(isinstance(settings, dict) for settings in arms.values()):
+        raise BadInput(f"{path}: is no mapping of arms to their parameters. Mend: write `name: {{parameter: value}}`.")
     if arm not in arms:
         raise BadInput(
             f"{path}: no arm {arm!r}. Mend: one of {', '.join(dict.fromkeys([*own, *arms]))}, or add it there."
@@ -47,6 +54,8 @@ def apply_settings(content: dict[str, Any], settings: Mapping[str, Any]) -> None
             if section.get(part) is None:
                 section[part] = {}
             section = section[part]
+            if not isinstance(section, dict):
+                raise BadInput(f"unknown parameter {dotted!r}: {part!r} is a value. Mend: correct its name.")
         if isinstance(value, str) and value.startswith("*"):
             number = section[last] if last in section else _default(before, dotted)
             section[last] = type(number)(number * float(value[1:]))

@@ -8,6 +8,8 @@ from typing import Literal
 
 from p2o_core.verify.equivalence import last_boxed
 
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:,\d{3})*(?!\d|,\d))")
+
 AnswerKind = Literal["plain", "whole", "gsm8k", "boxed", "olympiad"]
 
 
@@ -24,7 +26,7 @@ def whole(text: str) -> str:
 def gsm8k(text: str) -> str:
     """What stands behind the last ``####`` (GSM8K), thousands separators removed."""
     _, mark, answer = text.rpartition("####")
-    return answer.strip().replace(",", "") if mark else ""
+    return _THOUSANDS.sub("", answer.strip()) if mark else ""
 
 
 def boxed(text: str) -> str:

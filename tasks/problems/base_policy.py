@@ -51,7 +51,7 @@ class HubPolicy(Section):
             return Path(
                 snapshot_download(self.id, revision=self.revision, allow_patterns=WANTED, local_files_only=offline)
             )
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:  # ValueError: no id at all
             raise BadInput(
                 f"prepare.policy: model {self.id!r}: {type(error).__name__}: {str(error)[:200]}. Mend: correct the id, "
                 "go online, or put the folder into data/sources/ and name it with type: folder."
@@ -68,7 +68,10 @@ class GgufPolicy(Section):
         """The policy, if it can be prompted in these styles. Raises BadInput."""
         from tasks.problems.policy_check import check_chat
 
-        spec = importlib.util.find_spec(self.package)  # found, not imported: only its file is wanted
+        try:
+            spec = importlib.util.find_spec(self.package)  # found, not imported: only its file is wanted
+        except (ModuleNotFoundError, ValueError):  # of a.b there is no a
+            spec = None
         files = sorted(Path(spec.origin).parent.glob("*.gguf")) if spec and spec.origin else []
         if not files or not importlib.util.find_spec("gguf"):
             raise BadInput(

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Literal
 
 from p2o_core.schemas import BadInput
 from tasks.problems.answers import EXTRACTORS, AnswerKind
+from tasks.problems.tables import Unreadable
+
+EXACT = 2.0**53
+"""From here on not every whole number is a float, and the shortest decimal is the number that was meant."""
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 Answers = Literal["alternatives", "set"]
 
@@ -44,6 +50,8 @@ def text_of(value: Any, name: str, place: str) -> str:
     """
     if value is None:
         return ""
+    if isinstance(value, Unreadable):
+        raise BadInput(f"{place}: column {name!r} cannot be read ({value}). Mend: write it as text, or name another.")
     if isinstance(value, str):
         return _encodable(value, name, place).strip()
     if isinstance(value, bool):
@@ -51,7 +59,7 @@ def text_of(value: Any, name: str, place: str) -> str:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise BadInput(f"{place}: column {name!r} is {value}, no value. Mend: fill it, or drop the row.")
-        return str(int(value)) if value == int(value) else repr(value)
+        return str(int(value)) if value == int(value) and abs(value) < EXACT else repr(value)
     if isinstance(value, Decimal):
         return format(value, "f")
     if isinstance(value, int):
@@ -104,11 +112,15 @@ def golds_of(value: Any, name: str, place: str, kind: AnswerKind, answers: Answe
 
 
 def _encodable(text: str, name: str, place: str) -> str:
-    broken = "a zero character" if "\0" in text else ""
+    control = _CONTROL.search(text)
+    broken = f"the control character {control[0]!a}" if control is not None else ""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         broken = f"half a character (the lone surrogate {text[error.start]!a})"
     if broken:
-        raise BadInput(f"{place}: column {name!r} holds {broken}. Mend: write the text again.")
+        raise BadInput(
+            f"{place}: column {name!r} holds {broken}. Mend: write the text again; in JSON a backslash is written "
+            'twice, as in "\\\\frac12".'
+        )
     return text

@@ -13,6 +13,8 @@ NGRAM = 13
 """Words in a row that two problems may not share (GPT-3, arXiv 2005.14165, appendix C)."""
 
 _WORD = re.compile(r"\w+")
+_SAID = re.compile(r"\d+(?:[.,]\d+)*|\w+|[^\s\w.,;:?'\"`$\\]")
+"""Words, numbers with their points, and every sign but those of sentences."""
 _SIGNS = str.maketrans({"+": " plus ", "-": " minus ", "*": " times ", "/": " over ", "=": " equals ", "^": " power "})
 
 
@@ -36,26 +38,39 @@ def clean(train: Sequence[Problem], heldout: Sequence[Problem], validation: Coll
     whole: dict[tuple[str, ...], str] = {}
     grams: dict[tuple[str, ...], str] = {}
     for problem in heldout:
-        words = normalised_words(problem.question)
-        whole.setdefault(words, problem.id)
-        for gram in _ngrams(words) if problem.id not in validation else ():
+        whole.setdefault(said(problem.question), problem.id)
+        for gram in _ngrams(normalised_words(problem.question)) if problem.id not in validation else ():
             grams.setdefault(gram, problem.id)
     kept: dict[tuple[str, ...], Problem] = {}
     duplicates, contaminated = [], {}
     for problem in train:
-        words = normalised_words(problem.question)
-        if words in kept:
+        text, words = said(problem.question), normalised_words(problem.question)
+        if text in kept:
             duplicates.append(problem.id)
             continue
-        kept[words] = problem
-        shared = whole.get(words) or next((grams[gram] for gram in _ngrams(words) if gram in grams), None)
+        kept[text] = problem
+        shared = whole.get(text) or next((grams[gram] for gram in _ngrams(words) if gram in grams), None)
         if shared is not None:
             contaminated[problem.id] = shared
     return Cleaned(list(kept.values()), duplicates, contaminated)
 
 
+def said(question: str) -> tuple[str, ...]:
+    """What a question says: case, spacing and the marks of sentences do not tell problems apart, all other signs do.
+
+    >>> said("Is 3 < 5?") == said("Is 3 > 5?"), said("2³") == said("23"), said("Is  it 5?") == said("is it 5")
+    (False, False, True)
+    """
+    parts = (f"^{unicodedata.normalize('NFKC', sign)}" if _is_raised(sign) else sign for sign in question)
+    return tuple(_SAID.findall(unicodedata.normalize("NFKC", "".join(parts)).lower().replace("\u2212", "-")))
+
+
+def _is_raised(sign: str) -> bool:
+    return unicodedata.decomposition(sign).startswith("<super>")
+
+
 def normalised_words(question: str) -> tuple[str, ...]:
-    """Lower-case words and signs: spacing and case do not tell problems apart, numbers and operators do."""
+    """Lower-case words and plain operators, of which thirteen in a row are compared."""
     text = unicodedata.normalize("NFKC", question).lower()
     return tuple(_WORD.findall(text.translate(_SIGNS)))
 

@@ -19,7 +19,9 @@ class Arithmetic(Section):
     """Sums of two numbers; the tier is the number of their digits."""
 
     type: Literal["arithmetic"] = "arithmetic"
-    digits: tuple[PositiveInt, ...] = Field((1, 2), description="digits of both numbers")
+    digits: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
+        (1, 2), min_length=1, description="digits of both numbers"
+    )
     count: PositiveInt = Field(
         ..., description="problems for each number of digits, as far as there are different ones"
     )
@@ -58,7 +60,9 @@ class NumberWords(Section):
     """
 
     type: Literal["number-words"] = "number-words"
-    digits: tuple[Annotated[int, Field(ge=1, le=6)], ...] = Field((2, 3), description="digits of the numbers, 1 to 6")
+    digits: tuple[Annotated[int, Field(ge=1, le=6)], ...] = Field(
+        (2, 3), min_length=1, description="digits of the numbers, 1 to 6"
+    )
     count: PositiveInt = Field(..., description="problems for each number of digits, as far as there are any")
     shard: int = Field(0, ge=0, le=1, description="0 or 1: numbers of one shard never occur in the other")
     form: Literal["question", "arrow"] = Field(

@@ -33,6 +33,8 @@ CACHE = "past_key_values"
 BUFFERS = ("rotary_emb.inv_freq", "masked_bias", "attn.bias", "attention.bias", "position_ids")
 """Ends of the names of tensors that older versions of transformers saved and newer ones compute."""
 SAMPLE = "What is 12 + 30?"
+RICH = 'Is 3 < 5 & "x"? Say why, and then\nwhat the sum of 4, 56 and 789 is.'
+"""A question with what templates escape, cut off or replace."""
 
 
 def check_policy(folder: Path, styles: Iterable[PromptStyle]) -> tuple[Chat, Any]:
@@ -47,7 +49,8 @@ def check_policy(folder: Path, styles: Iterable[PromptStyle]) -> tuple[Chat, Any
     """
     _check_config(folder)
     chat = _tokenizer(folder)
-    check_chat(chat, folder, styles)
+    with _contradictions(folder / TOKENIZER_CONFIG):
+        check_chat(chat, folder, styles)
     check_weights(folder)
     model = _shapes(folder)
     _check_vocabulary(chat, model, folder)
@@ -67,8 +70,13 @@ def check_chat(chat: Chat, folder: Path, styles: Iterable[PromptStyle]) -> None:
             "be written. Mend: put the template of the instruct model of the same family there as chat_template.jinja."
         )
     for style in dict.fromkeys(styles):
-        prompt, shape = chat.prompt_text(SAMPLE, "", style), STYLES[style]
-        if shape.user.replace(QUESTION, SAMPLE) not in prompt:
+        prompt, shape = chat.prompt_text(RICH, "", style), STYLES[style]
+        if prompt.startswith("\ufeff"):
+            raise BadInput(
+                f"{folder}: every prompt would begin with a byte order mark. Mend: save chat_template.jinja as UTF-8 "
+                "without one."
+            )
+        if shape.user.replace(QUESTION, RICH) not in prompt:
             raise BadInput(
                 f"{folder}: what the chat_template makes of a question does not hold the question: {prompt[:200]!r}. "
                 "Mend: correct chat_template.jinja; messages are texts, not lists of parts."
@@ -101,6 +109,12 @@ def _check_config(folder: Path) -> None:
             "the whole model there."
         )
     config = read_object(path)
+    for name, wanted in (("return_dict", True), ("output_attentions", False), ("output_hidden_states", False)):
+        if config.get(name, wanted) is not wanted:
+            raise BadInput(
+                f"{path}: field {name!r} is {config[name]!r}, with which the model cannot be sampled from. Mend: "
+                "delete it."
+            )
     _check_code(path, config)
     if (folder / TOKENIZER_CONFIG).exists():
         _check_code(folder / TOKENIZER_CONFIG, read_object(folder / TOKENIZER_CONFIG))
@@ -152,7 +166,12 @@ def _tokenizer(folder: Path) -> Chat:
             f"{TOKENIZER_CONFIG} and chat template there."
         )
     try:
-        return Chat.load(folder)
+        chat = Chat.load(folder)
+        if not isinstance(length := chat.tokenizer.model_max_length, int | float):
+            raise BadInput(
+                f"{folder / TOKENIZER_CONFIG}: field 'model_max_length' is {length!r}, no number. Mend: correct it."
+            )
+        return chat
     except BadInput:
         raise
     except Exception as error:  # tokenizers raises bare ones, and KeyError for what it misses
@@ -236,6 +255,8 @@ def _contradictions(path: Path) -> Iterator[None]:
     """Around transformers' reading of a configuration: fields that contradict each other end in any kind of error."""
     try:
         yield
+    except BadInput:
+        raise
     except Exception as error:
         raise BadInput(
             f"{path}: transformers makes no model of it ({type(error).__name__}: {str(error)[:300]}). Mend: correct "

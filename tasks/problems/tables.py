@@ -38,6 +38,10 @@ _ELEMENT = re.compile(r"[^\s,]")
 """Where the next element of a JSON array begins."""
 
 
+class Unreadable(str):
+    """A value that Python has nothing for, by the reason; a column that nobody asks for may hold some."""
+
+
 def is_table(path: Path) -> bool:
     """Whether the name says a kind of table that :func:`read_table` reads, in whatever case."""
     return _suffix(path) in SUFFIXES
@@ -92,7 +96,11 @@ def _suffix(path: Path) -> str:
 def _values(column: pa.ChunkedArray) -> list[Any]:
     """A column as Python's values; narrow floats, also within lists and structs, as the shortest decimals that are
     them (0.1, not 0.10000000149)."""
-    return [_shortened(value, column.type) for value in column.to_pylist()]
+    try:
+        values = column.to_pylist()
+    except (ValueError, OverflowError, LookupError) as error:  # a date beyond Python's, an unknown time zone
+        return [Unreadable(f"{type(error).__name__}: {error}")] * len(column)
+    return [_shortened(value, column.type) for value in values]
 
 
 def _shortened(value: Any, kind: pa.DataType) -> Any:
@@ -150,7 +158,8 @@ class _TwiceError(ValueError):
 
 def _element_with_a_key_twice(text: str) -> int:
     """Its number in an array, from 1."""
-    decoder, place, row = json.JSONDecoder(object_pairs_hook=_once), text.index("[") + 1, 0
+    decoder = json.JSONDecoder(parse_float=str, parse_int=str, object_pairs_hook=_once)
+    place, row = text.index("[") + 1, 0
     with suppress(_TwiceError):
         while found := _ELEMENT.search(text, place):
             row += 1

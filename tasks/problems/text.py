@@ -20,6 +20,10 @@ _GZIP = b"\x1f\x8b"
 
 def read_bytes(path: Path) -> bytes:
     """The content, unpacked if it is gzip's whatever its name says. Raises BadInput."""
+    try:
+        path.exists()
+    except OSError as error:
+        raise BadInput(f"{str(path)[:80]}: is no path ({error.strerror}). Mend: correct it.") from error
     if path.is_symlink() and not path.exists():
         raise BadInput(f"{path}: is a link to {path.readlink()}, which is not there. Mend: copy the file itself.")
     if not path.exists():

@@ -33,8 +33,15 @@ def check_weights(folder: Path) -> None:
         BadInput: naming file, tensor and the mend.
     """
     zero = True
-    for path, expected in _files(folder).items():
+    files = _files(folder)
+    places = {tensor: path for path, expected in files.items() for tensor in expected}
+    for path, expected in files.items():
         with _opened(path) as stream:
+            if twice := sorted(name for name in stream.keys() if places.get(name, path) != path):  # noqa: SIM118
+                raise BadInput(
+                    f"{path}: tensor {twice[0]!r} is here too, though {INDEX} says {places[twice[0]].name}. "
+                    f"Mend: {AGAIN}."
+                )
             if missing := sorted(set(expected) - set(stream.keys())):
                 raise BadInput(f"{path}: tensor {missing[0]!r}, which {INDEX} says is here, is not. Mend: {AGAIN}.")
             for name in stream.keys():  # noqa: SIM118 - no dictionary

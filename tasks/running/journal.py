@@ -23,6 +23,7 @@ from p2o_core.engines.base import LogprobRequest, RolloutEngine, RolloutRequest,
 from p2o_core.engines.language_models import LanguageModel, Reply
 from p2o_core.schemas import read_json, read_rows, write_json, write_rows, written_whole
 from p2o_core.types import AnswerVerifier, Completion, Gold, Verdict
+from tasks.running.storage import remove_empty
 
 Answer = TypeVar("Answer")
 Row = TypeVar("Row")
@@ -120,6 +121,12 @@ class Journal:
     def _keep(self, stem: str, answer: Answer, form: Form[Answer]) -> None:
         with written_whole(self.folder / "unit", lambda draft: f"{stem}{short_digest(draft)}{form.suffix}") as draft:
             form.write(draft, answer)
+
+    def drop_if_unused(self) -> None:
+        """A stage that was refused before its first unit leaves nothing."""
+        if [path.name for path in self.folder.iterdir()] == [ASKED_FILE]:
+            shutil.rmtree(self.folder)
+            remove_empty(self.folder.parent)
 
     def close(self) -> None:
         """The stage is finished: its outputs hold it all."""

@@ -20,7 +20,7 @@ from tasks.running.manifests import SCHEMA_VERSION, Manifest, OtherSchema, check
 from tasks.running.rejected import typed_stops
 from tasks.running.runtime import Runtime
 from tasks.running.stage import Stage, StageIO
-from tasks.running.storage import storage_errors
+from tasks.running.storage import remove_empty, storage_errors
 
 Progress = Callable[[int, int], None]
 
@@ -105,8 +105,12 @@ def _run(
         if stage.name == "prepare":  # dvc repro has deleted what check_unchanged would have compared before
             check_unchanged(experiment, layout, {path.name: path for path in io.outputs.values()})
         _publish(stage, io, params, input_digests, folder)
+    except BadInput:
+        journal.drop_if_unused()
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        remove_empty(folder)
     journal.close()
     return journal.recalled
 

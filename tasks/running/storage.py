@@ -50,6 +50,13 @@ def check_room(folder: Path, mib: int) -> None:
         )
 
 
+def remove_empty(folder: Path) -> None:
+    """Remove a folder in which nothing is, and those above it."""
+    while folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
 def _errno(error: Exception) -> int | None:
     if isinstance(error, OSError):
         return error.errno

@@ -88,6 +88,9 @@ def test_a_problem_file_that_is_no_parquet(tmp_path: Path) -> None:
         ("  problems: 48", "  problems: 480", ["rollout.problems=480", "360 problems"]),
         ("\nrollout:", "\nprepare: {ood_lengths: [5, 8]}\nrollout:", ["parameter 'prepare'", "overlap"]),
         ("  problems: 48\n", "", ["parameter 'rollout.problems' is missing"]),
+        ("  samples: 8", "  samples: true", ["parameter 'rollout'", "samples is true", "Mend: write the number"]),
+        ("  temperature: 1.0", "  temperature: .inf", ["parameter 'rollout.temperature'", "finite"]),
+        ("seed: 0\niterations", "seed: 0\npolicy: {device: gpu}\niterations", ["'policy.device'", "cuda"]),
         ("evolve:\n", "evolve:\n  search: online\n  online: {reads: stranger}\n", ["prepare.type microworld", "own"]),
     ],
 )
@@ -192,7 +195,7 @@ def test_files_of_the_user(tmp_path: Path, name: str, content: str | None, words
     with pytest.raises(BadInput, match=re.escape(words)) as refusal:
         run_stage(STAGES["prepare"], load_experiment(layout.params), layout, 0, Runtime())
     assert "Mend" in str(refusal.value)
-    assert not any(path.is_file() for path in layout.base.rglob("*")), "nothing was written"
+    assert {path.name for path in layout.sources.parent.iterdir()} == {"sources"}, "nothing is left"
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "swap"])

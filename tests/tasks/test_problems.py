@@ -175,6 +175,26 @@ def test_duplicates_and_contamination() -> None:
     assert clean(train, heldout, validation={"h1", "h2"}).contaminated == {"a": "h1"}, "phrases of one distribution"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is (1 + 2) * 3?", "What is 1 + 2 * 3?"),
+        ("Compute 7 × 8", "Compute 7 ÷ 8"),
+        ("Is 3 < 5?", "Is 3 > 5?"),
+        ("What is 5!", "What is 5"),
+        ("What is 2³?", "What is 23?"),
+        ("What is √81?", "What is 81?"),
+        ("What is A ∪ B?", "What is A ∩ B?"),
+        ("The length of [1,2)", "The length of (1,2)"),
+        ("What is 3.5 + 1?", "What is 35 + 1?"),
+        ("Is |x| 3?", "Is x 3?"),
+    ],
+)
+def test_signs_tell_problems_apart(one: str, other: str) -> None:
+    assert clean([problem("a", one), problem("b", other)], []).duplicates == []
+    assert clean([problem("a", one)], [problem("h", other)]).contaminated == {}
+
+
 def test_sources_in_short() -> None:
     short = FilesPrepare.model_validate({"train": "t.jsonl", "heldout": [{"name": "aime24"}], "policy": "model"})
     assert (short.train[0].path, short.policy.type) == (Path("t.jsonl"), "folder")
@@ -194,6 +214,8 @@ def test_boxes(text: str, answer: str) -> None:
 
 def test_odd_answers() -> None:
     assert gsm8k("no mark") == ""
+    said = [gsm8k(f"#### {text}") for text in ("1,234,567", "-1,000", "(1, 2)", "3,5", "1,2,3")]
+    assert said == ["1234567", "-1000", "(1, 2)", "3,5", "1,2,3"]
     assert [whole(text) for text in ("142.0", "-3.00", "0.5", "2.50", "x")] == ["142", "-3", "0.5", "2.50", "x"]
     assert olympiad("$1$, $ 2 $") == "1, 2"
 

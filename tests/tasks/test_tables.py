@@ -154,7 +154,10 @@ def parquet(**columns: Any) -> pa.Table:
         ("a.jsonl", f'{LINE}\n{{"question": "x", "answer": NaN}}', "row 2: column 'answer' is nan"),
         ("a.jsonl", '{"question": "x", "answer": -Infinity}', "row 1: column 'answer' is -inf"),
         ("a.jsonl", '{"question": "x\\ud83d", "answer": "1"}', "row 1: column 'question' holds half a character"),
-        ("a.jsonl", '{"question": "x", "answer": "1\\u0000"}', "row 1: column 'answer' holds a zero character"),
+        ("a.jsonl", '{"question": "x", "answer": "1\\u0000"}', "the control character '\\x00'"),
+        ("a.jsonl", '{"question": "x", "answer": "\\frac12"}', "the control character '\\x0c'"),
+        ("a.jsonl", '{"question": "\u200b", "answer": "1"}', "row 1 (id 'a/1'): field 'question' is empty"),
+        ("a.json", f'[{{"answer": {"1" * 5000}}}, {{"a": 1, "a": 2}}]', "row 2: key 'a' is there twice"),
         ("a.jsonl", '{"question": "x", "answer": "1", "answer": "2"}', "line 1: key 'answer' is there twice"),
         ("a.jsonl", '{"question": "x", "answer": ["1", "2"]}', "row 1: column 'answer' is a list"),
         ("a.jsonl", '{"question": "x", "answer": {"value": 1}}', "row 1: column 'answer' is a struct"),
@@ -198,9 +201,22 @@ def test_refused_with_file_row_and_mend(name: str, content: Any, words: str, tmp
     assert "Mend: " in message
 
 
+def test_a_column_that_nobody_asks_for_may_hold_anything(tmp_path: Path) -> None:
+    dates = pa.array([10**8, 1], pa.date32())
+    content = parquet(answer=[6.022e23, 1e16], updated=dates)
+    assert [problem.answer for problem in load(tmp_path, "a.parquet", content)] == ["6.022e+23", "1e+16"]
+    with pytest.raises(BadInput, match=r"column 'answer' cannot be read .OverflowError.*Mend"):
+        load(tmp_path, "b.parquet", parquet(answer=dates))
+
+
 def test_a_folder_and_no_file(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").mkdir()
-    for path, words in ((tmp_path / "rows.jsonl", "is a folder"), (tmp_path / "none.csv", "no such file")):
+    long = tmp_path / f"{'a' * 300}.csv"
+    for path, words in (
+        (tmp_path / "rows.jsonl", "is a folder"),
+        (tmp_path / "none.csv", "no such file"),
+        (long, "is no path"),
+    ):
         with pytest.raises(BadInput, match=f"{words}.*Mend"):
             load_source(ProblemSource(path=path), "train", tmp_path, 0)
 

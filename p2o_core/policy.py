@@ -225,5 +225,6 @@ def _load_model(folder: Path, config: PolicyConfig) -> PreTrainedModel:
         attn_implementation=config.attention,
         use_safetensors=True,
         trust_remote_code=False,
+        generation_config=GenerationConfig(),  # of the folder's nothing counts but the stop tokens, which Chat reads
     )
     return model.to(config.device)  # type: ignore[return-value]

@@ -235,6 +235,14 @@ REFUSED: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         ),
         ("does not hold the question",),
     ),
+    "an index without metadata": (
+        lambda folder: (sharded(folder), edit_json(folder / INDEX, lambda index: index.pop("metadata"))),
+        (INDEX, "metadata"),
+    ),
+    "a template in Latin-1": (
+        lambda folder: (folder / TEMPLATE).write_bytes(b"{# f\xfcr #}" + (folder / TEMPLATE).read_bytes()),
+        (TEMPLATE, "UTF-8"),
+    ),
     "custom code": (set_fields(CONFIG, auto_map=CODE), (CONFIG, "auto_map")),
     "a tokenizer's custom code": (
         set_fields(TOKENIZER_CONFIG, auto_map={"AutoTokenizer": ["tokenization_mine.Mine", None]}),
@@ -290,6 +298,9 @@ TAKEN: dict[str, Callable[[Path], object]] = {
     "no pad token": no_pad,
     "greedy with a temperature": set_fields(GENERATION, do_sample=False, temperature=0.6, top_p=0.9, top_k=20),
     "several end-of-sequence tokens": set_fields(GENERATION, eos_token_id=[3, 7, 9]),
+    "a generation_config.json of junk": set_fields(
+        GENERATION, cache_implementation="junk", early_stopping="maybe", max_new_tokens=0, watermarking_config="x"
+    ),
     "no generation_config.json": lambda folder: (folder / GENERATION).unlink(),
     "the tokenizer knows no end": set_fields(TOKENIZER_CONFIG, eos_token=None),
     "bfloat16": lambda folder: edit_weights(

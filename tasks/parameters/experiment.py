@@ -195,8 +195,9 @@ class Experiment(Section):
 
 def load_experiment(path: Path) -> Experiment:
     """Read and check params.yaml. Raises BadInput naming file, line, field and the mend."""
-    if not path.exists():
-        raise BadInput(f"{path}: no such file. Mend: run in a folder with params.yaml, or name one with --workspace.")
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "no such file"
+        raise BadInput(f"{path}: {found}. Mend: run in a folder with params.yaml, or name one with --workspace.")
     try:
         return check_experiment(path.read_text(encoding="utf-8-sig"), name=path)
     except UnicodeDecodeError as error:
@@ -209,6 +210,9 @@ def check_experiment(text: str, *, name: object) -> Experiment:
     """Check the text of a params.yaml; messages say it stands in ``name``. A run asks before and after every stage
     whether the file still says the same: it is read each time, and parsed when its text is another one."""
     content = read_yaml(text, name)
+    if not isinstance(content, dict):
+        found = "is empty" if content is None else f"is {str(content)[:40]!r}, no mapping of parameters"
+        raise BadInput(f"{name}: {found}. Mend: copy one of recipes/ there, or write `parameter: value` lines.")
     try:
         return Experiment.model_validate(content)
     except ValidationError as error:

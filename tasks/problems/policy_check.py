@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers import logging as transformers_logging
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import (
@@ -174,6 +174,11 @@ def _tokenizer(folder: Path) -> Chat:
         return chat
     except BadInput:
         raise
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{folder}: a file of the tokenizer is no UTF-8 ({error.reason} at byte {error.start}), perhaps "
+            "chat_template.jinja. Mend: save it as UTF-8."
+        ) from error
     except Exception as error:  # tokenizers raises bare ones, and KeyError for what it misses
         raise BadInput(
             f"{folder}: the tokenizer cannot be read from tokenizer.json or its like ({type(error).__name__}: "
@@ -190,6 +195,7 @@ def _shapes(folder: Path) -> Any:
             use_safetensors=True,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # refused here, with their names
+            generation_config=GenerationConfig(),  # nothing in the file counts but the stop tokens
             output_loading_info=True,
         )
     model, report = loaded

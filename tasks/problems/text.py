@@ -16,6 +16,17 @@ COHERENCE = 0.3
 encodings are guessed as Chinese with a coherence of 0."""
 
 _GZIP = b"\x1f\x8b"
+_PACKED = {
+    b"PK\x03\x04": "a zip archive",
+    b"\xfd7zXZ\x00": "packed with xz",
+    b"BZh": "packed with bzip2",
+    b"\x28\xb5\x2f\xfd": "packed with zstd",
+    _GZIP: "packed with gzip twice",
+    b"PAR1": "a parquet file",
+    b"\x80\x04": "a pickle, which is never read",
+    b"\x80\x05": "a pickle, which is never read",
+}
+LFS = b"version https://git-lfs"
 
 
 def read_bytes(path: Path) -> bytes:
@@ -56,6 +67,10 @@ def decode(data: bytes, path: Path, encoding: str = "") -> str:
     Raises:
         BadInput: the encoding is not sure, or is not the one that was named, or the text holds zero bytes.
     """
+    if packed := next((kind for sign, kind in _PACKED.items() if data.startswith(sign)), ""):
+        raise BadInput(f"{path}: this is {packed}, no text. Mend: unpack it, or give the file its own ending.")
+    if data.startswith(LFS):
+        raise BadInput(f"{path}: a pointer of Git LFS, not the file. Mend: `git lfs pull` in that folder.")
     unicode = json.detect_encoding(data)  # RFC 4627: by byte order mark and the places of zeros
     try:
         text = data.decode(encoding or unicode)

@@ -16,13 +16,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from p2o_core.schemas import BadInput, read_object
+from tasks.problems.text import LFS
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 FLOATS = ("F16", "BF16", "F32", "F64")
 SLICE = 2**24
 """Values read at a time."""
-LFS = b"version https://git-lfs"
 AGAIN = "download the folder again and compare its sizes with the source's"
 
 
@@ -64,7 +64,10 @@ def _files(folder: Path) -> dict[Path, list[str]]:
     index = folder / INDEX
     if not index.exists():
         raise BadInput(_no_weights(folder))
-    places = read_object(index).get("weight_map")
+    content = read_object(index)
+    if not isinstance(content.get("metadata"), dict):
+        raise BadInput(f"{index}: field 'metadata' is missing. Mend: {AGAIN}, or write \"metadata\": {{}} there.")
+    places = content.get("weight_map")
     if not isinstance(places, dict) or not places:
         raise BadInput(f"{index}: field 'weight_map' names no shards. Mend: {AGAIN}.")
     files: dict[Path, list[str]] = {}

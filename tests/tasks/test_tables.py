@@ -168,6 +168,8 @@ def parquet(**columns: Any) -> pa.Table:
         ("a.jsonl", b"", "is empty"),
         ("a.json", "[]", "no rows"),
         ("a.jsonl", f"{LINE}\n\0", "line 2: a zero byte"),
+        ("a.jsonl", b"PK\x03\x04 and so on", "this is a zip archive"),
+        ("a.csv", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
         ("a.txt", LINE, "no kind of file that is read here"),
         ("a.jsonl.zst", LINE, "no kind of file that is read here"),
         ("a", LINE, "no kind of file that is read here"),

@@ -15,6 +15,7 @@ _CHOICE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _LETTER = re.compile(r"\A\(?([A-J])[).]?\Z", re.IGNORECASE)
+_ONE, _BETWEEN = re.compile(r"\(?([A-J])\)?"), re.compile(r", and |,| and | & ")
 _ANOTHER = re.compile(
     r"(?:\A|[ ,;/&+|(])(?:\([A-J]\)|[A-J][).:](?!\d))|(?:\A|[,;/&+|] *|(?:or|and|maybe|perhaps) +)\(?[A-J]\)?\Z"
 )
@@ -24,24 +25,22 @@ _ANOTHER = re.compile(
 def same_choice(ours: str, theirs: str, same: Same) -> bool | None:
     """Two letters of a multiple choice, with or without their texts; None where there are no two letters."""
     sides = [re.sub(TEXT, r"\1", side).strip() for side in (ours, theirs)]
-    lone = [_LETTER.match(side) for side in sides]
-    if all(lone):
-        letters = {match[1].upper() for match in lone if match is not None}
-        return len(letters) == 1 and letters != {"E"}  # Euler's number has no capital
+    letters = [_letters(side) for side in sides]
+    if all(letters):
+        return letters[0] == letters[1] != {"E"}  # Euler's number has no capital
     one, other = (_choice(side) for side in sides)
     if one is None and other is None:
         return None
-    for side, choice in zip(sides, (other, one), strict=True):  # the one against the choice
-        if _several(side) and (choice is not None or _LETTER.match(sides[1 - sides.index(side)])):
-            return False
+    if any(map(_several, sides)):
+        return False
     if one is not None and other is not None:
         values = all(re.search(r"[\d\\]", text) for _, text in (one, other))
         return one[0] == other[0] and (not values or same(one[1], other[1]))  # A) 12 and A) 13
     (letter, text), plain = (one, theirs) if one is not None else (other, ours)  # type: ignore[misc]
-    alone = _LETTER.match(re.sub(TEXT, r"\1", plain).strip())
-    if alone is not None:
-        return alone[1].upper() == letter
-    return same(text, plain) if one is not None and text else bool(text) and same(plain, text)
+    alone = _letters(re.sub(TEXT, r"\1", plain).strip())
+    if alone:
+        return alone == {letter}
+    return bool(text) and (same(text, plain) if one is not None else same(plain, text))
 
 
 def _choice(text: str) -> tuple[str, str] | None:
@@ -50,6 +49,15 @@ def _choice(text: str) -> tuple[str, str] | None:
     if match is not None and re.match(r"(?i)(?:and|or|,|&|\()\b", match[4] or ""):
         return None  # (A) and (B)
     return None if match is None else ((match[1] or match[2] or match[3]).upper(), (match[4] or "").strip())
+
+
+def _letters(text: str) -> set[str]:
+    """The letters of ``A``, or ``(A), (C)`` and ``A and C``; empty for anything else."""
+    lone = _LETTER.match(text)
+    if lone is not None:
+        return {lone[1].upper()}
+    parts = [_ONE.fullmatch(part.strip()) for part in _BETWEEN.split(text)]
+    return {match[1] for match in parts if match is not None} if all(parts) else set()
 
 
 def _several(text: str) -> bool:

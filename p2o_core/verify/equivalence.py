@@ -70,6 +70,7 @@ _NAMED_NUMBER = re.compile(
     r"(?:[-+\d.,/ ^{}()e]|\\(?:frac|sqrt|pi|times|cdot)(?![a-zA-Z]))+\Z"
 )
 _SYMMETRIC = re.compile(r"(\\(?:gcd|lcm)) ?[({]([^(){}]*)[)}]")
+_OUTER = re.compile(r"\A(?:\(|\[|\\\{)(.*?)(?:\)|\]|\\\})\Z")
 _UNITS = re.compile(r"%|\\text|\\circ")
 _AS_WRITTEN = re.compile(r"\\(?:gcd|lcm) ?[({][^(){}]*[a-zA-Z]|!!")
 """What sympy would compute as if letters were polynomials, and what it does not know."""
@@ -117,8 +118,8 @@ def _same_sides(ours: str, theirs: str) -> bool:
     if _same_measured(measured.split(ours), measured.split(theirs)) or _same_letters(ours, theirs):
         return True
     mine, gold = (_members(side) for side in (ours, theirs))
-    with_units = 1 < len(mine) == len(gold) and _UNITS.search(ours + theirs) is not None
-    return with_units and _same_bags(mine, gold, equivalent)
+    ambiguous = _UNITS.search(ours + theirs) or _THOUSANDS.match(ours) or _THOUSANDS.match(theirs)  # 100,200
+    return 1 < len(mine) == len(gold) and ambiguous is not None and _same_bags(mine, gold, equivalent)
 
 
 def _same_letters(ours: str, theirs: str) -> bool:
@@ -264,7 +265,9 @@ def _parsed(value: str) -> list[Any]:
 
 def _same_lists(ours: str, theirs: str) -> bool:
     """Member by member, dots against dots."""
-    lists = [same_dots(text).strip("()[]\\{} ").split(",") for text in (ours, theirs)]
+    if _squeezed(same_dots(ours)) == _squeezed(same_dots(theirs)):
+        return True
+    lists = [_OUTER.sub(r"\1", same_dots(text).strip()).split(",") for text in (ours, theirs)]
     mine, gold = ([member.strip() for member in members] for members in lists)
     if len(mine) != len(gold) or not all(has_dots(text) for text in (ours, theirs)):
         return False

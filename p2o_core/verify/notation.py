@@ -17,7 +17,7 @@ from math import prod
 from p2o_core.verify.spelling import one_spelling, plain_functions
 from p2o_core.verify.symbols import GREEK, with_braces
 
-TEXT = r"\\(?:text(?:bf|it|rm|normal|sf|tt)?|mbox|mathrm|operatorname)\s*\{([^{}]*)\}"
+TEXT = r"\\(?:text(?:bf|it|rm|up|normal|sf|tt)?|mbox|mathrm|operatorname)\s*\{([^{}]*)\}"
 """A LaTeX text group; its content is the expression's one group."""
 
 _MATH_MARKS = re.compile(r"\A(?:\$\$?|\\\(|\\\[)([^$]*?)(?:\$\$?|\\\)|\\\])\Z")
@@ -65,7 +65,8 @@ _RECURRING = re.compile(
 
 _SIGNS = {
     "×": r"\times ", "÷": "/", "·": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "⋅": r"\cdot ", "∗": "*", "⁄": "/",
-    "∕": "/", "−": "-", "‐": "-", "‑": "-", "–": "-", "—": "-", "′": "'", "’": "'", "°": r"^\circ ", "…": r"\ldots ",
+    "∕": "/", "−": "-", "‐": "-", "‑": "-", "–": "-", "—": "-", "′": "'", "″": "''", "’": "'", "°": r"^\circ ",
+    "…": r"\ldots ",
     "⋯": r"\ldots ", "≠": r"\neq ", "∅": r"\emptyset ", "µ": r"\mu ", "⩽": r"\leq ", "⩾": r"\geq ", "、": ",",
     "。": ".", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∣": "|",
     "Ø": r"\emptyset ",
@@ -268,7 +269,7 @@ def _sign(sign: str) -> str:
     if (
         sign not in "ℝℤℚℕℂ" and kind.startswith("<") and kind != "<circle>"
     ):  # full-width, mathematical alphabets, kinds of space
-        return unicodedata.normalize("NFKC", sign)
+        return "".join(_SIGNS.get(part, part) for part in unicodedata.normalize("NFKC", sign))
     if unicodedata.category(sign) == "Sm" or "\u0370" <= sign <= "\u03ff" or sign in "ℝℤℚℕℂ":
         return _in_pylatexenc(sign)
     return sign

@@ -23,6 +23,16 @@ def _rows(*rows: tuple[str, str]) -> list[tuple[re.Pattern[str], str]]:
 _MACROS = _rows(
     (rf"\\(?:operatorname\*?|text(?:rm)?|mathrm|mbox) ?\{{ ?({FUNCTIONS}) ?\}}", r"\\\1 "),
     (r"(?<![a-zA-Z\\])\\(?:mathrm|operatorname) ?\{ ?([eid]) ?\}(?= ?(?:\^|\\(?:pi|sqrt)|\Z|[-+)},]))", r"\1"),
+    (r"\\(?:SI|qty) ?\{([^{}]*)\} ?\{([^{}]*)\}", r"\1\\text{ \2}"),
+    (r"\\num ?\{([^{}]*)\}", r"\1"),
+    (r"(?<=\d)(?: |~)?\{ ?(\\text ?\{[^{}]*\}) ?\}", r"\1"),
+    (r"(?<=\d)\\(?:text|mathrm) ?\{ ?[eE] ?([-+]?) ?\} ?\{? ?([-+]?\d+) ?\}?", r"e\1\2"),
+    (r"\\sqrt ?\[ ?([3579]) ?\] ?\{ ?- ?(\d+) ?\}", r"-\\sqrt[\1]{\2}"),
+    (r"\\(?:operatorname|text|mathrm) ?\{ ?sqrt ?\}", r"\\sqrt"),
+    (rf"(?:\\operatorname ?\{{ ?(arc)?tg ?\}}|\\(arc)?tg{_END})", r"\\\1\2tan "),
+    (rf"(?:\\operatorname ?\{{ ?c(?:o)?tg ?\}}|\\c(?:o)?tg{_END})", r"\\cot "),
+    (r"(?:\{ ?\})?[\^_] ?\{? ?(\d+|[a-z]) ?\}? ?C ?_ ?\{? ?(\d+|[a-z]) ?\}?", r"\\binom{\1}{\2}"),
+    (r"([\])]) ?\\(?:text|mathrm) ?\{ ?or ?\} ?(?=[\[(])", r"\1\\cup "),
     (rf"\\(?:nicefrac|sfrac|flatfrac|xfrac){_END}", r"\\frac"),
     (rf"\\(?:mathds|Bbb|mathbf|mathbbm|mathbb) ?(?:\{{ ?([CNQRZ]) ?\}}|([CNQRZ]){_END})", r"\\mathbb{\1\2}"),
     (rf"\\([NQRZ]){_END}", r"\\mathbb{\1}"),
@@ -98,6 +108,9 @@ _PLAIN = _rows(
     (r"(?<![a-zA-Z\\])sqrt *(?=\{|\d|[a-z](?![a-zA-Z]))", r"\\sqrt "),
     (r"(?<![a-zA-Z\\])(sin|cos|tan|ln)(?=[xyzt](?![a-zA-Z]))", r"\\\1 "),
     (r"(?<=[\])}]) *(?:U|u|union) *(?=[\[({\\])", r"\\cup "),
+    (r"(?<=[\])]) or (?=[\[(])", r"\\cup "),
+    (r"(?<![\w.])(\d+|[a-z]) ?choose ?(\d+|[a-z])(?!\w)", r"\\binom{\1}{\2}"),
+    (r"(?<![\w.])(\d+)C(\d+)(?!\w)", r"\\binom{\1}{\2}"),
     (r"\+ ?/? ?-(?=[ \d\\a-z(])", r"\\pm "),
     (r"=<", r"\\leq "),
     (rf"\A([^<>=,\\]+){_AT_LEAST}([^<>=,\\]+){_AT_LEAST}([^<>=,\\]+)\Z", r"\3\\leq \2\\leq \1"),
@@ -126,8 +139,13 @@ _LARGER = {word: str(number) for number, word in enumerate(_TEENS, 13)} | {
     for joint in "- "
     for one, digit in [("", "0"), *list(_WORDS.items())[1:10]]
 }
-_LARGER |= {"one hundred": "100", "a hundred": "100", "one thousand": "1000", "a thousand": "1000"}
-_LARGER |= {"one half": "1/2", "one-half": "1/2", "one third": "1/3", "one-third": "1/3", "one quarter": "1/4"}
+_LARGER |= {
+    "one hundred": "100", "a hundred": "100", "one thousand": "1000", "a thousand": "1000", "one half": "1/2",
+    "one-half": "1/2", "one third": "1/3", "one-third": "1/3", "one quarter": "1/4", "two thirds": "2/3",
+    "three quarters": "3/4", "three fourths": "3/4", "infinity": r"\infty", "all real numbers": r"\mathbb{R}",
+    "dne": "does not exist",
+}  # fmt: skip
+"""Words that are an answer by themselves."""
 
 
 _WHOLE_AND = re.compile(

@@ -122,7 +122,8 @@ def _conditioned(text: str) -> tuple[str, str]:
     if len(found) != 1:
         return text, ""
     value, when = text[: found[0].start()].strip(), text[found[0].end() :].strip()
-    return (value, when) if _FORMULA.search(value) and _RELATION.search(when) else (text, "")
+    holds = _RELATION.search(when) or re.fullmatch(r"[a-zA-Z](?:, ?[a-zA-Z])*", when)
+    return (value, when) if _FORMULA.search(value) and holds else (text, "")
 
 
 def _named_values(text: str) -> dict[str, str] | None:

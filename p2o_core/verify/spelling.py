@@ -32,7 +32,6 @@ _MACROS = _rows(
     (rf"(?:\\operatorname ?\{{ ?(arc)?tg ?\}}|\\(arc)?tg{_END})", r"\\\1\2tan "),
     (rf"(?:\\operatorname ?\{{ ?c(?:o)?tg ?\}}|\\c(?:o)?tg{_END})", r"\\cot "),
     (r"(?:\{ ?\})?[\^_] ?\{? ?(\d+|[a-z]) ?\}? ?C ?_ ?\{? ?(\d+|[a-z]) ?\}?", r"\\binom{\1}{\2}"),
-    (r"([\])]) ?\\(?:text|mathrm) ?\{ ?or ?\} ?(?=[\[(])", r"\1\\cup "),
     (rf"\\(?:nicefrac|sfrac|flatfrac|xfrac){_END}", r"\\frac"),
     (rf"\\(?:mathds|Bbb|mathbf|mathbbm|mathbb) ?(?:\{{ ?([CNQRZ]) ?\}}|([CNQRZ]){_END})", r"\\mathbb{\1\2}"),
     (rf"\\([NQRZ]){_END}", r"\\mathbb{\1}"),
@@ -108,7 +107,6 @@ _PLAIN = _rows(
     (r"(?<![a-zA-Z\\])sqrt *(?=\{|\d|[a-z](?![a-zA-Z]))", r"\\sqrt "),
     (r"(?<![a-zA-Z\\])(sin|cos|tan|ln)(?=[xyzt](?![a-zA-Z]))", r"\\\1 "),
     (r"(?<=[\])}]) *(?:U|u|union) *(?=[\[({\\])", r"\\cup "),
-    (r"(?<=[\])]) or (?=[\[(])", r"\\cup "),
     (r"(?<![\w.])(\d+|[a-z]) ?choose ?(\d+|[a-z])(?!\w)", r"\\binom{\1}{\2}"),
     (r"(?<![\w.])(\d+)C(\d+)(?!\w)", r"\\binom{\1}{\2}"),
     (r"\+ ?/? ?-(?=[ \d\\a-z(])", r"\\pm "),
@@ -152,6 +150,7 @@ _WHOLE_AND = re.compile(
     rf"(?<![\w.,/^)}}])(\d+|{'|'.join(list(_WORDS)[1:13])}) ?(?:and|\\(?:text|mathrm) ?\{{ *and *\}}) ?"
     r"(?:(an? half|one half)|(?=\d+ ?/ ?\d+(?![\d.])|\\[dtc]?frac))"
 )
+_OR = re.compile(r"(?<=[\])]) ?(?:or|\\(?:text|mathrm) ?\{ ?or ?\}) ?(?=[\[(])")
 _LIST = re.compile(r"[,;]|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])|\\cup")
 
 
@@ -171,6 +170,8 @@ def one_spelling(text: str) -> str:
         for pattern, into in _MACROS:
             text = pattern.sub(into, text)
         text = _DEGREES.sub(_in_radians, text)
+    if "[" in text or "]" in text or "\\infty" in text:
+        text = _OR.sub(r"\\cup ", text)  # between intervals; points stay a list
     rows = _ROWS.match(text)
     if rows is not None:
         text = r"\begin{pmatrix}" + re.sub(r"\] ?, ?\[", r"\\\\", rows[1]).replace(",", "&") + r"\end{pmatrix}"

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Dtype = Literal["float32", "bfloat16"]
@@ -42,24 +35,6 @@ class Section(BaseModel):
     """Frozen, and strict about unknown keys: a misspelt parameter is an error, never a silent default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_truth_for_a_number(cls, content: Any) -> Any:
-        """pydantic would make 1 of ``true``."""
-        for name, value in content.items() if isinstance(content, dict) else ():
-            field = cls.model_fields.get(name)
-            if isinstance(value, bool) and field is not None and not _admits_truth(field.annotation):
-                raise ValueError(f"{name} is {str(value).lower()}, which is no number. Mend: write the number")
-        return content
-
-
-def _admits_truth(annotation: Any) -> bool:
-    """Whether a field may be true or false, or is no number anyway."""
-    kinds = get_args(annotation)
-    if kinds:
-        return any(_admits_truth(kind) for kind in kinds if kind is not type(None))
-    return annotation not in (int, float)
 
 
 def variant_of(default: str) -> BeforeValidator:

@@ -36,7 +36,7 @@ from p2o_core.config import (
     variant_of,
 )
 from p2o_core.schemas import BadInput
-from tasks.parameters.reading import explain, read_yaml
+from tasks.parameters.reading import explain, read_yaml, refuse_truth_for_numbers
 from tasks.parameters.worlds import MicroworldPrepare, ReflectivePrepare, WorldPrepare
 from tasks.problems.base_policy import BasePolicy
 from tasks.problems.sources import ProblemSource
@@ -214,6 +214,8 @@ def check_experiment(text: str, *, name: object) -> Experiment:
         found = "is empty" if content is None else f"is {str(content)[:40]!r}, no mapping of parameters"
         raise BadInput(f"{name}: {found}. Mend: copy one of recipes/ there, or write `parameter: value` lines.")
     try:
-        return Experiment.model_validate(content)
+        experiment = Experiment.model_validate(content)
     except ValidationError as error:
         raise BadInput(explain(error, Experiment, text, name)) from error
+    refuse_truth_for_numbers(content, experiment, text, name)
+    return experiment

@@ -40,6 +40,30 @@ def explain(error: ValidationError, model: type[BaseModel], text: str, name: obj
     return "\n".join(f"{name}: line {_line(root, e['loc'])}: {_explain(e, model)}" for e in error.errors())
 
 
+def refuse_truth_for_numbers(content: Any, read: Any, text: str, name: object) -> None:
+    """Raises BadInput where the text has ``true`` and pydantic has read it as 1."""
+    loc = _truth_for_a_number(content, read)
+    if loc:
+        line = _line(YAML(typ="safe", pure=True).compose(text), loc)
+        field = ".".join(map(str, loc))
+        raise BadInput(f"{name}: line {line}: parameter {field!r} is a truth value, no number. Mend: write the number.")
+
+
+def _truth_for_a_number(content: Any, read: Any) -> tuple[int | str, ...]:
+    """Where in the content; empty for nowhere."""
+    pairs: list[tuple[int | str, Any, Any]] = []
+    if isinstance(content, dict) and isinstance(read, BaseModel):
+        pairs = [(key, value, getattr(read, str(key), None)) for key, value in content.items()]
+    elif isinstance(content, list) and isinstance(read, tuple):
+        pairs = [(place, *both) for place, both in enumerate(zip(content, read, strict=False))]
+    for key, value, made in pairs:
+        if isinstance(value, bool) and not isinstance(made, bool) and isinstance(made, (int, float)):
+            return (key,)
+        if inner := _truth_for_a_number(value, made):
+            return (key, *inner)
+    return ()
+
+
 def sections(annotation: Any) -> list[type[BaseModel]]:
     """The models that a field's annotation admits; more than one for a union of variants."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

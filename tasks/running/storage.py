@@ -7,7 +7,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -51,10 +51,11 @@ def check_room(folder: Path, mib: int) -> None:
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove a folder in which nothing is, and those above it."""
-    while folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
+    """Remove a folder in which nothing is, and those above it, up to one that may not be removed, as a mount."""
+    with suppress(OSError):
+        while folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _errno(error: Exception) -> int | None:

@@ -88,7 +88,7 @@ def test_a_problem_file_that_is_no_parquet(tmp_path: Path) -> None:
         ("  problems: 48", "  problems: 480", ["rollout.problems=480", "360 problems"]),
         ("\nrollout:", "\nprepare: {ood_lengths: [5, 8]}\nrollout:", ["parameter 'prepare'", "overlap"]),
         ("  problems: 48\n", "", ["parameter 'rollout.problems' is missing"]),
-        ("  samples: 8", "  samples: true", ["parameter 'rollout'", "samples is true", "Mend: write the number"]),
+        ("  samples: 8", "  samples: true", ["parameter 'rollout.samples' is a truth value", "Mend: write the number"]),
         ("  temperature: 1.0", "  temperature: .inf", ["parameter 'rollout.temperature'", "finite"]),
         ("seed: 0\niterations", "seed: 0\npolicy: {device: gpu}\niterations", ["'policy.device'", "cuda"]),
         ("evolve:\n", "evolve:\n  search: online\n  online: {reads: stranger}\n", ["prepare.type microworld", "own"]),

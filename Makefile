@@ -12,10 +12,10 @@ run: install            ## train the embedded default and print its table
 # resolved together, once instead of three times, which takes minutes each
 test: EXTRAS := dev,vllm,docs,scale
 # vLLM's tests have the cores to themselves, but for the checks, which are one process. The others mostly wait for
-# processes of their own: three files at a time
+# processes of their own: two files at a time
 test: install vllm browser .venv/.docs  ## everything CI runs
 	$(MAKE) --no-print-directory --jobs 2 check engines
-	$(BIN)/pytest -m "not slow" --ignore tests/engines -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -m "not slow" --ignore tests/engines -n 2 --dist loadfile --no-loadscope-reorder
 
 engines: vllm
 	$(BIN)/pytest -m "not slow" tests/engines

@@ -53,6 +53,7 @@ def reproduced(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> 
 
     def make(new: Workspace) -> None:
         shutil.copytree(trained.root / "data" / "base", new.root / "data" / "base")
+        new.sh("p2o resolve && dvc commit --quiet --force parameters prepare")  # or DVC deletes it, and makes it anew
         new.long("dvc repro")
 
     return made_once(tmp_path_factory, "dvc", make)

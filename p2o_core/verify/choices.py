@@ -36,11 +36,10 @@ def same_choice(ours: str, theirs: str, same: Same) -> bool | None:
     if one is not None and other is not None:
         values = all(re.search(r"[\d\\]", text) for _, text in (one, other))
         return one[0] == other[0] and (not values or same(one[1], other[1]))  # A) 12 and A) 13
-    (letter, text), plain = (one, theirs) if one is not None else (other, ours)  # type: ignore[misc]
-    alone = _letters(re.sub(TEXT, r"\1", plain).strip())
+    (letter, text), alone = (one, letters[1]) if one is not None else (other, letters[0])  # type: ignore[misc]
     if alone:
         return alone == {letter}
-    return bool(text) and (same(text, plain) if one is not None else same(plain, text))
+    return bool(text) and (same(text, theirs) if one is not None else same(ours, text))
 
 
 def _choice(text: str) -> tuple[str, str] | None:

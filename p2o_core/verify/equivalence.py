@@ -51,7 +51,7 @@ from p2o_core.verify.notation import (
     same_dots,
 )
 from p2o_core.verify.spelling import whole_and_part
-from p2o_core.verify.statements import contradict, same_by_name, same_ratio, same_under_conditions
+from p2o_core.verify.statements import contradict, same_by_name, same_ratio, same_under_conditions, split_list
 from p2o_core.verify.symbols import GREEK, both_signs, own_names
 from p2o_core.verify.times import same_date
 from p2o_core.verify.values import DIGITS, exact, same_number, same_numbers_inside
@@ -115,20 +115,19 @@ def equivalent(answer: str, gold: str) -> bool:
 
 def _same_sides(ours: str, theirs: str) -> bool:
     """Numbers with their units, formulas, and lists of them."""
-    if _same_measured(measured.split(ours), measured.split(theirs)) or _same_letters(ours, theirs):
+    mine, gold = measured.split(ours), measured.split(theirs)
+    if _same_measured(mine, gold) or ((mine.unit or gold.unit) and _same_letters(ours, theirs)):
         return True
-    mine, gold = (_members(side) for side in (ours, theirs))
+    bags = [_members(side) for side in (ours, theirs)]
     ambiguous = _UNITS.search(ours + theirs) or _THOUSANDS.match(ours) or _THOUSANDS.match(theirs)  # 100,200
-    return 1 < len(mine) == len(gold) and ambiguous is not None and _same_bags(mine, gold, equivalent)
+    return 1 < len(bags[0]) == len(bags[1]) and ambiguous is not None and _same_bags(bags[0], bags[1], equivalent)
 
 
 def _same_letters(ours: str, theirs: str) -> bool:
     r"""Where both have the same letters, what was taken for a unit is a variable: ``\frac12 m`` and ``\frac m2``."""
-    sides = [(measured.split(side), side) for side in (ours, theirs)]
-    if all(part.unit is None for part, _ in sides) or any("\\text" in side for _, side in sides):
+    if "\\text" in ours + theirs:
         return False
-    letters = [re.sub(r"\\[a-zA-Z]+|[^a-zA-Z]", "", side) for _, side in sides]
-    mine, gold = letters
+    mine, gold = (re.sub(r"\\[a-zA-Z]+|[^a-zA-Z]", "", side) for side in (ours, theirs))
     return 0 < len(mine) < 4 and mine == gold and _same_value(_core(ours), _core(theirs))
 
 
@@ -214,14 +213,7 @@ def _members(value: str) -> list[str]:
     value = _AND.sub(",", value)
     if "," not in value or (value[0] in "([\\{" and not value.startswith("\\frac")):
         return [value]
-    depth, members = 0, [""]
-    for sign in value:
-        depth += (sign in "([{") - (sign in ")]}")
-        if sign == "," and depth == 0:
-            members.append("")
-        else:
-            members[-1] += sign
-    return [_squeezed(member.strip()) for member in members]
+    return [_squeezed(member) for member in split_list(value)]
 
 
 def _same_bags(ours: list[str], theirs: list[str], same: Same) -> bool:

@@ -131,18 +131,18 @@ _WORDS = {
 
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _TEENS = ("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
-_LARGER = {word: str(number) for number, word in enumerate(_TEENS, 13)} | {
+_ALONE = {word: str(number) for number, word in enumerate(_TEENS, 13)} | {
     f"{ten}{joint}{one}".rstrip("- "): str(10 * number + int(digit))
     for number, ten in enumerate(_TENS, 2)
     for joint in "- "
     for one, digit in [("", "0"), *list(_WORDS.items())[1:10]]
 }
-_LARGER |= {
+_ALONE |= {
     "one hundred": "100", "a hundred": "100", "one thousand": "1000", "a thousand": "1000", "one half": "1/2",
     "one-half": "1/2", "one third": "1/3", "one-third": "1/3", "one quarter": "1/4", "two thirds": "2/3",
     "three quarters": "3/4", "three fourths": "3/4", "infinity": r"\infty", "all real numbers": r"\mathbb{R}",
     "dne": "does not exist",
-}  # fmt: skip
+} | _WORDS  # fmt: skip
 """Words that are an answer by themselves."""
 
 
@@ -162,8 +162,8 @@ def one_spelling(text: str) -> str:
     ('\\sin (x)', '3.14')
     """
     word = text.removeprefix("\\text{").rstrip("}").lower()
-    if word in _WORDS or word in _LARGER:
-        return _WORDS.get(word) or _LARGER[word]
+    if word in _ALONE:
+        return _ALONE[word]
     for pattern, into in _AROUND:
         text = pattern.sub(into, text)
     if "\\" in text or "^" in text or "th" in text or "∶" in text:

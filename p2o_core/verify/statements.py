@@ -58,7 +58,7 @@ def contradict(ours: str, theirs: str) -> bool:
     bases = [set(_BASE.findall(side)) for side in (ours, theirs)]
     if all(bases) and bases[0] != bases[1]:
         return True
-    counted = [dict(_swapped(side)) for side in (ours, theirs)]
+    counted = [dict(_counts(side)) for side in (ours, theirs)]
     return len(counted[0]) > 1 and counted[0].keys() == counted[1].keys() and counted[0] != counted[1]
 
 
@@ -72,7 +72,7 @@ def same_under_conditions(ours: str, theirs: str, same: Same) -> bool | None:
 
 def same_ratio(ours: str, theirs: str, same: Same) -> bool | None:
     """Ratios of three and more: ``3:4:5`` is ``6:8:10``, and no number; None where neither side is one."""
-    sides = [side.replace("{:}", ":").strip() for side in (ours, theirs)]
+    sides = (ours.strip(), theirs.strip())
     ratios = [_RATIO.fullmatch(side) and not _CLOCK.fullmatch(side) for side in sides]
     if not any(ratios):
         return None
@@ -111,7 +111,7 @@ def _denied(text: str) -> bool:
     return _DENIED.search(re.sub(TEXT, r" \1 ", text)) is not None
 
 
-def _swapped(text: str) -> list[tuple[str, str]]:
+def _counts(text: str) -> list[tuple[str, str]]:
     """What is counted, and how many: boys and girls."""
     return [(word.lower(), count) for count, word in _COUNTED.findall(re.sub(TEXT, r" \1 ", text).replace("  ", " "))]
 
@@ -133,7 +133,7 @@ def _named_values(text: str) -> dict[str, str] | None:
         text = lines[1].replace("&", "")
     pair = _NAMED_TUPLE.match(text)
     if pair is not None:
-        names, values = pair[1].split(","), _split(pair[2])
+        names, values = pair[1].split(","), split_list(pair[2])
     else:
         parts = [_NAMED.match(part.strip()) for part in _BETWEEN.split(text) if part.strip()]
         if not all(parts):
@@ -148,11 +148,12 @@ def _tuple(text: str, count: int) -> list[str] | None:
     """The members of ``(1, 2)``; None where it has not so many."""
     if not (text.startswith("(") and text.endswith(")")):
         return None
-    members = _split(text[1:-1])
+    members = split_list(text[1:-1])
     return members if len(members) == count else None
 
 
-def _split(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
+    """The members between the commas that stand in no bracket."""
     depth, members = 0, [""]
     for sign in text:
         depth += (sign in "([{") - (sign in ")]}")

@@ -18,7 +18,7 @@ from tasks.problems.position_check import Asked, check_positions
 from tasks.problems.sources import Loaded, load_source
 from tasks.problems.tables import read_document
 from tasks.running.layout import Layout
-from tasks.running.manifests import manifest_path, read_manifest
+from tasks.running.manifests import made_with, manifest_path
 from tasks.running.stage import Artifact, Stage, StageIO
 from tasks.worlds import prepare_microworld, prepare_reflective, write_problems
 
@@ -158,5 +158,4 @@ STAGE = Stage(
 
 def is_prepared(experiment: Experiment, layout: Layout) -> bool:
     """Whether the base is there, made with the parameters as they are now."""
-    manifest = manifest_path(layout.base, STAGE.name)
-    return manifest.exists() and read_manifest(manifest).params == experiment.digest_of(STAGE.params)
+    return made_with(manifest_path(layout.base, STAGE.name), experiment.digest_of(STAGE.params)) is not None

@@ -20,7 +20,7 @@ from p2o_core.cluster.connection import INSTALL, resources
 from p2o_core.config import RayEngineConfig, SelfReflectorConfig, TeacherReflectorConfig
 from p2o_core.schemas import BadInput
 from tasks.parameters.experiment import Experiment, FilesPrepare
-from tasks.prepare import is_prepared
+from tasks.prepare import asked_of, is_prepared
 from tasks.problems.base_policy import FolderPolicy, GgufPolicy, HubPolicy
 from tasks.problems.catalogue import entry_named
 from tasks.problems.sources import ProblemSource
@@ -229,7 +229,6 @@ def _base_policy(experiment: Experiment, layout: Layout, sources: Path) -> Itera
 
 def _looked_at(what: str, folder: Path, experiment: Experiment, found: str) -> Check:
     """As `prepare` looks at it, every value of the weights included."""
-    from tasks.prepare import asked_of
     from tasks.problems.policy_check import SAMPLE, check_policy  # torch
     from tasks.problems.position_check import check_positions
 

@@ -53,6 +53,18 @@ def read_manifest(path: Path) -> Manifest:
     return read_record(path, Manifest)
 
 
+def made_with(path: Path, params: str) -> Manifest | None:
+    """The manifest of a stage that ran with the parameters of this digest; None where there is none such that this
+    version reads."""
+    if not path.exists():
+        return None
+    try:
+        manifest = read_manifest(path)
+    except OtherSchema:
+        return None
+    return manifest if manifest.params == params else None
+
+
 def check_input(workspace: Path, path: Path) -> str:
     """The digest of an input, checked against the manifest beside it that lists it as an output.
 

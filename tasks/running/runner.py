@@ -16,7 +16,7 @@ from tasks.running.datasets import check_layout, check_unchanged
 from tasks.running.imports import importing
 from tasks.running.journal import Journal
 from tasks.running.layout import Layout
-from tasks.running.manifests import SCHEMA_VERSION, Manifest, OtherSchema, check_input, manifest_path, read_manifest
+from tasks.running.manifests import SCHEMA_VERSION, Manifest, check_input, made_with, manifest_path
 from tasks.running.rejected import typed_stops
 from tasks.running.runtime import Runtime
 from tasks.running.stage import Stage, StageIO
@@ -145,13 +145,8 @@ def is_fresh(stage: Stage, experiment: Experiment, layout: Layout, iteration: in
     with the length of dvc.lock.
     """
     path = manifest_path(stage.output_folder(layout, iteration), stage.name)
-    if not path.exists():
-        return False
-    try:
-        manifest = read_manifest(path)
-    except OtherSchema:
-        return False
-    if manifest.params != experiment.digest_of(stage.params):
+    manifest = made_with(path, experiment.digest_of(stage.params))
+    if manifest is None:
         return False
     reads = stage.input_paths(layout, iteration, experiment.iterations).values()
     if {layout.relative(path) for path in reads} != set(manifest.inputs):
